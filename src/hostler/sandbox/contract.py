@@ -1,0 +1,190 @@
+"""The sandbox contract: what the harness may ask of the place where an agent's commands and files live.
+
+A failed *command* is a `CommandResult`. A failed *provider* raises `SandboxUnavailable` and must never be shown to the
+model as command output. `selfcheck.py` is the conformance suite of this page: a backend that passes it is supported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Literal, Protocol
+
+import msgspec
+
+WORKSPACE = "/workspace"
+UPLOADS = "/mnt/session/uploads"
+OUTPUTS = "/mnt/session/outputs"
+
+# Programs of ours that a backend puts into every sandbox, read-only.
+TOOLS = "/opt/hostler/tools"  # the file tools (read, write, edit, glob, ...), one static binary
+RIPGREP = "/opt/hostler/rg"
+
+
+class SandboxUnavailable(Exception):
+    """No usable sandbox. The message says what is missing and how to mend it."""
+
+
+class UnknownCall(Exception):
+    """The sandbox has no call of that id: it never arrived, or the sandbox died with it. Its outcome is unknown."""
+
+
+class Mount(msgspec.Struct, frozen=True, kw_only=True):
+    """A read-only input file. `source` is a regular file of the host; `target` an absolute, normalised path inside."""
+
+    source: Path
+    target: str
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Ceilings of one sandbox; None means the backend's default. A backend's `probe` says which of them hold here."""
+
+    memory_bytes: int | None = None
+    cpus: float | None = None
+    processes: int | None = None
+    file_bytes: int | None = None
+    disk_bytes: int | None = None
+
+
+class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a sandbox is made from. Equal specs give equal sandboxes; `key` (the session id) names its directory."""
+
+    key: str
+    network: Literal["unrestricted", "none"] = "unrestricted"
+    env: dict[str, str] = {}
+    mounts: list[Mount] = []
+    limits: Limits = Limits()
+
+
+class Exec(msgspec.Struct, frozen=True, kw_only=True):
+    """Run a program: `argv[0]` is an absolute path inside or a name on PATH. `stdin` is given whole."""
+
+    argv: list[str]
+    stdin: bytes = b""
+    cwd: str = WORKSPACE
+    timeout_ms: int = 120_000
+
+
+class Shell(msgspec.Struct, frozen=True, kw_only=True):
+    """Run a script in the sandbox's one persistent bash: cwd, variables and functions stay for the next call."""
+
+    script: str
+    timeout_ms: int = 120_000
+
+
+class RestartShell(msgspec.Struct, frozen=True, kw_only=True):
+    """End the persistent bash with everything it started, and begin a fresh one."""
+
+
+Command = Exec | Shell | RestartShell
+
+
+class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of a command.
+
+    `output` is what was kept of stdout and stderr together (Shell), or of stdout alone (Exec, whose stderr is in
+    `errors`): at most `OUTPUT_LIMIT` bytes, the head and the tail when there was more; `output_bytes` counts all of it.
+    `exit_code` is None when a signal, the timeout or a cancel ended it. `shell_ended` says that the persistent bash
+    itself is gone (`exit`, `exec`, a crash) and that the next Shell starts a fresh one.
+    """
+
+    exit_code: int | None
+    output: bytes = b""
+    errors: bytes = b""
+    output_bytes: int = 0
+    signal: int | None = None
+    timed_out: bool = False
+    cancelled: bool = False
+    shell_ended: bool = False
+
+
+OUTPUT_LIMIT = 16 * 1024 * 1024
+
+
+class OutputFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A regular file found below `OUTPUTS`: `path` relative to it, and what tells one version of it from another."""
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
+
+
+class Sandbox(Protocol):
+    """One session's sandbox. All methods may raise `SandboxUnavailable`; none follows a symlink out of the sandbox."""
+
+    async def run(self, call_id: str, command: Command) -> CommandResult:
+        """Run a command to its end. Calls run in parallel, but those of the persistent shell queue up in order.
+
+        `call_id` names it for `attach` and `cancel`; a second `run` with an id that is still known must not start it
+        again (it raises ValueError). Cancelling the awaiting task leaves the command running inside: it is `cancel`
+        that ends it. At the timeout everything that the command started is ended, `setsid` or not.
+        """
+        ...
+
+    async def attach(self, call_id: str) -> CommandResult:
+        """Wait for the end of a call that an earlier process of the server started. Raises `UnknownCall`."""
+        ...
+
+    async def cancel(self, call_id: str) -> None:
+        """End a running call with all it started; its `run` returns `cancelled=True`. Unknown ids are ignored."""
+        ...
+
+    async def acknowledge(self, call_id: str) -> None:
+        """The result is recorded: the sandbox may forget the call. Unknown ids are ignored."""
+        ...
+
+    async def add_mounts(self, mounts: list[Mount]) -> None:
+        """Give a provisioned sandbox more inputs; known targets are left as they are."""
+        ...
+
+    async def outputs(self) -> list[OutputFile]:
+        """Regular files below `OUTPUTS`, planted symlinks and special files left out."""
+        ...
+
+    def read_output(self, path: str) -> AsyncIterator[bytes]:
+        """The bytes of one output in chunks. Raises FileNotFoundError when it is gone or no regular file inside."""
+        ...
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of `hostler doctor`: what was looked at, whether it is usable, and how to mend it."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+    required: bool = True
+
+
+class Backend(Protocol):
+    """Makes, finds and ends sandboxes. One instance a process."""
+
+    async def provision(self, spec: SandboxSpec) -> Sandbox:
+        """Return the session's sandbox: the live one (also one that outlived an earlier server process), the
+        hibernated one resumed with its files and shell state, or a new one. Raises `SandboxUnavailable`."""
+        ...
+
+    async def find(self, key: str) -> Sandbox | None:
+        """Return the live sandbox of a session, attaching to one that outlived an earlier server process; never
+        starts or resumes anything. None when there is none: a call that was running in it has an unknown outcome."""
+        ...
+
+    async def hibernate(self, key: str) -> None:
+        """Stop the processes of an idle sandbox and keep its files and shell state. No-op when it is not live."""
+        ...
+
+    async def destroy(self, key: str) -> None:
+        """End the sandbox and delete everything it had. Idempotent."""
+        ...
+
+    async def reap(self, keep: set[str]) -> None:
+        """At start: end the sandboxes that outlived an earlier server process and whose key is not in `keep`."""
+        ...
+
+    def probe(self) -> list[Check]:
+        """Say what is usable on this machine, by trying it."""
+        ...
+
+    async def aclose(self, *, stop: bool) -> None:
+        """Let go of the sandboxes; `stop` hibernates them all first (an orderly shutdown)."""
+        ...
