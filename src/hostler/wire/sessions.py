@@ -1,0 +1,80 @@
+"""Sessions: requests and the object. It must not know the rules of a session's life."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from hostler.wire.agents import ModelId, ModelParams, ServerList, SessionAgent, SkillList, SystemPrompt, ToolList
+from hostler.wire.base import UNSET, Metadata, MetadataPatch, Params, Unset, Wire
+from hostler.wire.events import ClientEvent
+from hostler.wire.resources import FileResource, ResourceParams
+from hostler.wire.usage import BudgetLimit, SessionStatus, Stats, Usage
+
+Reference = Annotated[str, Meta(min_length=1, max_length=128)]
+Version = Annotated[int, Meta(ge=1)]
+Title = Annotated[str, Meta(max_length=512)]
+
+
+class AgentReference(Params, tag="agent", tag_field="type", kw_only=True):
+    id: Reference
+    version: Version | Unset | None = UNSET
+
+
+class AgentWithOverrides(Params, tag="agent_with_overrides", tag_field="type", kw_only=True):
+    """Absent inherits, a value replaces the whole field for this session, null or `[]` clears it."""
+
+    id: Reference
+    version: Version | Unset | None = UNSET
+    model: ModelId | ModelParams | Unset | None = UNSET
+    system: SystemPrompt | Unset | None = UNSET
+    tools: ToolList | Unset | None = UNSET
+    mcp_servers: ServerList | Unset | None = UNSET
+    skills: SkillList | Unset | None = UNSET
+
+
+class SessionCreate(Params, kw_only=True):
+    agent: Reference | AgentReference | AgentWithOverrides
+    environment_id: Reference
+    title: Title | None = None
+    metadata: Metadata | None = None
+    resources: Annotated[list[ResourceParams], Meta(max_length=500)] | None = None
+    initial_events: Annotated[list[ClientEvent], Meta(max_length=50)] | None = None
+    vault_ids: list[str] | None = None
+    budget: BudgetLimit | None = None
+
+
+class SessionAgentUpdate(Params, kw_only=True):
+    tools: ToolList | Unset | None = UNSET
+    mcp_servers: ServerList | Unset | None = UNSET
+
+
+class SessionUpdate(Params, kw_only=True):
+    title: Title | Unset | None = UNSET
+    metadata: MetadataPatch | Unset | None = UNSET
+    agent: SessionAgentUpdate | Unset | None = UNSET
+    budget: BudgetLimit | Unset | None = UNSET
+    vault_ids: list[str] | Unset | None = UNSET
+
+
+class Session(Wire, tag="session", tag_field="type", kw_only=True):
+    id: str
+    status: SessionStatus
+    agent: SessionAgent
+    environment_id: str
+    title: str | None
+    metadata: dict[str, str]
+    resources: list[FileResource]
+    vault_ids: list[str]
+    budget: BudgetLimit | None = None
+    outcome_evaluations: list[Any]
+    stats: Stats
+    usage: Usage
+    created_at: str
+    updated_at: str
+    archived_at: str | None = None
+
+
+class SessionDeleted(Wire, tag="session_deleted", tag_field="type", kw_only=True):
+    id: str

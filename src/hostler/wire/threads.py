@@ -1,0 +1,23 @@
+"""Threads of a session."""
+
+from __future__ import annotations
+
+from hostler.wire.agents import SessionAgent
+from hostler.wire.base import Wire
+from hostler.wire.usage import SessionStatus, ThreadStats, Usage
+
+
+class SessionThread(Wire, tag="session_thread", tag_field="type", kw_only=True):
+    """`stats` is null until the first status change, `usage` until the first idle."""
+
+    id: str
+    session_id: str
+    agent: SessionAgent
+    status: SessionStatus
+    parent_thread_id: str | None = None
+    workflow_run_id: str | None = None
+    stats: ThreadStats | None = None
+    usage: Usage | None = None
+    created_at: str
+    updated_at: str
+    archived_at: str | None = None
