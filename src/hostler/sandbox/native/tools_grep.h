@@ -7,7 +7,7 @@
 
 static void start_ripgrep(const char *program, const char *pattern, const char *root, int out, int errors)
 {
-    char *argv[] = {"rg", "--no-config", "--no-messages", "--hidden", "--glob=!.git", "--files-with-matches", "--null",
+    char *argv[] = {"rg", "--no-config", "--no-messages", "--hidden", "--glob=!.git", "--engine=auto", "--files-with-matches", "--null",
                     "--color=never", "-e", (char *)pattern, "--", (char *)root, NULL};
     char *env[] = {"PATH=/usr/bin:/bin", NULL};
     int nothing = open("/dev/null", O_RDONLY);
