@@ -1,4 +1,5 @@
-"""The one family of errors that reach a client. Each knows its wire type and status; `api/` alone turns it into the envelope.
+"""The one family of errors that reach a client. Each knows its wire type and status; `api/` alone turns it into the
+envelope.
 
     HostlerError                        500 api_error
     +-- InvalidRequest                  400 invalid_request_error
@@ -12,7 +13,8 @@
     +-- Overloaded                      529 overloaded_error
     +-- Unavailable                     503 api_error        (disk full, store down: try again)
 
-Control flow of a running session (interrupt, stale lease, new input) is not here: it lives with the log and the harness.
+Control flow of a running session (interrupt, stale lease, new input) is not here: it lives with the log and the
+harness.
 """
 
 from __future__ import annotations

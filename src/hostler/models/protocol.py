@@ -92,9 +92,7 @@ class ModelFailure(Exception):
     A stream that ends before its message is complete, or carries wrong JSON, is `request_failed` and retryable.
     """
 
-    def __init__(
-        self, kind: FailureKind, message: str, *, retryable: bool, retry_after: float | None = None
-    ) -> None:
+    def __init__(self, kind: FailureKind, message: str, *, retryable: bool, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.kind: FailureKind = kind
         self.message = message

@@ -1,0 +1,153 @@
+"""The dispatcher port: who works on which session, and when. It must not know what the work is.
+
+A wake-up is a hint and may be lost: `wake_at` on the session's row is the truth, and a sweep finds every session whose
+time has come and that nobody holds. A lease carries a fencing token; each append of its holder must show it, so a
+holder that froze and was replaced can write nothing any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+import msgspec
+from sqlalchemy import bindparam, or_, select, update
+
+from hostler import clock
+from hostler.ids import new_id
+from hostler.store.sql import Tx
+from hostler.store.store import Store
+from hostler.store.tables import sessions
+
+LEASE_SECONDS = 30
+SWEEP_SECONDS = 5.0
+SWEEP_LIMIT = 1000
+
+_FREE = or_(sessions.c.lease_owner.is_(None), sessions.c.lease_until < bindparam("now", type_=sessions.c.wake_at.type))
+_CLAIM = (
+    update(sessions)
+    .where(
+        sessions.c.id == bindparam("s"), sessions.c.wake_at <= bindparam("now", type_=sessions.c.wake_at.type), _FREE
+    )
+    .values(fence=sessions.c.fence + 1, lease_owner=bindparam("owner"), lease_until=bindparam("until"))
+    .returning(sessions.c.fence)
+)
+_DUE = (
+    select(sessions.c.id)
+    .where(sessions.c.wake_at <= bindparam("now", type_=sessions.c.wake_at.type), _FREE)
+    .order_by(sessions.c.wake_at)
+    .limit(SWEEP_LIMIT)
+)
+_NEXT = select(sessions.c.wake_at).where(sessions.c.wake_at > bindparam("now")).order_by(sessions.c.wake_at).limit(1)
+_EXTEND = update(sessions).where(sessions.c.lease_owner == bindparam("owner")).values(lease_until=bindparam("until"))
+_RELEASE = (
+    update(sessions)
+    .where(sessions.c.id == bindparam("s"), sessions.c.fence == bindparam("token"))
+    .values(lease_owner=None, lease_until=None)
+)
+_SCHEDULE = (
+    update(sessions)
+    .where(sessions.c.id == bindparam("s"), sessions.c.fence == bindparam("token"))
+    .values(wake_at=bindparam("at"), lease_owner=None, lease_until=None)
+)
+_VOID = update(sessions).where(sessions.c.lease_owner.is_not(None)).values(lease_owner=None, lease_until=None)
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """The right to write to one session until somebody with a higher token comes."""
+
+    session_id: str
+    token: int
+
+
+class Dispatcher(Protocol):
+    """Hands sessions that need work to workers. At scale another implementation stands behind the same verbs."""
+
+    def wake(self, session_id: str) -> None:
+        """Hint that a session needs a worker now. Call it after the commit that set `wake_at`."""
+        ...
+
+    def wakes(self) -> AsyncIterator[str]:
+        """The sessions that may need work, as hints come in and sweeps find them. A session may come more than once."""
+        ...
+
+    async def claim(self, session_id: str) -> Lease | None:
+        """Take a session. None when it needs no work now, or another worker holds it."""
+        ...
+
+    async def heartbeat(self) -> None:
+        """Keep the leases of this process alive."""
+        ...
+
+    async def release(self, lease: Lease) -> None:
+        """Give a session back. What still waits in it is found again by the next sweep, or by a hint."""
+        ...
+
+    async def schedule(self, lease: Lease, at: int) -> None:
+        """Give a session back, to be worked on again from `at` (microseconds) on."""
+        ...
+
+
+class EmbeddedDispatcher:
+    """The dispatcher of one process that owns its database: a queue of hints, and a sweep for all that was missed."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._owner = new_id("wrkr")
+        self._hints: asyncio.Queue[str] = asyncio.Queue()
+        self._waiting: set[str] = set()
+
+    def wake(self, session_id: str) -> None:
+        if session_id not in self._waiting:
+            self._waiting.add(session_id)
+            self._hints.put_nowait(session_id)
+
+    async def wakes(self) -> AsyncIterator[str]:
+        # Whoever held a lease is dead: this process owns the database.
+        await self._store.write(lambda: _run(_VOID))
+        loop = asyncio.get_running_loop()
+        sweep_at = loop.time()
+        while True:
+            if loop.time() >= sweep_at:
+                sweep_at = loop.time() + await self._sweep()
+            try:
+                async with asyncio.timeout_at(sweep_at):
+                    session_id = await self._hints.get()
+            except TimeoutError:
+                continue
+            self._waiting.discard(session_id)
+            yield session_id
+
+    async def claim(self, session_id: str) -> Lease | None:
+        now = clock.now()
+        params = {"s": session_id, "now": now, "owner": self._owner, "until": _until(now)}
+        rows = await self._store.write(lambda: _run(_CLAIM, params))
+        return Lease(session_id, rows[0][0]) if rows else None
+
+    async def heartbeat(self) -> None:
+        await self._store.write(lambda: _run(_EXTEND, {"owner": self._owner, "until": _until(clock.now())}))
+
+    async def release(self, lease: Lease) -> None:
+        await self._store.write(lambda: _run(_RELEASE, {"s": lease.session_id, "token": lease.token}))
+
+    async def schedule(self, lease: Lease, at: int) -> None:
+        await self._store.write(lambda: _run(_SCHEDULE, {"s": lease.session_id, "token": lease.token, "at": at}))
+
+    async def _sweep(self) -> float:
+        """Wake every session that is due and free; return the seconds until the next sweep."""
+        now = clock.now()
+        due = await self._store.read(lambda: _run(_DUE, {"now": now}))
+        for (session_id,) in due:
+            self.wake(session_id)
+        rows = await self._store.read(lambda: _run(_NEXT, {"now": now}))
+        return min(SWEEP_SECONDS, (rows[0][0] - now) / 1e6) if rows else SWEEP_SECONDS
+
+
+def _until(now: int) -> int:
+    return now + LEASE_SECONDS * 1_000_000
+
+
+def _run(statement: object, params: dict[str, object] | None = None) -> Tx[list[Any]]:
+    rows = yield statement, params or {}  # type: ignore[misc]
+    return list(rows)

@@ -1,0 +1,60 @@
+"""The schema's history: each step is applied once, in order, and never edited after a release. It must hold no data
+logic.
+
+A step is a tuple of statements that both databases understand; `BYTES` stands for their byte-string type.
+"""
+
+from __future__ import annotations
+
+SCHEMA_TABLE = "CREATE TABLE IF NOT EXISTS schema_migrations (id TEXT PRIMARY KEY, applied_at BIGINT NOT NULL)"
+
+MIGRATIONS: dict[str, tuple[str, ...]] = {
+    "001_sessions": (
+        """CREATE TABLE api_keys (
+            id TEXT PRIMARY KEY, name TEXT NOT NULL, hash TEXT NOT NULL, hint TEXT NOT NULL,
+            created_at BIGINT NOT NULL, revoked_at BIGINT)""",
+        "CREATE UNIQUE INDEX api_keys_hash ON api_keys (hash)",
+        """CREATE TABLE agents (
+            id TEXT PRIMARY KEY, version BIGINT NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL,
+            archived_at BIGINT)""",
+        "CREATE INDEX agents_created ON agents (created_at, id)",
+        """CREATE TABLE agent_versions (
+            agent_id TEXT NOT NULL, version BIGINT NOT NULL, created_at BIGINT NOT NULL, body BYTES NOT NULL,
+            PRIMARY KEY (agent_id, version))""",
+        """CREATE TABLE environments (
+            id TEXT PRIMARY KEY, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, archived_at BIGINT,
+            body BYTES NOT NULL)""",
+        "CREATE INDEX environments_created ON environments (created_at, id)",
+        """CREATE TABLE sessions (
+            id TEXT PRIMARY KEY, agent_id TEXT NOT NULL, agent_version BIGINT NOT NULL, environment_id TEXT NOT NULL,
+            thread_id TEXT NOT NULL, status TEXT NOT NULL, title TEXT, metadata BYTES NOT NULL, agent BYTES NOT NULL,
+            environment BYTES NOT NULL, vault_ids BYTES NOT NULL, budget BYTES, usage BYTES NOT NULL,
+            pending BYTES NOT NULL, queued BIGINT NOT NULL, active_us BIGINT NOT NULL, running_since BIGINT,
+            created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, archived_at BIGINT, next_seq BIGINT NOT NULL,
+            last_at BIGINT NOT NULL, fence BIGINT NOT NULL, lease_owner TEXT, lease_until BIGINT, wake_at BIGINT)""",
+        "CREATE INDEX sessions_created ON sessions (created_at, id)",
+        "CREATE INDEX sessions_agent ON sessions (agent_id, created_at, id)",
+        "CREATE INDEX sessions_environment ON sessions (environment_id)",
+        "CREATE INDEX sessions_wake ON sessions (wake_at) WHERE wake_at IS NOT NULL",
+        """CREATE TABLE entries (
+            session_id TEXT NOT NULL, seq BIGINT NOT NULL, position BIGINT NOT NULL, id TEXT NOT NULL,
+            thread_id TEXT NOT NULL, type TEXT NOT NULL, private BIGINT NOT NULL, answers TEXT, body BYTES NOT NULL,
+            PRIMARY KEY (session_id, seq))""",
+        "CREATE UNIQUE INDEX entries_position ON entries (session_id, position)",
+        "CREATE UNIQUE INDEX entries_id ON entries (session_id, id)",
+        "CREATE UNIQUE INDEX entries_answers ON entries (session_id, answers) WHERE answers IS NOT NULL",
+        """CREATE TABLE files (
+            id TEXT PRIMARY KEY, filename TEXT NOT NULL, mime_type TEXT NOT NULL, size_bytes BIGINT NOT NULL,
+            downloadable BIGINT NOT NULL, session_id TEXT, blob TEXT NOT NULL, output_path TEXT, output_tag TEXT,
+            created_at BIGINT NOT NULL, expires_at BIGINT)""",
+        "CREATE INDEX files_created ON files (created_at, id)",
+        "CREATE INDEX files_session ON files (session_id, created_at, id) WHERE session_id IS NOT NULL",
+        "CREATE INDEX files_blob ON files (blob)",
+        """CREATE UNIQUE INDEX files_output ON files (session_id, output_path, output_tag)
+            WHERE output_path IS NOT NULL""",
+        """CREATE TABLE resources (
+            id TEXT PRIMARY KEY, session_id TEXT NOT NULL, type TEXT NOT NULL, file_id TEXT, mount_path TEXT NOT NULL,
+            created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL)""",
+        "CREATE UNIQUE INDEX resources_mount ON resources (session_id, mount_path)",
+    ),
+}

@@ -1,0 +1,145 @@
+"""The tables, as SQLAlchemy Core sees them, for building statements. Their DDL is `migrations.py`; a test keeps both
+alike.
+
+Times are integers: microseconds since the epoch, UTC. JSON is bytes, exactly as it goes over the wire, so that a page
+of events is cut out of the table and sent. Flags are 0 or 1. Neither database's own types are used beyond that.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, Table, Text
+
+metadata = MetaData()
+
+
+def _text(name: str, *, null: bool = False, key: bool = False) -> Column[str]:
+    return Column(name, Text, nullable=null, primary_key=key)
+
+
+def _int(name: str, *, null: bool = False, key: bool = False) -> Column[int]:
+    return Column(name, BigInteger, nullable=null, primary_key=key, autoincrement=False)
+
+
+def _json(name: str, *, null: bool = False) -> Column[bytes]:
+    return Column(name, LargeBinary, nullable=null)
+
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _text("id", key=True),
+    _text("name"),
+    _text("hash"),
+    _text("hint"),
+    _int("created_at"),
+    _int("revoked_at", null=True),
+)
+
+agents = Table(
+    "agents",
+    metadata,
+    _text("id", key=True),
+    _int("version"),
+    _int("created_at"),
+    _int("updated_at"),
+    _int("archived_at", null=True),
+)
+
+agent_versions = Table(
+    "agent_versions",
+    metadata,
+    _text("agent_id", key=True),
+    _int("version", key=True),
+    _int("created_at"),
+    _json("body"),
+)
+
+environments = Table(
+    "environments",
+    metadata,
+    _text("id", key=True),
+    _int("created_at"),
+    _int("updated_at"),
+    _int("archived_at", null=True),
+    _json("body"),
+)
+
+# `status`, `stop`, `pending`, `usage` and the counters are folds over the log, committed with the entries that cause
+# them. `next_seq`, `last_at` and `fence` order all writes of a session; `wake_at` says when it next needs a harness.
+sessions = Table(
+    "sessions",
+    metadata,
+    _text("id", key=True),
+    _text("agent_id"),
+    _int("agent_version"),
+    _text("environment_id"),
+    _text("thread_id"),  # the primary thread
+    _text("status"),
+    _text("title", null=True),
+    _json("metadata"),
+    _json("agent"),  # the resolved snapshot, `SessionAgent`
+    _json("environment"),  # `config` at creation: what the sandbox is made from
+    _json("vault_ids"),
+    _json("budget", null=True),
+    _json("usage"),
+    _json("pending"),  # JSON list of event ids that wait for an answer
+    _int("queued"),  # user events not yet consumed
+    _int("active_us"),  # closed running intervals
+    _int("running_since", null=True),
+    _int("created_at"),
+    _int("updated_at"),
+    _int("archived_at", null=True),
+    _int("next_seq"),
+    _int("last_at"),
+    _int("fence"),
+    _text("lease_owner", null=True),
+    _int("lease_until", null=True),
+    _int("wake_at", null=True),
+)
+
+# `seq` is the order of receipt. `position` is the order of the list: the `processed_at` of a consumed entry, in
+# microseconds and unique in its session, or QUEUED + seq while it waits. `body` is the event without `processed_at`.
+# `answers` is the tool use that an entry answers: a unique index allows one answer each.
+entries = Table(
+    "entries",
+    metadata,
+    _text("session_id", key=True),
+    _int("seq", key=True),
+    _int("position"),
+    _text("id"),
+    _text("thread_id"),
+    _text("type"),
+    _int("private"),
+    _text("answers", null=True),
+    _json("body"),
+)
+
+QUEUED = 1 << 62
+
+files = Table(
+    "files",
+    metadata,
+    _text("id", key=True),
+    _text("filename"),
+    _text("mime_type"),
+    _int("size_bytes"),
+    _int("downloadable"),
+    _text("session_id", null=True),  # the scope
+    _text("blob"),  # names the bytes in the blob folder; copies share one
+    _text("output_path", null=True),  # below /mnt/session/outputs, for a collected output
+    _text("output_tag", null=True),  # size and mtime it was collected with
+    _int("created_at"),
+    _int("expires_at", null=True),
+)
+
+resources = Table(
+    "resources",
+    metadata,
+    _text("id", key=True),
+    _text("session_id"),
+    _text("type"),
+    _text("file_id", null=True),
+    _text("mount_path"),
+    _int("created_at"),
+    _int("updated_at"),
+)
