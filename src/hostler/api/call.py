@@ -1,4 +1,4 @@
-"""One request on its way to a handler: path parameters, query and body, read once and bounded. It must hold no rules."""
+"""One request on its way to a handler: path parameters, query and body, read once, bounded. It must hold no rules."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from hostler.ids import new_id
 
 log = logging.getLogger("hostler.api")
 
-BETA = "managed-agents-"
+BETA = b"managed-agents-"
 Verify = Callable[[str], Awaitable[str | None]]  # a key's text -> its id, or None
 
 
@@ -70,8 +70,8 @@ class Gate:
         else:
             raise NotFound("Not found")
         route = _route(match, scope["method"])
-        if match.routes is not None and call.key_id:
-            _check_headers(route, call.headers)
+        if call.key_id:
+            _check_headers(route, call)
         response: ASGIApp = await route.handler(call)
         return response
 
@@ -90,10 +90,10 @@ def _route(match: Match, method: str) -> Route:
     return match.routes[method]
 
 
-def _check_headers(route: Route, headers: dict[bytes, bytes]) -> None:
-    if route.beta and not any(
-        value.strip().startswith(BETA) for value in headers.get(b"anthropic-beta", b"").decode("latin-1").split(",")
-    ):
+def _check_headers(route: Route, call: Call) -> None:
+    """Unknown beta names are let pass: a client may send those of other endpoints along."""
+    sent = b",".join(value for name, value in call.scope["headers"] if name == b"anthropic-beta")
+    if route.beta and not any(value.strip().startswith(BETA) for value in sent.split(b",")):
         raise NotFound("not found")
-    if not headers.get(b"anthropic-version"):
+    if not call.headers.get(b"anthropic-version"):
         raise InvalidRequest("anthropic-version: header is required")

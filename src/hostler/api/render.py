@@ -1,4 +1,4 @@
-"""Turns results and errors into responses: the only place that knows the error envelope. It must not decide anything."""
+"""Turns results and errors into responses: the one place that knows the error envelope. It must decide nothing."""
 
 from __future__ import annotations
 

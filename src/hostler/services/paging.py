@@ -1,4 +1,4 @@
-"""Keyset pages over `(created_at, id)`: cursors that carry their order, and the two statements' worth of SQL for them.
+"""Keyset pages over `(created_at, id)`: cursors that carry their order, and the SQL for them.
 
 It must not know any resource. A cursor is opaque to clients and not a secret: it is checked, never trusted.
 """
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, tuple_
+from sqlalchemy import Column, ColumnElement, Select, literal, tuple_
 
 from hostler.errors import InvalidRequest
 
@@ -48,6 +48,9 @@ class Between(NamedTuple):
         )
 
 
+ALWAYS = Between()
+
+
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
     """Where a page ends: the key of its last row. `back` asks for what is before it instead of after it."""
 
@@ -63,7 +66,7 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
 _decode = msgspec.json.Decoder(Cursor).decode
 
 
-def read_cursor(token: str | None, order: str, between: Between = Between()) -> Cursor | None:
+def read_cursor(token: str | None, order: str, between: Between = ALWAYS) -> Cursor | None:
     """Return the cursor of a `page` parameter. Raises InvalidRequest for a broken one, one of another order, and one
     that lies outside the `created_at` filter of the request."""
     if token is None:
@@ -73,7 +76,7 @@ def read_cursor(token: str | None, order: str, between: Between = Between()) -> 
         cursor = _decode(base64.urlsafe_b64decode(raw + "=" * (-len(raw) % 4)))
     except (ValueError, binascii.Error, msgspec.DecodeError) as error:
         raise InvalidRequest(BAD_CURSOR) from error
-    if cursor.order not in ("asc", "desc") or not 0 <= cursor.at < 2**62 or "\0" in cursor.id:
+    if cursor.order not in ("asc", "desc") or not 0 <= cursor.at < 2**63 or "\0" in cursor.id:
         raise InvalidRequest(BAD_CURSOR)
     if cursor.order != order:
         raise InvalidRequest(BAD_ORDER)
@@ -83,7 +86,7 @@ def read_cursor(token: str | None, order: str, between: Between = Between()) -> 
 
 
 class Slice(NamedTuple):
-    """One page of rows, in the order of the list, and the cursors to its neighbours."""
+    """One page of a list, in the order of the list, and the cursors to its neighbours."""
 
     rows: list[Any]
     next_page: str | None
@@ -92,8 +95,8 @@ class Slice(NamedTuple):
 
 def page_of(
     statement: Select[Any],
-    at: ColumnElement[int],
-    key: ColumnElement[str],
+    at: Column[int],
+    key: Column[str],
     *,
     order: str,
     limit: int,
@@ -103,14 +106,15 @@ def page_of(
     back = cursor is not None and cursor.back
     rising = (order == "asc") != back
     if cursor is not None:
-        here, there = tuple_(at, key), tuple_(cursor.at, cursor.id)
+        # Typed, or PostgreSQL would take the number for a 32-bit one.
+        here, there = tuple_(at, key), tuple_(literal(cursor.at, at.type), literal(cursor.id, key.type))
         statement = statement.where(here > there if rising else here < there)
     keys = (at.asc(), key.asc()) if rising else (at.desc(), key.desc())
     return statement.order_by(*keys).limit(limit + 1)
 
 
 def slice_of(rows: Sequence[Any], *, order: str, limit: int, cursor: Cursor | None) -> Slice:
-    """Cut what `page_of` found down to a page. Rows have `created_at` and `id`."""
+    """Cut what `page_of` found down to a page. Rows begin with `id` and `created_at`."""
     back = cursor is not None and cursor.back
     more, page = len(rows) > limit, list(rows[:limit])
     if back:
@@ -121,6 +125,6 @@ def slice_of(rows: Sequence[Any], *, order: str, limit: int, cursor: Cursor | No
     has_next, has_prev = (True, more) if back else (more, cursor is not None)
     return Slice(
         page,
-        Cursor(order, last.created_at, last.id).encode() if has_next else None,
-        Cursor(order, first.created_at, first.id, True).encode() if has_prev else None,
+        Cursor(order, last[1], last[0]).encode() if has_next else None,
+        Cursor(order, first[1], first[0], True).encode() if has_prev else None,
     )

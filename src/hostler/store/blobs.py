@@ -1,4 +1,4 @@
-"""File contents on disk, named by their SHA-256: equal contents are kept once. It must not know what files they belong to.
+"""File contents on disk, named by their SHA-256: equal contents are kept once. It must not know any file.
 
 A blob is written to a temporary name, synced, and renamed: a name that exists is complete. Rows in `files` hold blobs;
 `forget` removes one that no row names any more.
@@ -64,6 +64,10 @@ class Blobs:
         finally:
             incoming.unlink(missing_ok=True)
         return Blob(name, size)
+
+    def names(self) -> list[str]:
+        """All stored blobs, for a sweep."""
+        return [blob.name for blob in self._folder.glob("[0-9a-f][0-9a-f]/*")]
 
     def forget(self, name: str) -> None:
         """Remove a blob that nothing names any more."""
