@@ -57,26 +57,34 @@ class TextDelta(msgspec.Struct, frozen=True):
     text: str
 
 
+StopReason = Literal[
+    "end_turn",
+    "tool_use",
+    "max_tokens",
+    "stop_sequence",
+    "pause_turn",
+    "refusal",
+    "model_context_window_exceeded",
+]
+
+
 class ModelResponse(msgspec.Struct, frozen=True, kw_only=True):
     """The finished message. It is always the last item of a stream, and there is exactly one.
 
     `content` holds the blocks verbatim, thinking with its signature included, fit to be sent back in the next request.
     `tool_use` blocks have `id`, `name` and a decoded `input` object.
+
+    `invalid_inputs` maps the id of each `tool_use` block whose input did not arrive whole (cut off by `max_tokens`, or
+    not JSON) to the reason. Such a block has `input: {}`; it must not be run, but answered with an error result, so
+    that the conversation stays valid and the model can try again.
     """
 
     content: list[dict[str, Any]]
-    stop_reason: Literal[
-        "end_turn",
-        "tool_use",
-        "max_tokens",
-        "stop_sequence",
-        "pause_turn",
-        "refusal",
-        "model_context_window_exceeded",
-    ]
+    stop_reason: StopReason
     usage: ModelUsage
     model: str
     stop_details: dict[str, Any] | None = None
+    invalid_inputs: dict[str, str] = {}
 
 
 ModelEvent = BlockStarted | TextDelta | ModelResponse

@@ -1,4 +1,4 @@
-"""File contents on disk, named by their SHA-256: equal contents are kept once. It must not know any file.
+"""File contents on disk, named by their SHA-256: equal contents are kept once. It must not know whose they are.
 
 A blob is written to a temporary name, synced, and renamed: a name that exists is complete. Rows in `files` hold blobs;
 `forget` removes one that no row names any more.

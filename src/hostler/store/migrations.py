@@ -50,8 +50,7 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
         "CREATE INDEX files_created ON files (created_at, id)",
         "CREATE INDEX files_session ON files (session_id, created_at, id) WHERE session_id IS NOT NULL",
         "CREATE INDEX files_blob ON files (blob)",
-        """CREATE UNIQUE INDEX files_output ON files (session_id, output_path, output_tag)
-            WHERE output_path IS NOT NULL""",
+        "CREATE UNIQUE INDEX files_output ON files (session_id, output_path) WHERE output_path IS NOT NULL",
         """CREATE TABLE resources (
             id TEXT PRIMARY KEY, session_id TEXT NOT NULL, type TEXT NOT NULL, file_id TEXT, mount_path TEXT NOT NULL,
             created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL)""",

@@ -1,0 +1,124 @@
+"""Runs the tool calls that are ready: all of one message in parallel, each dispatched at most once.
+
+A private entry marks the dispatch, with the sandbox's generation, before anything starts. After a crash a marked call
+is looked up in the sandbox by its id: there it is attached to; a living sandbox of the same generation that doesn't
+know it never began it, so it is run; otherwise its outcome is unknown, and the model is told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from hostler.harness.deps import Deps
+from hostler.harness.drafts import error_result, session_error, tool_result
+from hostler.harness.run import Interrupted, Run
+from hostler.harness.state import DISPATCHED, Call
+from hostler.log.entries import Draft, Item
+from hostler.sandbox import toolset
+from hostler.sandbox.contract import Mount, Sandbox, SandboxSpec, SandboxUnavailable, UnknownCall
+
+log = logging.getLogger(__name__)
+
+NOT_RUN = "The sandbox is not available, so this tool did not run."
+UNKNOWN = (
+    "The sandbox was lost while this tool ran, so its outcome is unknown: it may have run, in part or in full. "
+    "Files may be missing or changed. Check before you repeat it."
+)
+INTERRUPTED = "Tool execution was interrupted before completion. Please retry."
+
+
+async def act(run: Run, deps: Deps) -> None:
+    """Answer every call that is ready. Returns early when an interrupt comes in; the loop then answers the rest."""
+    ready = [call for call in run.session.open_calls if call.ready]
+    refused = [call for call in ready if call.refused]
+    opening = [*run.opening(), *(error_result(call, refusal(call)) for call in refused)]
+    if opening:
+        await run.append(opening, patch=run.opened(), strict=True)
+    calls = [call for call in ready if not call.refused]
+    if not calls:
+        return
+    try:
+        sandbox = await run.unless_interrupted(_sandbox(run, deps))
+        fresh = [call.id for call in calls if call.dispatched is None]
+        if fresh:
+            mark = Draft(type=DISPATCHED, fields={"calls": fresh, "generation": sandbox.generation})
+            await run.append([mark])
+        await run.unless_interrupted(_perform_all(run, sandbox, calls))
+    except Interrupted:
+        return
+    except SandboxUnavailable as problem:
+        await _unavailable(run, problem)
+
+
+def refusal(call: Call) -> str:
+    """Why a call is answered without running, in words for the model."""
+    if call.invalid is not None:
+        return f"The tool's input did not arrive whole, so it did not run: {call.invalid}"
+    denied = f"Permission to use {call.name} has been denied."
+    return f"{denied} {call.deny_message}" if call.deny_message else denied
+
+
+async def cancel_dispatched(run: Run, deps: Deps) -> None:
+    """End what still runs for calls that are about to be answered as interrupted."""
+    started = [call for call in run.session.open_calls if call.dispatched is not None]
+    sandbox = await deps.sandboxes.find(run.session_id) if started else None
+    if sandbox is not None:
+        for call in started:
+            await toolset.cancel(sandbox, call.id)
+
+
+async def _sandbox(run: Run, deps: Deps) -> Sandbox:
+    """The session's sandbox, provisioned at the first need of a wake."""
+    if run.sandbox is None:
+        mounts = [Mount(source=_path(deps, mount.blob), target=mount.target) for mount in run.row.inputs]
+        network = run.row.environment.get("networking", {}).get("type", "unrestricted")
+        spec = SandboxSpec(
+            key=run.session_id, network="unrestricted" if network == "unrestricted" else "none", mounts=mounts
+        )
+        run.sandbox = await deps.sandboxes.provision(spec)
+    return run.sandbox
+
+
+def _path(deps: Deps, blob: str) -> Path:
+    return deps.blobs.path(blob)
+
+
+async def _perform_all(run: Run, sandbox: Sandbox, calls: list[Call]) -> None:
+    """Run calls side by side; each result is committed as it comes. A lost sandbox is raised once all have ended."""
+    outcomes = await asyncio.gather(*(_perform(run, sandbox, call) for call in calls), return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+async def _perform(run: Run, sandbox: Sandbox, call: Call) -> None:
+    if call.dispatched is not None and call.id in run.recovered:
+        result = await _recover(sandbox, call)
+    else:
+        result = await toolset.execute(sandbox, call.id, call.name, call.input)
+    await run.append([tool_result(call, result.content, is_error=result.is_error)])
+    await sandbox.acknowledge(call.id)
+
+
+async def _recover(sandbox: Sandbox, call: Call) -> toolset.ToolResult:
+    """The result of a call that an earlier process had marked as dispatched."""
+    try:
+        return await toolset.attach(sandbox, call.id, call.name, call.input)
+    except UnknownCall:
+        if sandbox.generation == call.dispatched:
+            return await toolset.execute(sandbox, call.id, call.name, call.input)
+        return toolset.ToolResult(content=[{"type": "text", "text": UNKNOWN}], is_error=True)
+
+
+async def _unavailable(run: Run, problem: SandboxUnavailable) -> None:
+    """Tell the client what the provider's failure was, and the model only that its tools did not run, or may have."""
+    log.warning("session %s: sandbox unavailable: %s", run.session_id, problem)
+    run.sandbox = None
+    await run.refresh()
+    items: list[Item] = [session_error("unknown_error", f"The sandbox is not available: {problem}", "retrying")]
+    for call in run.session.open_calls:
+        if call.ready:
+            items.append(error_result(call, NOT_RUN if call.dispatched is None else UNKNOWN))
+    await run.append(items, strict=True)

@@ -1,0 +1,165 @@
+"""Asks the model for one message: consumes what waits, streams previews, records the answer or the failure.
+
+All that a response leads to is committed at once, when it is complete: a crash in mid-stream leaves an open request in
+the log, which is closed as an error and asked again, and no half message.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+
+from hostler.harness import context
+from hostler.harness.deps import Deps
+from hostler.harness.drafts import span_end
+from hostler.harness.failure import attempt_failed
+from hostler.harness.run import Interrupted, Run
+from hostler.harness.state import MODEL_MESSAGE, Call
+from hostler.harness.tooltable import ToolTable
+from hostler.ids import new_id
+from hostler.log.entries import Consume, Draft, Item
+from hostler.log.hub import Hub
+from hostler.models.catalogue import prompt_tokens
+from hostler.models.protocol import BlockStarted, ModelFailure, ModelRequest, ModelResponse, TextDelta
+
+
+async def ask(run: Run, deps: Deps, tools: ToolTable) -> None:
+    """One model request, from the span's start to its end. Raises NewInput when something came in just before it."""
+    queued = [Consume(entry) for entry in run.session.queued.values()]
+    start = Draft(type="span.model_request_start")
+    await run.append([*run.opening(), *queued, start], patch=run.opened(), strict=True)
+    try:
+        request = await build_request(run, deps, tools)
+        speaker = Speaker(deps.log.hub, run.session_id, run.row.thread_id)
+        response = await run.unless_interrupted(_listen(deps, request, speaker))
+    except ModelFailure as failure:
+        await attempt_failed(run, deps, start.id, failure)
+    except Interrupted:
+        await run.append([span_end(start.id, is_error=True)])
+    else:
+        await _record(run, deps, tools, start.id, response, speaker)
+
+
+async def build_request(run: Run, deps: Deps, tools: ToolTable) -> ModelRequest:
+    """The request that the log as folded so far calls for."""
+    model = run.row.agent.model
+    parts = run.session.parts
+    definitions = tools.definitions()
+    sandboxed = any(tools.kind(tool["name"]) == "builtin" for tool in definitions)
+    system = context.system_prompt(run.row.agent.system, sandboxed, [mount.target for mount in run.row.inputs])
+    sources = await deps.contents.sources(context.file_ids(parts))
+    return ModelRequest(
+        model=model.id,
+        messages=context.with_breakpoints(context.messages(parts, sources)),
+        max_tokens=deps.output_limit(model.id),
+        system=context.marked_last(system),
+        tools=context.marked_last(definitions),
+        effort=model.effort.type if model.effort else None,
+        speed=model.speed,
+        inference_geo=model.inference_geo,
+        session_id=run.session_id,
+    )
+
+
+class Speaker:
+    """Shows a message while it is made: previews, and the event ids that the finished blocks will have."""
+
+    def __init__(self, hub: Hub, session_id: str, thread_id: str) -> None:
+        self._hub = hub
+        self._session_id = session_id
+        self._thread_id = thread_id
+        self.message_id: str | None = None
+        self.thinking_ids: list[str] = []
+        self._indexes: dict[int, int] = {}  # of text blocks: the model's -> the message event's
+
+    def started(self, block: BlockStarted) -> None:
+        if block.kind == "text":
+            self._indexes[block.index] = len(self._indexes)
+            if self.message_id is None:
+                self.message_id = new_id("sevt")
+                self._start("agent.message", self.message_id)
+        elif block.kind in ("thinking", "redacted_thinking"):
+            self.thinking_ids.append(new_id("sevt"))
+            self._start("agent.thinking", self.thinking_ids[-1])
+
+    def text(self, delta: TextDelta) -> None:
+        if self.message_id is None or not self._hub.watched(self._session_id, "agent.message"):
+            return
+        content = {"type": "text", "text": delta.text}
+        change = {"type": "content_delta", "index": self._indexes[delta.index], "content": content}
+        frame = {"type": "event_delta", "event_id": self.message_id, "delta": change}
+        self._hub.preview(self._session_id, self.message_id, msgspec.json.encode(frame))
+
+    def _start(self, event_type: str, event_id: str) -> None:
+        if self._hub.watched(self._session_id, event_type):
+            frame = msgspec.json.encode({"type": "event_start", "event": {"type": event_type, "id": event_id}})
+            self._hub.start_preview(self._session_id, self._thread_id, event_type, event_id, frame)
+
+
+async def _listen(deps: Deps, request: ModelRequest, speaker: Speaker) -> ModelResponse:
+    async with aclosing(deps.model.stream(request)) as events:  # type: ignore[type-var]
+        async for event in events:
+            if isinstance(event, TextDelta):
+                speaker.text(event)
+            elif isinstance(event, BlockStarted):
+                speaker.started(event)
+            else:
+                return event
+    raise ModelFailure("request_failed", "The model's stream ended before its message was complete.", retryable=True)
+
+
+async def _record(
+    run: Run, deps: Deps, tools: ToolTable, start_id: str, response: ModelResponse, speaker: Speaker
+) -> None:
+    """Commit the message: its events, the end of its span, and privately its blocks as they must be sent back."""
+    calls, uses = _tool_uses(response, tools)
+    note = {
+        "content": response.content,
+        "stop_reason": response.stop_reason,
+        "stop_details": response.stop_details,
+        "context_tokens": prompt_tokens(response.usage) + response.usage.output_tokens,
+        "calls": [msgspec.to_builtins(call) for call in calls],
+    }
+    items: list[Item] = [Draft(type=MODEL_MESSAGE, fields=note), *_spoken(response, speaker), *uses]
+    items.append(span_end(start_id, response.usage))
+    run.ledger = run.ledger.add(response.usage, deps.cost(run.row.agent.model, response.usage))
+    waiting = [call.id for call in calls if call.waits]
+    await run.append(items, patch={"usage": msgspec.json.encode(run.ledger), "pending": msgspec.json.encode(waiting)})
+
+
+def _spoken(response: ModelResponse, speaker: Speaker) -> list[Draft]:
+    """`agent.thinking` for each thinking block, and one `agent.message` with all the text."""
+    thoughts = sum(1 for block in response.content if block["type"] in ("thinking", "redacted_thinking"))
+    ids = [*speaker.thinking_ids, *(new_id("sevt") for _ in range(thoughts))][:thoughts]
+    drafts = [Draft(type="agent.thinking", id=event_id) for event_id in ids]
+    texts = [{"type": "text", "text": block["text"]} for block in response.content if block["type"] == "text"]
+    if any(block["text"] for block in texts):
+        drafts.append(Draft(type="agent.message", id=speaker.message_id or new_id("sevt"), fields={"content": texts}))
+    return drafts
+
+
+def _tool_uses(response: ModelResponse, tools: ToolTable) -> tuple[list[Call], list[Draft]]:
+    calls, drafts = [], []
+    for block in response.content:
+        if block["type"] != "tool_use":
+            continue
+        call_id, kind = new_id("sevt"), tools.kind(block["name"])
+        permission, evaluation = tools.judge(block["name"])
+        call = Call(
+            id=call_id,
+            model_id=block["id"],
+            name=block["name"],
+            kind=kind,
+            input=block["input"],
+            permission=permission,
+            invalid=response.invalid_inputs.get(block["id"]),
+        )
+        calls.append(call)
+        fields: dict[str, Any] = {"name": call.name, "input": call.input}
+        if kind == "builtin":
+            fields["evaluated_permission"] = permission
+            fields |= {"evaluation": evaluation} if evaluation else {}
+        drafts.append(Draft(type=f"agent.{'custom_' if kind == 'custom' else ''}tool_use", id=call_id, fields=fields))
+    return calls, drafts

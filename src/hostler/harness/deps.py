@@ -1,0 +1,65 @@
+"""What the harness works with, bound together once by the composition root. It must not hold a session's state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Protocol
+
+import msgspec
+
+from hostler.log.log import Log
+from hostler.models.catalogue import Catalogue
+from hostler.models.protocol import Model, ModelUsage
+from hostler.sandbox.contract import Backend
+from hostler.store.blobs import Blobs
+from hostler.wire.agents import ModelConfig
+
+DEFAULT_CONTEXT = 200_000
+DEFAULT_OUTPUT = 32_000
+
+
+class HarnessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The `[harness]` table. Times are seconds."""
+
+    model_attempts: int = 6
+    retry_base: float = 1.0
+    retry_limit: float = 60.0
+    requests_per_turn: int = 1000
+    compact_at: float = 0.8  # of the model's input limit
+    max_output_tokens: int = DEFAULT_OUTPUT
+    idle_sandbox_seconds: float = 300.0
+    output_bytes: int = 500 * 1024 * 1024
+
+
+class Contents(Protocol):
+    """Gives the contents of files that messages refer to by id."""
+
+    async def sources(self, file_ids: set[str]) -> Mapping[str, dict[str, Any]]:
+        """The Messages API source (`base64` or `text`) of each file that exists."""
+        ...
+
+
+class Deps(msgspec.Struct, frozen=True):
+    """The harness's collaborators."""
+
+    log: Log
+    model: Model
+    catalogue: Catalogue
+    sandboxes: Backend
+    contents: Contents
+    blobs: Blobs
+    builtins: dict[str, dict[str, Any]]
+    config: HarnessConfig
+
+    def output_limit(self, model_id: str) -> int:
+        known = self.catalogue.traits(model_id).max_tokens
+        return min(self.config.max_output_tokens, known or DEFAULT_OUTPUT)
+
+    def context_limit(self, model_id: str) -> int:
+        """The tokens from which on the conversation is to be compacted."""
+        known = self.catalogue.traits(model_id).max_input_tokens or DEFAULT_CONTEXT
+        return int(known * self.config.compact_at)
+
+    def cost(self, model: ModelConfig, usage: ModelUsage) -> Decimal:
+        return self.catalogue.list_cost(model.id, usage, inference_geo=model.inference_geo)

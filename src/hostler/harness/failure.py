@@ -1,0 +1,66 @@
+"""What happens when a model request fails: wait and try again, or end the turn and leave a usable session.
+
+The log says which attempt it is, so a restart goes on counting where the old process stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from hostler.harness.deps import Deps
+from hostler.harness.drafts import session_error, span_end
+from hostler.harness.run import Interrupted, Run
+from hostler.harness.settle import idle_items, idle_patch
+from hostler.harness.state import ATTEMPT_FAILED
+from hostler.log.entries import Consume, Draft, Item
+from hostler.models.protocol import ModelFailure
+
+_ERROR_TYPES = {
+    "overloaded": "model_overloaded_error",
+    "rate_limited": "model_rate_limited_error",
+    "request_failed": "model_request_failed_error",
+    "billing": "billing_error",
+    "context_too_long": "model_request_failed_error",
+    "unknown": "unknown_error",
+}
+
+
+async def attempt_failed(run: Run, deps: Deps, start_id: str, failure: ModelFailure) -> None:
+    """Record a failed attempt; then wait for the next one, or give the turn up."""
+    end = span_end(start_id, is_error=True)
+    if failure.kind == "context_too_long" and run.session.summaries == 0:
+        run.must_summarise = True
+        await run.append([end])
+        return
+    attempts = run.session.failures + 1
+    error_type = _ERROR_TYPES[failure.kind]
+    if not failure.retryable or attempts >= deps.config.model_attempts:
+        await give_up(run, [end, session_error(error_type, failure.message, "exhausted")])
+        return
+    items: list[Item] = [
+        end,
+        Draft(type=ATTEMPT_FAILED, fields={"attempt": attempts}),
+        session_error(error_type, failure.message, "retrying"),
+        Draft(type="session.status_rescheduled"),
+        Draft(type="session.thread_status_rescheduled", fields=run.thread),
+    ]
+    await run.append(items, patch={"status": "rescheduling", **run.paused()})
+    try:
+        await run.unless_interrupted(asyncio.sleep(_delay(attempts, failure.retry_after, deps)))
+    except Interrupted:
+        return
+
+
+async def give_up(run: Run, items: list[Item]) -> None:
+    """End the turn with `retries_exhausted`. What waits is consumed with it: the next message starts afresh."""
+    flushed = [Consume(entry) for entry in run.session.queued.values()]
+    items = [*items, *flushed, *idle_items(run, {"type": "retries_exhausted"})]
+    await run.append(items, patch=idle_patch(run))
+
+
+def _delay(attempt: int, wished: float | None, deps: Deps) -> float:
+    if wished is not None:
+        return min(wished, deps.config.retry_limit)
+    backoff = min(deps.config.retry_base * 2.0 ** (attempt - 1), deps.config.retry_limit)
+    return float(backoff * random.uniform(0.75, 1.0))

@@ -1,0 +1,98 @@
+"""The loop: decide on the folded log what comes next, do it, until nothing is left to do.
+
+Each step looks at the log afresh, so a step may stop short at any point, also by a crash, and the next one finds out
+what is left. It must not keep anything between steps but the fold.
+"""
+
+from __future__ import annotations
+
+from hostler.harness.act import INTERRUPTED, act, cancel_dispatched
+from hostler.harness.ask import ask
+from hostler.harness.deps import Deps
+from hostler.harness.drafts import error_result, session_error, span_end
+from hostler.harness.failure import give_up
+from hostler.harness.run import Run
+from hostler.harness.settle import RELEASED, deliver, idle_items, idle_patch, settle
+from hostler.harness.state import Said
+from hostler.harness.summarise import due, summarise
+from hostler.harness.tooltable import ToolTable
+from hostler.log.append import NewInput
+from hostler.log.entries import Consume, Item
+from hostler.store.store import Duplicate
+
+END_TURN = {"type": "end_turn"}
+TOO_MANY = "The agent made {limit} model requests in one turn; send a message to let it go on."
+
+
+async def advance(run: Run, deps: Deps) -> None:
+    """Work on a session until it is idle and nothing waits. Raises StaleLease when somebody else has taken it over."""
+    tools = ToolTable(run.row.agent, deps.builtins)
+    if run.session.open_request is not None:
+        # An earlier process died in mid-request. What it had received is lost; the request will be made again.
+        await run.append([span_end(run.session.open_request, is_error=True)])
+    done = False
+    while not done:
+        try:
+            done = await _step(run, deps, tools)
+        except (NewInput, Duplicate):
+            continue
+
+
+async def _step(run: Run, deps: Deps, tools: ToolTable) -> bool:
+    """Do what comes next; True when the session has turned idle."""
+    session = run.session
+    if session.interrupted:
+        return await _interrupt(run, deps)
+    if any(call.ready for call in session.open_calls):
+        await act(run, deps)
+        return False
+    if waiting := [call.id for call in session.open_calls]:
+        await settle(run, deps, {"type": "requires_action", "event_ids": waiting})
+        return True
+    if session.queued or session.wants_answer:
+        return await _speak(run, deps, tools)
+    await _finish(run, deps)
+    return True
+
+
+async def _speak(run: Run, deps: Deps, tools: ToolTable) -> bool:
+    if run.session.requests >= deps.config.requests_per_turn:
+        message = TOO_MANY.format(limit=deps.config.requests_per_turn)
+        await give_up(run, [session_error("tool_use_limit_reached_error", message, "exhausted")])
+    elif due(run, deps):
+        await summarise(run, deps, tools)
+    else:
+        await ask(run, deps, tools)
+    return not run.session.running
+
+
+async def _finish(run: Run, deps: Deps) -> None:
+    last = run.session.parts[-1] if run.session.parts else None
+    if isinstance(last, Said) and last.stop_reason == "refusal":
+        details = {"category": None, "explanation": None, **(last.stop_details or {}), "type": "refusal"}
+        await settle(run, deps, {"type": "refusal"}, details)
+    else:
+        await settle(run, deps, END_TURN)
+
+
+async def _interrupt(run: Run, deps: Deps) -> bool:
+    """Apply the interrupts that wait: answer the open calls, consume what came before, and turn idle, unless a message
+    came after them. On an idle session with no open call they change nothing."""
+    queue = list(run.session.queued.values())
+    cut = max(index for index, entry in enumerate(queue) if entry.type == "user.interrupt") + 1
+    consumed: list[Item] = [Consume(entry) for entry in queue[:cut]]
+    redirected = len(queue) > cut
+    idle = not run.session.running and not run.session.open_calls
+    if idle and all(entry.type == "user.interrupt" for entry in queue[:cut]):
+        await run.append(consumed, patch={} if redirected else RELEASED, strict=True)
+        return not redirected
+    await cancel_dispatched(run, deps)
+    results = [error_result(call, INTERRUPTED) for call in run.session.open_calls]
+    items = [*run.opening(), *results, *consumed]
+    patch = {**run.opened(), "pending": b"[]"}
+    if redirected:
+        await run.append(items, patch=patch, strict=True)
+        return False
+    items += [*await deliver(run, deps), *idle_items(run, END_TURN)]
+    await run.append(items, patch={**patch, **idle_patch(run)}, strict=True)
+    return True

@@ -1,0 +1,159 @@
+"""Gives every session that needs work a task, and tells running ones of new input. It must not know what the work is.
+
+A session runs in one task at a time. A wake for a running one pokes it; one that comes while it ends starts it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from typing import NoReturn
+
+from hostler import clock
+from hostler.harness.deps import Deps
+from hostler.harness.drafts import session_error
+from hostler.harness.failure import give_up
+from hostler.harness.loop import advance
+from hostler.harness.run import Run, row_tx
+from hostler.harness.state import Session
+from hostler.log.append import StaleLease
+from hostler.store.dispatch import Dispatcher, Lease
+from hostler.store.store import StoreClosed
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 10.0
+TIDY_SECONDS = 5.0
+KEPT_FOLDS = 128
+MAX_CRASHES = 3
+CRASHED = "The server failed while it worked on this session; its log says why. Send a message to try again."
+
+
+class Supervisor:
+    """The running sessions of this process."""
+
+    def __init__(self, deps: Deps, dispatcher: Dispatcher) -> None:
+        self._deps = deps
+        self._dispatcher = dispatcher
+        self._runs: dict[str, Run | None] = {}
+        self._woken: set[str] = set()
+        self._folds: OrderedDict[str, tuple[int, Session]] = OrderedDict()
+        self._sandbox_used: dict[str, float] = {}
+        self._crashes: dict[str, int] = {}
+        self._draining = False
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    async def run(self) -> NoReturn:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._heartbeat(), name="harness-heartbeat")
+            group.create_task(self._tidy(), name="harness-tidy")
+            async for session_id in self._dispatcher.wakes():
+                if session_id in self._runs:
+                    self._woken.add(session_id)
+                    if (running := self._runs[session_id]) is not None:
+                        running.poked.set()
+                elif not self._draining:
+                    self._runs[session_id] = None
+                    self._quiet.clear()
+                    group.create_task(self._work(session_id), name=f"session-{session_id}")
+        raise AssertionError("wakes() never ends")
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new session on and wait for the running ones, at most so long. Those that remain are resumed by the
+        next process: the log has all it needs, and their sandboxes live on."""
+        self._draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._quiet.wait()
+        except TimeoutError:
+            log.info("leaving %d running sessions for the next start", len(self._runs))
+
+    def running(self, session_id: str) -> bool:
+        return session_id in self._runs
+
+    async def _work(self, session_id: str) -> None:
+        self._woken.discard(session_id)
+        try:
+            lease = await self._dispatcher.claim(session_id)
+            if lease is not None:
+                await self._advance(lease)
+        except StaleLease:
+            log.warning("session %s was taken over", session_id)
+        except StoreClosed:
+            pass
+        except Exception:
+            log.exception("session %s: could not be worked on", session_id)
+        finally:
+            del self._runs[session_id]
+            if not self._runs:
+                self._quiet.set()
+            if session_id in self._woken:
+                self._dispatcher.wake(session_id)
+
+    async def _advance(self, lease: Lease) -> None:
+        run = await self._recall(lease)
+        self._runs[lease.session_id] = run
+        try:
+            await advance(run, self._deps)
+            self._crashes.pop(lease.session_id, None)
+            self._keep(lease, run.session)
+        except StaleLease:
+            raise
+        except Exception:
+            await self._crashed(run)
+            raise
+        finally:
+            if run.sandbox is not None:
+                self._sandbox_used[lease.session_id] = asyncio.get_running_loop().time()
+
+    async def _recall(self, lease: Lease) -> Run:
+        """Fold the log, from where this process left it when nobody has held the session since."""
+        row = await self._deps.log.store.read(lambda: row_tx(lease.session_id))
+        token, session = self._folds.pop(lease.session_id, (0, Session()))
+        if token != lease.token - 1:
+            session = Session()
+        run = Run(self._deps.log, lease, row, session)
+        await run.refresh()
+        run.recovered = {call.id for call in session.open_calls if call.dispatched is not None}
+        return run
+
+    def _keep(self, lease: Lease, session: Session) -> None:
+        self._folds[lease.session_id] = (lease.token, session)
+        while len(self._folds) > KEPT_FOLDS:
+            self._folds.popitem(last=False)
+
+    async def _crashed(self, run: Run) -> None:
+        """Try again a little later; when that keeps failing, end the turn, so that the session stays usable."""
+        crashes = self._crashes.get(run.session_id, 0) + 1
+        self._crashes[run.session_id] = crashes
+        if crashes < MAX_CRASHES:
+            await self._dispatcher.schedule(run.lease, clock.now() + crashes * 1_000_000)
+            return
+        del self._crashes[run.session_id]
+        await run.refresh()
+        await give_up(run, [session_error("unknown_error", CRASHED, "exhausted")])
+
+    async def _heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await self._dispatcher.heartbeat()
+
+    async def _tidy(self) -> None:
+        """Stop the sandboxes of sessions that have been idle for a while."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(TIDY_SECONDS)
+            before = loop.time() - self._deps.config.idle_sandbox_seconds
+            for session_id, used in list(self._sandbox_used.items()):
+                if used < before and session_id not in self._runs:
+                    del self._sandbox_used[session_id]
+                    await self._hibernate(session_id)
+
+    async def _hibernate(self, session_id: str) -> None:
+        try:
+            await self._deps.sandboxes.hibernate(session_id)
+        except Exception:
+            log.exception("session %s: its idle sandbox could not be stopped", session_id)

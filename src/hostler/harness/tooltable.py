@@ -1,0 +1,65 @@
+"""Which tools an agent has, what the model is told of them, and whether a call may run. It must not run anything."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from hostler.wire.agents import SessionAgent
+from hostler.wire.tools import AgentToolset, CustomTool, Policy
+
+Verdict = Literal["allow", "ask", "deny"]
+_VERDICTS: dict[str, Verdict] = {"always_allow": "allow", "always_ask": "ask", "auto": "ask"}
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """One tool of an agent. `policy` is None for a custom tool: no policy governs it."""
+
+    name: str
+    kind: Literal["builtin", "custom"]
+    definition: dict[str, Any]
+    policy: str | None = None
+
+
+class ToolTable:
+    """The tools of one agent snapshot, by name."""
+
+    def __init__(self, agent: SessionAgent, builtins: dict[str, dict[str, Any]]) -> None:
+        """`builtins` are the definitions of the tools that this server can run, by name."""
+        self._tools: dict[str, Tool] = {}
+        for tool in agent.tools:
+            if isinstance(tool, AgentToolset):
+                self._add_toolset(tool, builtins)
+            elif isinstance(tool, CustomTool):
+                definition = {"name": tool.name, "description": tool.description, "input_schema": tool.input_schema}
+                self._tools[tool.name] = Tool(tool.name, "custom", definition)
+
+    def definitions(self) -> list[dict[str, Any]]:
+        return [tool.definition for tool in self._tools.values()]
+
+    def kind(self, name: str) -> Literal["builtin", "custom"]:
+        return self._tools[name].kind if name in self._tools else "builtin"
+
+    def judge(self, name: str) -> tuple[Verdict, dict[str, Any] | None]:
+        """Return the verdict on a call and its `evaluation`, which is None when no policy was asked."""
+        tool = self._tools.get(name)
+        if tool is None:
+            return "deny", None
+        if tool.policy is None:
+            return "allow", None
+        return _VERDICTS[tool.policy], {"type": tool.policy}
+
+    def _add_toolset(self, toolset: AgentToolset, builtins: dict[str, dict[str, Any]]) -> None:
+        configs = {config.name: config for config in toolset.configs}
+        for name, definition in builtins.items():
+            config = configs.get(name)  # type: ignore[call-overload]
+            enabled = config.enabled if config else toolset.default_config.enabled
+            policy = config.permission_policy if config else toolset.default_config.permission_policy
+            if enabled:
+                self._tools[name] = Tool(name, "builtin", definition, _policy_name(policy))
+
+
+def _policy_name(policy: Policy) -> str:
+    name: str = policy.__struct_config__.tag  # type: ignore[assignment]
+    return name
