@@ -3,6 +3,7 @@ envelope.
 
     HostlerError                        500 api_error
     +-- InvalidRequest                  400 invalid_request_error
+    |   +-- MethodNotAllowed            405 invalid_request_error
     |   +-- RequestTooLarge             413 request_too_large
     +-- AuthenticationFailed            401 authentication_error
     +-- PermissionDenied                403 permission_error
@@ -47,6 +48,12 @@ class InvalidRequest(HostlerError):
 
     status = 400
     wire_type = "invalid_request_error"
+
+
+class MethodNotAllowed(InvalidRequest):
+    """Method not allowed"""
+
+    status = 405
 
 
 class RequestTooLarge(InvalidRequest):

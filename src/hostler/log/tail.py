@@ -61,6 +61,10 @@ class Tail:
     async def __aexit__(self, *_: object) -> None:
         self._hub.leave(self._session_id, self._follower)
 
+    def end(self) -> None:
+        """Make `batches` end once what came so far was read."""
+        self._follower.close()
+
     async def batches(self, heartbeat: float) -> AsyncIterator[list[Entry | bytes]]:
         """Yield what came, in order: entries, and previews as frames; an empty list after `heartbeat` seconds of
         silence. Ends when the session is deleted or terminated and all was read."""

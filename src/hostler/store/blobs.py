@@ -65,6 +65,10 @@ class Blobs:
             incoming.unlink(missing_ok=True)
         return Blob(name, size)
 
+    def names(self) -> list[str]:
+        """All stored blobs, for a sweep."""
+        return [blob.name for blob in self._folder.glob("[0-9a-f][0-9a-f]/*")]
+
     def forget(self, name: str) -> None:
         """Remove a blob that nothing names any more."""
         self.path(name).unlink(missing_ok=True)

@@ -6,7 +6,7 @@ here and one member of `SessionEvent`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -341,6 +341,19 @@ SessionEvent = (
     | SpanOutcomeEvaluationOngoing
     | SpanOutcomeEvaluationEnd
 )
+
+# The types that a list can be filtered by: all that are stored, and those that other servers of this API store.
+LISTABLE = (
+    *(str(kind.__struct_config__.tag) for kind in get_args(SessionEvent) if kind is not SessionDeleted),
+    "workflow_run.created",
+    "workflow_run.error",
+    "workflow_run.phase_ended",
+    "workflow_run.phase_started",
+    "workflow_run.status_ended",
+    "workflow_run.status_idle",
+    "workflow_run.status_running",
+)
+PREVIEWABLE = ("agent.message", "agent.thinking")
 
 decode_event = msgspec.json.Decoder(SessionEvent).decode
 

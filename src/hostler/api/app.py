@@ -1,0 +1,59 @@
+"""Puts the routes of all resources behind the gate. The composition root, `hostler.app`, brings the services."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from hostler.api import agents, environments, events, files, models, resources, sessions, threads
+from hostler.api.call import Call
+from hostler.api.gate import Gate
+from hostler.api.render import json
+from hostler.api.router import Route, Router
+from hostler.services.agents import Agents
+from hostler.services.environments import Environments
+from hostler.services.events import Events
+from hostler.services.files import Files
+from hostler.services.keys import Keys
+from hostler.services.models import Models
+from hostler.services.resources import Resources
+from hostler.services.sessions import Sessions
+from hostler.services.threads import Threads
+
+
+class Services(NamedTuple):
+    keys: Keys
+    agents: Agents
+    environments: Environments
+    sessions: Sessions
+    events: Events
+    threads: Threads
+    resources: Resources
+    files: Files
+    models: Models
+
+
+def create_app(services: Services) -> ASGIApp:
+    return Gate(
+        Router(routes(services)), Router([Route("GET", "/healthz", _healthz, beta=False)]), services.keys.verify
+    )
+
+
+def routes(services: Services) -> list[Route]:
+    """All routes behind the key; tests and docs read them too."""
+    return [
+        *agents.routes(services.agents),
+        *environments.routes(services.environments),
+        *sessions.routes(services.sessions),
+        *events.routes(services.events),
+        *threads.routes(services.threads, services.events),
+        *resources.routes(services.resources),
+        *files.routes(services.files),
+        *models.routes(services.models),
+    ]
+
+
+async def _healthz(call: Call) -> Response:
+    return json({"status": "ok"})

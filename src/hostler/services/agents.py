@@ -1,0 +1,179 @@
+"""Agents: versioned, never deleted. It must not know sessions: they take a snapshot through `find_tx`."""
+
+from __future__ import annotations
+
+import msgspec
+from sqlalchemy import bindparam, insert, select, update
+
+from hostler import clock
+from hostler.errors import Conflict, InvalidRequest, NotFound
+from hostler.ids import new_id
+from hostler.services import resolve
+from hostler.services.metadata import merge
+from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
+from hostler.services.reading import first, rows
+from hostler.store.sql import Row, Tx
+from hostler.store.store import Store
+from hostler.store.tables import agent_versions, agents
+from hostler.wire.agents import Agent, AgentCreate, AgentUpdate, ServiceAccountIdentity
+from hostler.wire.base import UNSET, Unset, encode, timestamp
+
+_read = msgspec.json.Decoder(Agent).decode
+
+_COLUMNS = (
+    agents.c.id,
+    agents.c.created_at,
+    agents.c.updated_at,
+    agents.c.archived_at,
+    agents.c.version,
+    agent_versions.c.version,
+    agent_versions.c.body,
+)
+_JOINED = select(*_COLUMNS).join(agent_versions, agent_versions.c.agent_id == agents.c.id)
+_NEWEST = _JOINED.where(agents.c.id == bindparam("id"), agent_versions.c.version == agents.c.version)
+_VERSION = _JOINED.where(agents.c.id == bindparam("id"), agent_versions.c.version == bindparam("v"))
+_INSERT = insert(agents)
+_INSERT_VERSION = insert(agent_versions)
+_BUMP = (
+    update(agents).where(agents.c.id == bindparam("key")).values(version=bindparam("v"), updated_at=bindparam("now"))
+)
+_ARCHIVE = (
+    update(agents)
+    .where(agents.c.id == bindparam("key"), agents.c.archived_at.is_(None))
+    .values(archived_at=bindparam("now"), updated_at=bindparam("now"))
+)
+_NOT_HERE = ("mcp_servers", "skills", "multiagent")
+
+
+class Agents:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def create(self, params: AgentCreate) -> Agent:
+        resolve.refuse(params, _NOT_HERE)
+        resolve.refuse_identity(params.execution_identity)
+        now = clock.now()
+        agent = Agent(
+            id=new_id("agent"),
+            version=1,
+            name=params.name,
+            description=params.description or None,
+            model=resolve.model(params.model),
+            system=params.system or None,
+            tools=resolve.tools(params.tools),
+            mcp_servers=[],
+            skills=[],
+            execution_identity=ServiceAccountIdentity(),
+            metadata=params.metadata or {},
+            created_at=timestamp(now),
+            updated_at=timestamp(now),
+        )
+
+        def tx() -> Tx[None]:
+            row = {"id": agent.id, "version": 1, "created_at": now, "updated_at": now, "archived_at": None}
+            yield _INSERT, row
+            yield _INSERT_VERSION, _version_row(agent, now)
+
+        await self._store.write(tx)
+        return agent
+
+    async def retrieve(self, agent_id: str, version: int | None = None) -> Agent:
+        return await self._store.read(lambda: find_tx(agent_id, version))
+
+    async def update(self, agent_id: str, params: AgentUpdate) -> Agent:
+        """Make a new version, unless nothing would change. A given `version` must be the current one."""
+        resolve.refuse(params, _NOT_HERE)
+        resolve.refuse_identity(params.execution_identity)
+        now = clock.now()
+
+        def tx() -> Tx[Agent]:
+            current = yield from find_tx(agent_id)
+            if params.version and params.version != current.version:
+                raise Conflict(f"version: {params.version} was given, but agent {agent_id} is at {current.version}")
+            if current.archived_at is not None:
+                raise InvalidRequest(f"Agent {agent_id} is archived and can't be updated.")
+            changed = _apply(current, params)
+            if changed == current:
+                return current
+            changed.version, changed.updated_at = current.version + 1, timestamp(now)
+            yield _BUMP, {"key": agent_id, "v": changed.version, "now": now}
+            yield _INSERT_VERSION, _version_row(changed, now)
+            return changed
+
+        return await self._store.write(tx)
+
+    async def archive(self, agent_id: str) -> Agent:
+        now = clock.now()
+
+        def tx() -> Tx[Agent]:
+            yield _ARCHIVE, {"key": agent_id, "now": now}
+            return (yield from find_tx(agent_id))
+
+        return await self._store.write(tx)
+
+    async def list(self, *, limit: int, page: str | None, between: Between, archived: bool) -> Slice:
+        cursor = read_cursor(page, "desc", between)
+        statement = _JOINED.where(agent_versions.c.version == agents.c.version, *between.on(agents.c.created_at))
+        if not archived:
+            statement = statement.where(agents.c.archived_at.is_(None))
+        paged = page_of(statement, agents.c.created_at, agents.c.id, order="desc", limit=limit, cursor=cursor)
+        found = await self._store.read(lambda: rows(paged))
+        cut = slice_of(found, order="desc", limit=limit, cursor=cursor)
+        return cut._replace(rows=[_agent(row) for row in cut.rows])
+
+    async def versions(self, agent_id: str, *, limit: int, page: str | None) -> Slice:
+        """Newest first; the cursor's place is the version."""
+        cursor = read_cursor(page, "desc")
+        statement = _JOINED.where(agents.c.id == agent_id)
+        place, key = agent_versions.c.version, agent_versions.c.agent_id
+        paged = page_of(statement, place, key, order="desc", limit=limit, cursor=cursor)
+        found = await self._store.read(lambda: rows(paged))
+        if not found and cursor is None:
+            raise _missing(agent_id)
+        cut = slice_of([(row[0], row[5], row) for row in found], order="desc", limit=limit, cursor=cursor)
+        return cut._replace(rows=[_agent(row) for _, _, row in cut.rows])
+
+
+def find_tx(agent_id: str, version: int | None = None) -> Tx[Agent]:
+    """Read an agent at a version, or at its newest. Raises NotFound."""
+    if version is None:
+        row = yield from first(_NEWEST, {"id": agent_id})
+    else:
+        row = yield from first(_VERSION, {"id": agent_id, "v": version})
+    if row is None:
+        raise _missing(agent_id, version)
+    return _agent(row)
+
+
+def _agent(row: Row) -> Agent:
+    agent = _read(row[6])
+    if row[3] is not None:
+        agent.archived_at = timestamp(row[3])
+        if row[4] == row[5]:
+            agent.updated_at = timestamp(row[2])
+    return agent
+
+
+def _missing(agent_id: str, version: int | None = None) -> NotFound:
+    return NotFound(f"Agent {agent_id} was not found." if version is None else f"Agent {agent_id} has no such version.")
+
+
+def _version_row(agent: Agent, now: int) -> dict[str, object]:
+    return {"agent_id": agent.id, "version": agent.version, "created_at": now, "body": encode(agent)}
+
+
+def _apply(agent: Agent, params: AgentUpdate) -> Agent:
+    changed = msgspec.structs.replace(agent)
+    if not isinstance(params.name, Unset):
+        changed.name = params.name
+    if not isinstance(params.model, Unset):
+        changed.model = resolve.model(params.model, agent.model)
+    if params.description is not UNSET:
+        changed.description = params.description or None
+    if params.system is not UNSET:
+        changed.system = params.system or None
+    if params.tools is not UNSET:
+        changed.tools = resolve.tools(params.tools)
+    if not isinstance(params.metadata, Unset):
+        changed.metadata = merge(agent.metadata, params.metadata)
+    return changed

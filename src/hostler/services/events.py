@@ -1,0 +1,141 @@
+"""Session events: sending, listing, following. The rules of what may be sent are `intake`'s.
+
+It must not run anything: after the commit it only wakes whoever does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+from sqlalchemy import bindparam, select
+
+from hostler import clock
+from hostler.errors import InvalidRequest, NotFound
+from hostler.log.append import append_tx
+from hostler.log.entries import Draft, Entry
+from hostler.log.log import Log, Page
+from hostler.log.tail import Tail
+from hostler.services import intake
+from hostler.services.paging import BAD_CURSOR, Between, Cursor, read_cursor
+from hostler.services.reading import first
+from hostler.services.resources import missing_session
+from hostler.store.sql import Tx
+from hostler.store.tables import sessions
+from hostler.wire.events import EventsSend
+
+_STATE = select(
+    sessions.c.thread_id, sessions.c.pending, sessions.c.queued, sessions.c.archived_at, sessions.c.status
+).where(sessions.c.id == bindparam("s"))
+_ids = msgspec.json.Decoder(list[str]).decode
+
+
+class Sent(NamedTuple):
+    echoes: list[Entry]
+    appended: list[Entry]
+
+
+class Listing(NamedTuple):
+    data: list[msgspec.Raw]
+    next_page: str | None
+
+
+class Followed(NamedTuple):
+    tail: Tail
+    over: bool  # the session is terminated: nothing will come any more
+
+
+class Events:
+    def __init__(self, log: Log, wake: Callable[[str], None]) -> None:
+        self._log = log
+        self._wake = wake
+
+    async def send(self, session_id: str, params: EventsSend) -> list[msgspec.Raw]:
+        """Accept the whole request durably, or refuse it whole. Returns the events as they now stand."""
+        intake.check(params.events)
+        now = clock.now()
+
+        def tx() -> Tx[Sent]:
+            state = yield from _state_tx(session_id)
+            taken = yield from intake.take_tx(state, params.events, now)
+            if not taken.drafts:
+                return Sent([echo for echo in taken.echoes if isinstance(echo, Entry)], [])
+            appended = yield from append_tx(session_id, state.thread_id, taken.drafts, now=now, patch=taken.patch)
+            return Sent(echo(taken.echoes, appended.entries), appended.entries)
+
+        sent = await self._log.store.write(tx, lambda sent: self._tell(session_id, sent))
+        return [msgspec.Raw(entry.wire()) for entry in sent.echoes]
+
+    async def list(
+        self,
+        session_id: str,
+        *,
+        limit: int,
+        page: str | None,
+        order: str = "asc",
+        between: Between | None = None,
+        types: Sequence[str] = (),
+        thread_id: str | None = None,
+    ) -> Listing:
+        between = between or Between()
+        cursor = read_cursor(page, order, between)
+        if cursor is not None and (cursor.back or cursor.id):
+            raise InvalidRequest(BAD_CURSOR)
+        await self._log.store.read(lambda: _thread_tx(session_id, thread_id))
+        wanted = Page(
+            session_id=session_id,
+            limit=limit + 1,
+            descending=order == "desc",
+            after=cursor.at if cursor else None,
+            thread_id=thread_id,
+            types=tuple(types),
+            **between._asdict(),
+        )
+        found = await self._log.page(wanted)
+        shown = found[:limit]
+        more = Cursor(order, shown[-1].position, "").encode() if len(found) > limit else None
+        return Listing([msgspec.Raw(entry.wire()) for entry in shown], more)
+
+    async def follow(self, session_id: str, *, previews: frozenset[str], thread_id: str | None = None) -> Followed:
+        """Follow a session from now on: the tail is listening when this returns. Leave it with `async with`."""
+        status = await self._log.store.read(lambda: _thread_tx(session_id, thread_id))
+        tail = await self._log.tail(session_id, thread_id=thread_id, previews=previews)
+        return Followed(tail, status == "terminated")
+
+    def _tell(self, session_id: str, sent: Sent) -> None:
+        if sent.appended:
+            self._log.hub.publish(session_id, sent.appended)
+            self._wake(session_id)
+
+
+def echo(echoes: Sequence[Draft | Entry], written: Sequence[Entry]) -> list[Entry]:
+    """Replace each draft by the entry that was made of it."""
+    by_id = {entry.id: entry for entry in written}
+    return [by_id[item.id] if isinstance(item, Draft) else item for item in echoes]
+
+
+def _state_tx(session_id: str) -> Tx[intake.State]:
+    row = yield from first(_STATE, {"s": session_id})
+    if row is None:
+        raise missing_session(session_id)
+    if row[3] is not None:
+        raise InvalidRequest(f"Session {session_id} is archived and accepts no more events.")
+    if row[4] == "terminated":
+        raise InvalidRequest(f"Session {session_id} is terminated and accepts no more events.")
+    return intake.State(session_id, row[0], _ids(row[1]), row[2])
+
+
+def _thread_tx(session_id: str, thread_id: str | None) -> Tx[str]:
+    """The session's status. Raises NotFound for an unknown session or thread."""
+    row = yield from first(_STATE, {"s": session_id})
+    if row is None:
+        raise missing_session(session_id)
+    if thread_id is not None and thread_id != row[0]:
+        raise missing_thread(thread_id)
+    status: str = row[4]
+    return status
+
+
+def missing_thread(thread_id: str) -> NotFound:
+    return NotFound(f"Session thread {thread_id} was not found.")

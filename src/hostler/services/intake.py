@@ -1,0 +1,231 @@
+"""Takes in what clients send to a session: checks a whole request, then turns it into entries and session columns.
+
+It must not commit or publish. Messages and interrupts wait in the queue until the harness consumes them; answers to
+tool uses are consumed on receipt, and the first one counts.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import bindparam, or_, select
+
+from hostler.errors import InvalidRequest, RateLimited
+from hostler.log.entries import Draft, Entry
+from hostler.log.log import ENTRY
+from hostler.services.reading import first
+from hostler.services.resolve import NOT_YET
+from hostler.store.sql import Tx
+from hostler.store.tables import entries, files
+from hostler.wire.base import UNSET, encode
+from hostler.wire.content import (
+    Base64Source,
+    DocumentBlock,
+    FileSource,
+    ImageBlock,
+    RedactedBlock,
+    TextBlock,
+)
+from hostler.wire.events import (
+    ClientEvent,
+    SystemMessageParams,
+    UserCustomToolResultParams,
+    UserDefineOutcomeParams,
+    UserInterruptParams,
+    UserMessageParams,
+    UserToolConfirmationParams,
+    UserToolResultParams,
+)
+
+MAX_QUEUED = 1000
+CONFIRMS = "confirm:"  # `entries.answers` of a confirmation; a result answers the bare tool use id
+
+_ENTRY = select(*ENTRY).where(entries.c.session_id == bindparam("s"), entries.c.id == bindparam("id"))
+_ANSWER = (
+    select(*ENTRY)
+    .where(
+        entries.c.session_id == bindparam("s"),
+        or_(entries.c.answers == bindparam("a"), entries.c.answers == bindparam("b")),
+    )
+    .order_by(entries.c.seq)
+)
+_FILE = select(files.c.id).where(
+    files.c.id == bindparam("id"), or_(files.c.expires_at.is_(None), files.c.expires_at > bindparam("now"))
+)
+_Answer = UserToolConfirmationParams | UserCustomToolResultParams
+
+
+class State(NamedTuple):
+    """What of a session decides whether an event may come."""
+
+    session_id: str
+    thread_id: str
+    pending: list[str]
+    queued: int
+
+
+class Intake(NamedTuple):
+    """`echoes` has one item for each event: a new draft, or the entry that stands already. `patch` is for the row."""
+
+    echoes: list[Draft | Entry]
+    drafts: list[Draft]
+    patch: dict[str, Any]
+
+
+def check(events: Sequence[ClientEvent], within: str = "events") -> None:
+    """Refuse what is wrong whatever the session's state: unsupported types, misplaced system messages, bad blocks."""
+    for index, event in enumerate(events):
+        at = f"{within}.{index}"
+        if isinstance(event, UserToolResultParams):
+            raise InvalidRequest(f"{at}.type: user.tool_result is only for self_hosted environments")
+        if isinstance(event, UserDefineOutcomeParams):
+            raise InvalidRequest(f"{at}.type: user.define_outcome is {NOT_YET}")
+        if isinstance(event, SystemMessageParams):
+            _check_system(events, index, at)
+        elif isinstance(event, UserToolConfirmationParams):
+            if event.deny_message is not None and event.result != "deny":
+                raise InvalidRequest(f"{at}.deny_message: only allowed with result 'deny'")
+        elif not isinstance(event, UserInterruptParams):
+            _check_content(event, at)
+
+
+def take_tx(state: State, events: Sequence[ClientEvent], now: int, within: str = "events") -> Tx[Intake]:
+    """Check events against the session and draft them. The caller appends `drafts` with `patch` in the same commit."""
+    pending = list(state.pending)
+    echoes: list[Draft | Entry] = []
+    drafts: dict[str, Draft] = {}  # by what they answer, or by id
+    answered = False
+    for index, event in enumerate(events):
+        at = f"{within}[{index}]"
+        _check_thread(event, state, at)
+        yield from _check_files_tx(event, now, f"{within}.{index}")
+        echo: Draft | Entry
+        if isinstance(event, UserToolConfirmationParams | UserCustomToolResultParams):
+            echo, answered = (yield from _answer_tx(state, event, drafts, now, at)), True
+            pending = [waiting for waiting in pending if waiting != _subject(event)]
+        elif isinstance(event, UserInterruptParams):
+            echo, pending = Draft(type="user.interrupt", queued=True), []
+        else:
+            _check_waiting(event, pending, answered, at)
+            echo = _queued(event)
+        echoes.append(echo)
+        if isinstance(echo, Draft):
+            drafts[echo.answers or echo.id] = echo
+    if state.queued + sum(draft.queued for draft in drafts.values()) > MAX_QUEUED:
+        raise RateLimited(f"{within}: the session has {state.queued} events that wait; at most {MAX_QUEUED} may.")
+    return Intake(echoes, list(drafts.values()), {"pending": encode(pending), "wake_at": now})
+
+
+def _check_system(events: Sequence[ClientEvent], index: int, at: str) -> None:
+    if index != len(events) - 1:
+        raise InvalidRequest(f"{at}: a system.message must be the last event of the request")
+    before = events[index - 1] if index else None
+    if not isinstance(before, UserMessageParams | UserCustomToolResultParams | UserToolResultParams):
+        raise InvalidRequest(f"{at}: a system.message must directly follow a user.message or a tool result")
+
+
+def _check_content(event: Any, at: str) -> None:
+    in_message = isinstance(event, UserMessageParams)
+    for index, block in enumerate(event.content or ()):
+        place = f"{at}.content.{index}"
+        if isinstance(block, RedactedBlock):
+            raise InvalidRequest(f"{place}: redacted blocks can't be sent")
+        if in_message and isinstance(block, TextBlock) and not block.text.strip():
+            raise InvalidRequest(f"{place}.text: text must not be empty")
+        source = getattr(block, "source", None)
+        if isinstance(source, Base64Source):
+            _check_base64(source.data, f"{place}.source.data")
+
+
+def _check_base64(data: str, at: str) -> None:
+    try:
+        base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRequest(f"{at}: not valid base64") from error
+
+
+def _check_thread(event: ClientEvent, state: State, at: str) -> None:
+    thread_id = getattr(event, "session_thread_id", None)
+    if thread_id is not None and thread_id != state.thread_id:
+        raise InvalidRequest(f"Invalid {_type(event)} event at {at}: session thread {thread_id} was not found")
+
+
+def _check_waiting(event: ClientEvent, pending: list[str], answered: bool, at: str) -> None:
+    """A waiting session takes answers and interrupts only, and a system message as the trailer of a tool result."""
+    if pending and not (isinstance(event, SystemMessageParams) and answered):
+        raise InvalidRequest(
+            f"Invalid {_type(event)} event at {at}: waiting on responses to events [{', '.join(pending)}]; only "
+            "user.tool_confirmation, user.custom_tool_result, user.tool_result, or user.interrupt may be sent"
+        )
+
+
+def _check_files_tx(event: ClientEvent, now: int, at: str) -> Tx[None]:
+    for index, file_id in _file_ids(event):
+        if (yield from first(_FILE, {"id": file_id, "now": now})) is None:
+            raise InvalidRequest(f"{at}.content.{index}.source.file_id: file {file_id} was not found")
+
+
+def _file_ids(event: ClientEvent) -> Iterator[tuple[int, str]]:
+    for index, block in enumerate(getattr(event, "content", None) or ()):
+        if isinstance(block, ImageBlock | DocumentBlock) and isinstance(block.source, FileSource):
+            yield index, block.source.file_id
+
+
+def _answer_tx(state: State, event: _Answer, drafts: dict[str, Draft], now: int, at: str) -> Tx[Draft | Entry]:
+    """Draft an answer, or find the one that stands: a second answer is accepted and changes nothing."""
+    subject, key = _subject(event), _key(event)
+    yield from _check_subject_tx(state, event, at)
+    if key in drafts:
+        return drafts[key]
+    rows = yield _ANSWER, {"s": state.session_id, "a": subject, "b": CONFIRMS + subject}
+    standing = [Entry(*row) for row in rows]
+    answer = Draft(type=_type(event), fields=_fields(event), answers=key)
+    if not standing:
+        return answer
+    for entry in standing:
+        if entry.type == answer.type:
+            return entry
+    # Resolved in another way, by an interrupt for one: told back, but not stored.
+    return Entry(-1, now, answer.id, state.thread_id, answer.type, 0, answer.body())
+
+
+def _check_subject_tx(state: State, event: _Answer, at: str) -> Tx[None]:
+    row = yield from first(_ENTRY, {"s": state.session_id, "id": _subject(event)})
+    entry = Entry(*row) if row is not None else None
+    if isinstance(event, UserCustomToolResultParams):
+        if entry is None or entry.type != "agent.custom_tool_use":
+            raise _no_subject(event, at, "is not an agent.custom_tool_use of this session")
+    elif entry is None or entry.type not in ("agent.tool_use", "agent.mcp_tool_use"):
+        raise _no_subject(event, at, "is not an agent.tool_use or agent.mcp_tool_use of this session")
+    elif entry.decode().get("evaluated_permission") != "ask":
+        raise _no_subject(event, at, "does not wait for a confirmation")
+
+
+def _no_subject(event: _Answer, at: str, why: str) -> InvalidRequest:
+    return InvalidRequest(f"Invalid {_type(event)} event at {at}: {_subject(event)} {why}")
+
+
+def _subject(event: _Answer) -> str:
+    return event.tool_use_id if isinstance(event, UserToolConfirmationParams) else event.custom_tool_use_id
+
+
+def _key(event: _Answer) -> str:
+    return CONFIRMS + event.tool_use_id if isinstance(event, UserToolConfirmationParams) else event.custom_tool_use_id
+
+
+def _queued(event: ClientEvent) -> Draft:
+    return Draft(type=_type(event), fields=_fields(event), queued=True)
+
+
+def _type(event: ClientEvent) -> str:
+    return str(type(event).__struct_config__.tag)
+
+
+def _fields(event: ClientEvent) -> dict[str, Any]:
+    """The event's own fields; what is null or absent is left out, as in what the server sends."""
+    values = msgspec.structs.asdict(event)
+    return {name: value for name, value in values.items() if value is not None and value is not UNSET}

@@ -1,0 +1,172 @@
+"""Resolves what an agent or a session override asks for into what runs, and refuses what this server can't honour.
+
+It must not read or write anything: it works on the request alone.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from hostler.errors import InvalidRequest
+from hostler.wire.agents import AwsRoleIdentity, Effort, EffortLevel, EffortParams, ModelConfig, ModelParams
+from hostler.wire.base import Unset, given
+from hostler.wire.tools import (
+    BUILTIN_NAMES,
+    AgentToolset,
+    AgentToolsetParams,
+    AlwaysAllow,
+    Auto,
+    BuiltinConfig,
+    BuiltinConfigParams,
+    CustomTool,
+    DefaultConfig,
+    DefaultConfigParams,
+    McpToolsetParams,
+    Policy,
+    Tool,
+    ToolParams,
+)
+
+DEFAULT_EFFORT: EffortLevel = "high"
+MAX_TOOLS = 256
+NOT_YET = "not supported by this server yet"
+WEB_TOOLS = ("web_fetch", "web_search")
+_WEB_FIELDS = ("allowed_domains", "blocked_domains", "max_content_tokens", "url_sources", "user_location")
+_PROPERTY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def refuse(params: Any, fields: tuple[str, ...], within: str = "") -> None:
+    """Refuse, by name, fields that nothing here would honour. Absent, null and empty are fine."""
+    for field in fields:
+        if given(getattr(params, field)):
+            raise InvalidRequest(f"{within}{field}: {NOT_YET}")
+
+
+def refuse_identity(identity: object) -> None:
+    if isinstance(identity, AwsRoleIdentity):
+        raise InvalidRequest(f"execution_identity.type: aws_role is {NOT_YET}")
+
+
+def model(params: str | ModelParams, before: ModelConfig | None = None) -> ModelConfig:
+    """A sent model replaces the whole object; only `effort` stays, when it is left out and the id is the same."""
+    if isinstance(params, str):
+        params = ModelParams(id=params)
+    kept = before.effort if before is not None and before.id == params.id else None
+    return ModelConfig(
+        id=params.id,
+        effort=_effort(params.effort, kept),
+        inference_geo=params.inference_geo or None,
+        speed=params.speed or "standard",
+    )
+
+
+def _effort(sent: EffortLevel | EffortParams | Unset | None, kept: Effort | None) -> Effort:
+    if isinstance(sent, EffortParams):
+        return Effort(type=sent.type)
+    if isinstance(sent, Unset):
+        return kept or Effort(type=DEFAULT_EFFORT)
+    return Effort(type=sent or DEFAULT_EFFORT)
+
+
+def tools(params: list[ToolParams] | Unset | None, within: str = "") -> list[Tool]:
+    """Resolve `tools`: every config complete, names unique, nothing that can't run here."""
+    resolved: list[Tool] = []
+    names: set[str] = set()
+    for index, tool in enumerate(params or ()):
+        at = f"{within}tools.{index}"
+        if isinstance(tool, McpToolsetParams):
+            raise InvalidRequest(f"{at}.type: mcp_toolset is {NOT_YET}")
+        if isinstance(tool, AgentToolsetParams):
+            if any(isinstance(other, AgentToolset) for other in resolved):
+                raise InvalidRequest(f"{at}: only one agent_toolset_20260401 is allowed")
+            resolved.append(_toolset(tool, at))
+        else:
+            _check_custom(tool, at, names)
+            resolved.append(tool)
+    total = sum(len(BUILTIN_NAMES) if isinstance(tool, AgentToolset) else 1 for tool in resolved)
+    if total > MAX_TOOLS:
+        raise InvalidRequest(f"tools: at most {MAX_TOOLS} tools are allowed over all toolsets, there are {total}")
+    return resolved
+
+
+def _toolset(params: AgentToolsetParams, at: str) -> AgentToolset:
+    default = _default(params.default_config or DefaultConfigParams(), f"{at}.default_config")
+    configs: list[BuiltinConfig] = []
+    for index, config in enumerate(params.configs or ()):
+        place = f"{at}.configs.{index}"
+        if any(config.name == other.name for other in configs):
+            raise InvalidRequest(f"{place}.name: duplicate config for tool {config.name}")
+        configs.append(_config(config, default, place))
+    return AgentToolset(configs=configs, default_config=default)
+
+
+def _default(params: DefaultConfigParams, at: str) -> DefaultConfig:
+    return DefaultConfig(
+        enabled=params.enabled if isinstance(params.enabled, bool) else True,
+        permission_policy=_policy(params.permission_policy, AlwaysAllow(), at),
+    )
+
+
+def _config(params: BuiltinConfigParams, default: DefaultConfig, at: str) -> BuiltinConfig:
+    if isinstance(params.type, str) and params.type != params.name:
+        raise InvalidRequest(f"{at}.type: does not match the name {params.name}")
+    enabled = params.enabled if isinstance(params.enabled, bool) else default.enabled
+    if params.name in WEB_TOOLS and enabled:
+        raise InvalidRequest(f"{at}.name: {params.name} is {NOT_YET}; leave it out or set enabled to false")
+    refuse(params, _WEB_FIELDS, f"{at}.")
+    return BuiltinConfig(
+        type=params.name,
+        name=params.name,
+        enabled=enabled,
+        permission_policy=_policy(params.permission_policy, default.permission_policy, at),
+    )
+
+
+def _policy(policy: Policy | Unset | None, default: Policy, at: str) -> Policy:
+    if isinstance(policy, Auto):
+        raise InvalidRequest(f"{at}.permission_policy.type: auto is {NOT_YET}; use always_allow or always_ask")
+    return policy or default
+
+
+def _check_custom(tool: CustomTool, at: str, names: set[str]) -> None:
+    if tool.name in BUILTIN_NAMES:
+        raise InvalidRequest(f"{at}.name: {tool.name} is the name of a built-in tool")
+    if tool.name.startswith(("mcp__", "ant__")):
+        raise InvalidRequest(f"{at}.name: the prefix {tool.name[:5]} is reserved")
+    if tool.name in names:
+        raise InvalidRequest(f"{at}.name: duplicate tool name {tool.name}")
+    names.add(tool.name)
+    _check_schema(tool.input_schema, f"{at}.input_schema")
+
+
+def _check_schema(schema: dict[str, Any], at: str) -> None:
+    if schema.get("type") != "object":
+        raise InvalidRequest(f"{at}.type: Input should be 'object'")
+    for word in ("oneOf", "anyOf", "allOf"):
+        if word in schema:
+            raise InvalidRequest(f"{at}.{word}: not allowed at the top level")
+    if _has_ref(schema):
+        raise InvalidRequest(f"{at}: $ref is not allowed")
+    properties = schema.get("properties")
+    if properties is not None and not isinstance(properties, dict):
+        raise InvalidRequest(f"{at}.properties: Input should be an object")
+    for name in properties or ():
+        if not _PROPERTY.fullmatch(name):
+            raise InvalidRequest(f"{at}.properties: {name[:80]!r} does not match {_PROPERTY.pattern}")
+    required = schema.get("required")
+    if required is not None and not (isinstance(required, list) and all(isinstance(name, str) for name in required)):
+        raise InvalidRequest(f"{at}.required: Input should be a list of strings")
+
+
+def _has_ref(schema: Any) -> bool:
+    pending = [schema]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            if isinstance(value.get("$ref"), str):
+                return True
+            pending.extend(value.values())
+        elif isinstance(value, list):
+            pending.extend(value)
+    return False

@@ -1,0 +1,340 @@
+"""Sessions: create, read, change, archive, delete. It must not run them: after the commit it wakes whoever does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import ColumnElement, and_, bindparam, delete, false, insert, or_, select
+
+from hostler import clock
+from hostler.errors import InvalidRequest
+from hostler.ids import new_id
+from hostler.log.append import append_tx
+from hostler.log.entries import Draft, Entry
+from hostler.log.log import Log
+from hostler.services import agents, environments, intake, resolve, resources
+from hostler.services.metadata import merge
+from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
+from hostler.services.reading import first, rows
+from hostler.services.snapshots import COLUMNS, SessionRow, session, snapshot
+from hostler.store.sql import Tx
+from hostler.store.tables import entries, files
+from hostler.store.tables import resources as resource_table
+from hostler.store.tables import sessions as table
+from hostler.wire.agents import SessionAgent
+from hostler.wire.base import UNSET, Unset, encode, given
+from hostler.wire.sessions import (
+    AgentReference,
+    AgentWithOverrides,
+    Session,
+    SessionAgentUpdate,
+    SessionCreate,
+    SessionDeleted,
+    SessionUpdate,
+)
+from hostler.wire.usage import Usage
+
+_ONE = select(*COLUMNS).where(table.c.id == bindparam("id"))
+_INSERT = insert(table)
+_BLOBS = select(files.c.blob).where(files.c.session_id == bindparam("id"))
+_HEAD = select(table.c.next_seq, table.c.last_at).where(table.c.id == bindparam("id"))
+_DELETES = (
+    delete(entries).where(entries.c.session_id == bindparam("id")),
+    delete(resource_table).where(resource_table.c.session_id == bindparam("id")),
+    delete(files).where(files.c.session_id == bindparam("id")),
+    delete(table).where(table.c.id == bindparam("id")),
+)
+_NO_USAGE = encode(Usage())
+
+
+class Hooks(NamedTuple):
+    """Whom services tell of what they committed; called on the event loop, must not block or raise."""
+
+    wake: Callable[[str], None]  # a session needs a harness now
+    ended: Callable[[str], None]  # a session was archived or deleted: its sandbox may go
+
+
+class Filter(NamedTuple):
+    agent_id: str | None = None
+    agent_version: int | None = None
+    deployment_id: str | None = None
+    memory_store_id: str | None = None
+    statuses: Sequence[str] = ()
+    between: Between = Between()
+    archived: bool = False
+
+
+class Created(NamedTuple):
+    session: Session
+    appended: list[Entry]
+
+
+class Changed(NamedTuple):
+    session: Session
+    appended: list[Entry]
+
+
+class Sessions:
+    def __init__(self, log: Log, hooks: Hooks) -> None:
+        self._log = log
+        self._store = log.store
+        self._hooks = hooks
+
+    async def create(self, params: SessionCreate) -> Session:
+        resolve.refuse(params, ("vault_ids", "budget"))
+        initial = params.initial_events or []
+        _check_initial(initial)
+        now = clock.now()
+        reference = _reference(params.agent)
+
+        def tx() -> Tx[Created]:
+            row = yield from _insert_tx(params, reference, now)
+            made = yield from resources.add_tx(row["id"], params.resources or [], now, "resources")
+            appended: list[Entry] = []
+            if initial:
+                state = intake.State(row["id"], row["thread_id"], [], 0)
+                taken = yield from intake.take_tx(state, initial, now, "initial_events")
+                written = yield from append_tx(row["id"], row["thread_id"], taken.drafts, now=now, patch=taken.patch)
+                appended, row["wake_at"] = written.entries, now
+            shown = SessionRow.of([row[column.name] for column in COLUMNS])
+            return Created(session(shown, made), appended)
+
+        created = await self._store.write(tx, self._created)
+        return created.session
+
+    async def retrieve(self, session_id: str) -> Session:
+        return await self._store.read(lambda: _read_tx(session_id))
+
+    async def update(self, session_id: str, params: SessionUpdate) -> Session:
+        _check_update(params)
+        now = clock.now()
+
+        def tx() -> Tx[Changed]:
+            row = yield from find_tx(session_id)
+            if row.archived_at is not None or row.status == "terminated":
+                raise InvalidRequest(f"Session {session_id} is archived and can't be updated.")
+            fields, patch = _change(row, params)
+            if not fields:
+                return Changed((yield from _read_tx(session_id)), [])
+            draft = Draft(type="session.updated", fields=fields)
+            written = yield from append_tx(session_id, row.thread_id, [draft], now=now, patch=patch)
+            return Changed((yield from _read_tx(session_id)), written.entries)
+
+        changed = await self._store.write(tx, lambda changed: self._publish(session_id, changed.appended))
+        return changed.session
+
+    async def archive(self, session_id: str) -> Session:
+        """End a session for good; its history stays. Archiving again changes nothing."""
+        now = clock.now()
+
+        def tx() -> Tx[Changed]:
+            row = yield from find_tx(session_id)
+            if row.archived_at is not None:
+                return Changed((yield from _read_tx(session_id)), [])
+            if row.shown_status in ("running", "rescheduling"):
+                raise InvalidRequest(
+                    f"Session {session_id} cannot be archived while running. "
+                    "Send an interrupt event or wait for the session to complete."
+                )
+            patch = {"status": "terminated", "archived_at": now, "wake_at": None, "pending": b"[]"}
+            ends = _terminations(row) if row.status != "terminated" else []
+            written = yield from append_tx(session_id, row.thread_id, ends, now=now, patch=patch)
+            return Changed((yield from _read_tx(session_id)), written.entries)
+
+        def then(changed: Changed) -> None:
+            self._publish(session_id, changed.appended)
+            self._log.hub.close_session(session_id)
+            self._hooks.ended(session_id)
+
+        return (await self._store.write(tx, then)).session
+
+    async def delete(self, session_id: str) -> SessionDeleted:
+        """Remove a session with its events and files. Open streams get `session.deleted`, then end."""
+        now = clock.now()
+
+        def tx() -> Tx[Entry]:
+            row = yield from find_tx(session_id)
+            if row.shown_status in ("running", "rescheduling"):
+                raise InvalidRequest(
+                    "Cannot delete session while it is running. "
+                    "Send an interrupt event or wait for the session to complete."
+                )
+            head = yield from first(_HEAD, {"id": session_id})
+            for statement in _DELETES:
+                yield statement, {"id": session_id}
+            seq, last_at = (head[0], head[1]) if head is not None else (0, 0)
+            last = Draft(type="session.deleted")
+            return Entry(seq, max(now, last_at + 1), last.id, row.thread_id, last.type, 0, last.body())
+
+        def then(last: Entry) -> None:
+            self._publish(session_id, [last])
+            self._log.hub.close_session(session_id)
+            self._hooks.ended(session_id)
+
+        await self._store.write(tx, then)
+        return SessionDeleted(id=session_id)
+
+    def _created(self, created: Created) -> None:
+        if created.appended:
+            self._publish(created.session.id, created.appended)
+            self._hooks.wake(created.session.id)
+
+    def _publish(self, session_id: str, appended: list[Entry]) -> None:
+        if appended:
+            self._log.hub.publish(session_id, appended)
+
+    async def list(self, wanted: Filter, *, order: str, limit: int, page: str | None) -> Slice:
+        cursor = read_cursor(page, order, wanted.between)
+        statement = select(*COLUMNS).where(*_conditions(wanted))
+        paged = page_of(statement, table.c.created_at, table.c.id, order=order, limit=limit, cursor=cursor)
+
+        def tx() -> Tx[Slice]:
+            cut = slice_of((yield from rows(paged)), order=order, limit=limit, cursor=cursor)
+            shown = []
+            for row in cut.rows:
+                shown.append(session(SessionRow.of(row), (yield from resources.list_tx(row[0]))))
+            return cut._replace(rows=shown)
+
+        return await self._store.read(tx)
+
+
+def find_tx(session_id: str) -> Tx[SessionRow]:
+    """Read a session's row. Raises NotFound."""
+    row = yield from first(_ONE, {"id": session_id})
+    if row is None:
+        raise resources.missing_session(session_id)
+    return SessionRow.of(row)
+
+
+def _read_tx(session_id: str) -> Tx[Session]:
+    row = yield from find_tx(session_id)
+    return session(row, (yield from resources.list_tx(session_id)))
+
+
+def _reference(agent: str | AgentReference | AgentWithOverrides) -> AgentReference | AgentWithOverrides:
+    return AgentReference(id=agent) if isinstance(agent, str) else agent
+
+
+def _insert_tx(params: SessionCreate, reference: AgentReference | AgentWithOverrides, now: int) -> Tx[dict[str, Any]]:
+    agent = yield from agents.find_tx(reference.id, reference.version or None)
+    if agent.archived_at is not None:
+        raise InvalidRequest(f"agent: agent {agent.id} is archived")
+    overrides = reference if isinstance(reference, AgentWithOverrides) else None
+    environment = yield from environments.find_tx(params.environment_id)
+    if environment.archived_at is not None:
+        raise InvalidRequest(
+            f"environment_id: environment {environment.id} is archived", error_code="environment_archived"
+        )
+    row = {
+        "id": new_id("sesn"),
+        "agent_id": agent.id,
+        "agent_version": agent.version,
+        "environment_id": environment.id,
+        "thread_id": new_id("sthr"),
+        "status": "idle",
+        "title": params.title,
+        "metadata": encode(params.metadata or {}),
+        "agent": encode(snapshot(agent, overrides)),
+        "environment": encode(environment.config),
+        "vault_ids": b"[]",
+        "budget": None,
+        "usage": _NO_USAGE,
+        "pending": b"[]",
+        "queued": 0,
+        "active_us": 0,
+        "running_since": None,
+        "created_at": now,
+        "updated_at": now,
+        "archived_at": None,
+        "next_seq": 1,
+        "last_at": now,
+        "fence": 0,
+        "lease_owner": None,
+        "lease_until": None,
+        "wake_at": None,
+    }
+    yield _INSERT, row
+    return row
+
+
+def _check_initial(events: Sequence[Any]) -> None:
+    allowed = ("user.message", "user.define_outcome")
+    for index, event in enumerate(events):
+        if type(event).__struct_config__.tag not in allowed:
+            raise InvalidRequest(f"initial_events.{index}.type: Input should be {' or '.join(allowed)}")
+    intake.check(events, "initial_events")
+
+
+def _check_update(params: SessionUpdate) -> None:
+    if params.vault_ids is not UNSET:
+        raise InvalidRequest("vault_ids: can't be changed after a session was created")
+    if given(params.budget):
+        raise InvalidRequest(
+            "budget: can only be set when a session is created (budget_create_only)",
+            details={"reason": "budget_create_only"},
+        )
+    if isinstance(params.agent, SessionAgentUpdate):
+        resolve.refuse(params.agent, ("mcp_servers",), "agent.")
+
+
+def _change(row: SessionRow, params: SessionUpdate) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What an update changes: the fields of `session.updated`, and the columns."""
+    fields: dict[str, Any] = {}
+    patch: dict[str, Any] = {}
+    if not isinstance(params.title, Unset) and params.title != row.title:
+        fields["title"] = patch["title"] = params.title
+    if isinstance(params.metadata, dict):
+        before = row.read_metadata()
+        merged = merge(before, params.metadata)
+        if merged != before:
+            fields["metadata"], patch["metadata"] = merged, encode(merged)
+    if isinstance(params.agent, SessionAgentUpdate) and params.agent.tools is not UNSET:
+        if row.shown_status in ("running", "rescheduling"):
+            raise InvalidRequest("agent: can't be changed while the session is running")
+        agent = _with_tools(row, params.agent)
+        if agent is not None:
+            fields["agent"], patch["agent"] = agent, encode(agent)
+    return fields, patch
+
+
+def _with_tools(row: SessionRow, params: SessionAgentUpdate) -> SessionAgent | None:
+    before = row.read_agent()
+    after = msgspec.structs.replace(before, tools=resolve.tools(params.tools, "agent."))
+    return after if after != before else None
+
+
+def _terminations(row: SessionRow) -> list[Draft]:
+    thread = {"session_thread_id": row.thread_id, "agent_name": row.read_agent().name}
+    return [
+        Draft(type="session.thread_status_terminated", fields=thread),
+        Draft(type="session.status_terminated"),
+    ]
+
+
+def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
+    conditions = wanted.between.on(table.c.created_at)
+    if wanted.deployment_id or wanted.memory_store_id:
+        conditions.append(false())  # no session here has either
+    if wanted.agent_id:
+        conditions.append(table.c.agent_id == wanted.agent_id)
+    if wanted.agent_version is not None:
+        if not wanted.agent_id:
+            raise InvalidRequest("agent_version: needs agent_id")
+        conditions.append(table.c.agent_version == wanted.agent_version)
+    if not wanted.archived:
+        conditions.append(table.c.archived_at.is_(None))
+    if wanted.statuses:
+        conditions.append(or_(*(_has_status(status) for status in wanted.statuses)))
+    return conditions
+
+
+def _has_status(status: str) -> ColumnElement[bool]:
+    """`SessionRow.shown_status`, in SQL."""
+    idle = table.c.status == "idle"
+    if status == "idle":
+        return and_(idle, table.c.wake_at.is_(None))
+    if status == "running":
+        return or_(table.c.status == "running", and_(idle, table.c.wake_at.is_not(None)))
+    return table.c.status == status

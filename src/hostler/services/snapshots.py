@@ -1,0 +1,145 @@
+"""A session's agent and the session itself, as they go over the wire. It must not write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from hostler import clock
+from hostler.errors import InvalidRequest
+from hostler.services import resolve
+from hostler.store.sql import Row
+from hostler.store.tables import sessions
+from hostler.wire.agents import Agent, SessionAgent
+from hostler.wire.base import UNSET, Unset, timestamp
+from hostler.wire.resources import FileResource
+from hostler.wire.sessions import AgentWithOverrides, Session
+from hostler.wire.threads import SessionThread
+from hostler.wire.usage import Stats, ThreadStats, Usage
+
+_c = sessions.c
+COLUMNS = (
+    _c.id, _c.created_at, _c.status, _c.wake_at, _c.title, _c.metadata, _c.agent, _c.environment_id, _c.usage,
+    _c.active_us, _c.running_since, _c.updated_at, _c.archived_at, _c.thread_id,
+)  # fmt: skip
+
+_agent = msgspec.json.Decoder(SessionAgent).decode
+_usage = msgspec.json.Decoder(Usage).decode
+_metadata = msgspec.json.Decoder(dict[str, str]).decode
+
+
+class SessionRow(msgspec.Struct, frozen=True):
+    """The columns of `COLUMNS`, decoded as far as everybody needs them."""
+
+    id: str
+    created_at: int
+    status: str
+    wake_at: int | None
+    title: str | None
+    metadata: bytes
+    agent: bytes
+    environment_id: str
+    usage: bytes
+    active_us: int
+    running_since: int | None
+    updated_at: int
+    archived_at: int | None
+    thread_id: str
+
+    @classmethod
+    def of(cls, row: Row) -> SessionRow:
+        return cls(*row)
+
+    @property
+    def shown_status(self) -> Any:
+        """An idle session that has been woken counts as running: what it was sent is accepted and will be done."""
+        return "running" if self.status == "idle" and self.wake_at is not None else self.status
+
+    def read_agent(self) -> SessionAgent:
+        return _agent(self.agent)
+
+    def read_metadata(self) -> dict[str, str]:
+        return _metadata(self.metadata)
+
+    def active_seconds(self, now: int) -> float:
+        open_interval = max(0, now - self.running_since) if self.running_since is not None else 0
+        return (self.active_us + open_interval) / 1e6
+
+    def read_usage(self, now: int) -> Usage:
+        usage = _usage(self.usage)
+        usage.active_seconds = self.active_seconds(now)
+        return usage
+
+
+def session(row: SessionRow, resources: list[FileResource]) -> Session:
+    now = clock.now()
+    usage = row.read_usage(now)
+    lived = ((row.archived_at or now) - row.created_at) / 1e6
+    return Session(
+        id=row.id,
+        status=row.shown_status,
+        agent=row.read_agent(),
+        environment_id=row.environment_id,
+        title=row.title,
+        metadata=row.read_metadata(),
+        resources=resources,
+        vault_ids=[],
+        outcome_evaluations=[],
+        stats=Stats(active_seconds=usage.active_seconds, duration_seconds=max(0.0, lived)),
+        usage=usage,
+        created_at=timestamp(row.created_at),
+        updated_at=timestamp(row.updated_at),
+        archived_at=timestamp(row.archived_at) if row.archived_at is not None else None,
+    )
+
+
+def primary_thread(row: SessionRow) -> SessionThread:
+    """The one thread of a single-agent session, which is the session seen from inside."""
+    now = clock.now()
+    agent = row.read_agent()
+    agent.multiagent = UNSET
+    usage = row.read_usage(now)
+    ran = bool(row.active_us or row.running_since)
+    stats = ThreadStats(
+        active_seconds=usage.active_seconds, duration_seconds=((row.archived_at or now) - row.created_at) / 1e6
+    )
+    return SessionThread(
+        id=row.thread_id,
+        session_id=row.id,
+        agent=agent,
+        status=row.shown_status,
+        stats=stats if ran else None,
+        usage=usage if row.active_us else None,
+        created_at=timestamp(row.created_at),
+        updated_at=timestamp(row.updated_at),
+        archived_at=timestamp(row.archived_at) if row.archived_at is not None else None,
+    )
+
+
+def snapshot(agent: Agent, overrides: AgentWithOverrides | None) -> SessionAgent:
+    """The agent as a session will run it. An override replaces its whole field; null and [] clear."""
+    taken = SessionAgent(
+        id=agent.id,
+        version=agent.version,
+        name=agent.name,
+        description=agent.description,
+        model=agent.model,
+        system=agent.system,
+        tools=agent.tools,
+        mcp_servers=agent.mcp_servers,
+        skills=agent.skills,
+        execution_identity=agent.execution_identity,
+    )
+    if overrides is None:
+        return taken
+    resolve.refuse(overrides, ("mcp_servers", "skills"), "agent.")
+    if overrides.model is None:
+        raise InvalidRequest("agent.model: an agent needs a model", error_code="agent_model_required")
+    if not isinstance(overrides.model, Unset):
+        taken.model = resolve.model(overrides.model, agent.model)
+    if overrides.system is not UNSET:
+        taken.system = overrides.system or None
+    if overrides.tools is not UNSET:
+        taken.tools = resolve.tools(overrides.tools, "agent.")
+    return taken
