@@ -131,9 +131,6 @@ class AnthropicSdk:
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         await self._ready()
-        import anthropic
-        import httpx2
-
         body, betas = request_body(request, self._settings.catalogue, self._settings.model)
         accumulator = MessageAccumulator(request.model, *self._settings.secrets)
         create = self._client.beta.messages.create
@@ -144,7 +141,9 @@ class AnthropicSdk:
                         yield item
                     if accumulator.finished:
                         return
-        except (anthropic.AnthropicError, httpx2.HTTPError, ValueError) as error:
+        except ModelFailure:
+            raise
+        except Exception as error:  # signing may raise whatever a cloud's own library does
             raise self._failure(error) from None
         accumulator.end()
 
@@ -194,7 +193,13 @@ class AnthropicSdk:
         if isinstance(error, anthropic.APIConnectionError):
             cause = error.__cause__ or error
             return failures.unreachable(failures.redact(f"{type(cause).__name__}: {cause}", *s.secrets))
-        return failures.broken(failures.redact(f"{type(error).__name__}: {error}", *s.secrets))
+        said = failures.redact(f"{type(error).__name__}: {error}", *s.secrets)
+        if isinstance(error, anthropic.AnthropicError | httpx2.HTTPError | ValueError):
+            return failures.broken(said)
+        if isinstance(error, ImportError):
+            extra = "install the extra `hostler[bedrock]` or `hostler[vertex]`"
+            return failures.refused(f"{s.where}: this provider needs a library that is missing: {extra} ({said})")
+        return ModelFailure("unknown", f"{s.where}: the request could not be signed or sent: {said}", retryable=True)
 
     def _status_failure(self, error: anthropic.APIStatusError) -> ModelFailure:
         body = error.body
