@@ -17,6 +17,7 @@ from hostler.models import failures
 from hostler.models.accumulate import MessageAccumulator
 from hostler.models.anthropic_http import DEFAULT_BASE_URL, AnthropicHttp, check_key
 from hostler.models.anthropic_request import request_body
+from hostler.models.http import KEEP_IDLE_SECONDS, drain
 from hostler.models.protocol import ModelEvent, ModelFailure, ModelRequest
 from hostler.models.provider import ProviderSettings, read_options
 
@@ -140,12 +141,12 @@ class AnthropicSdk:
                     for item in accumulator.feed(_plain(event)):
                         yield item
                     if accumulator.finished:
-                        return
+                        await drain(events)
+                accumulator.end()
         except ModelFailure:
             raise
         except Exception as error:  # signing may raise whatever a cloud's own library does
             raise self._failure(error) from None
-        accumulator.end()
 
     async def warm_up(self) -> None:
         """Import the SDK and make the client in a thread. What is missing is reported at the first request."""
@@ -173,7 +174,7 @@ class AnthropicSdk:
         import httpx2
 
         s = self._settings
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=30)
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=KEEP_IDLE_SECONDS)
         timeout = httpx2.Timeout(s.read_timeout, connect=s.connect_timeout)
         client = anthropic.DefaultAsyncHttpxClient(
             timeout=timeout, limits=limits, trust_env=not s.is_local, follow_redirects=False

@@ -15,7 +15,7 @@ import msgspec
 
 from hostler.models import failures
 from hostler.models.anthropic_http import check_key
-from hostler.models.http import EventClient
+from hostler.models.http import EventClient, drain
 from hostler.models.openai_request import request_body
 from hostler.models.openai_stream import ChatAccumulator
 from hostler.models.protocol import ModelEvent, ModelFailure, ModelRequest
@@ -68,7 +68,8 @@ class ChatCompletions:
                     break
                 for item in accumulator.feed(_decoded(data)):
                     yield item
-        yield accumulator.finish(done=done)
+            yield accumulator.finish(done=done)
+            await drain(events)
 
     async def warm_up(self) -> None:
         await self._http.warm_up()

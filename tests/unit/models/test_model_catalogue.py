@@ -8,9 +8,10 @@ from typing import get_args
 
 import msgspec
 import pytest
+from anthropic.types.beta import BetaModelInfo
 from anthropic.types.beta.beta_managed_agents_model import BetaManagedAgentsModel
 
-from hostler.models.catalogue import BUILTIN, configured, runtime_cost
+from hostler.models.catalogue import BUILTIN, capabilities, configured, runtime_cost
 from hostler.models.config import ModelsConfig
 from hostler.models.protocol import ModelUsage
 
@@ -27,6 +28,17 @@ def test_every_model_the_sdk_names_is_known_and_priced() -> None:
         assert model.max_tokens
         assert datetime.fromisoformat(model.created_at)
         assert model.default_effort is None or model.default_effort in model.efforts
+
+
+def test_capabilities_have_the_wire_form() -> None:
+    for model in BUILTIN.models.values():
+        fields = ("id", "display_name", "created_at", "lifecycle", "line", "max_input_tokens", "max_tokens")
+        wire = {name: getattr(model, name) for name in fields}
+        wire |= {"type": "model", "capabilities": capabilities(model)}
+        parsed = BetaModelInfo.model_validate(wire)
+        assert parsed.capabilities is not None
+        assert parsed.capabilities.effort.supported == bool(model.efforts)
+    assert capabilities(BUILTIN.traits("claude-opus-5-5"))["thinking"]["types"]["disabled"] == {"supported": False}
 
 
 def test_lookups() -> None:
