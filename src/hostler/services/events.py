@@ -123,7 +123,7 @@ def _state_tx(session_id: str) -> Tx[intake.State]:
         raise InvalidRequest(f"Session {session_id} is archived and accepts no more events.")
     if row[4] == "terminated":
         raise InvalidRequest(f"Session {session_id} is terminated and accepts no more events.")
-    return intake.State(session_id, row[0], _ids(row[1]), row[2])
+    return intake.State(session_id, row[0], _ids(row[1]), row[2], idle=row[4] == "idle")
 
 
 def _thread_tx(session_id: str, thread_id: str | None) -> Tx[str]:

@@ -66,6 +66,7 @@ class State(NamedTuple):
     thread_id: str
     pending: list[str]
     queued: int
+    idle: bool
 
 
 class Intake(NamedTuple):
@@ -110,7 +111,7 @@ def take_tx(state: State, events: Sequence[ClientEvent], now: int, within: str =
         elif isinstance(event, UserInterruptParams):
             echo, pending = Draft(type="user.interrupt", queued=True), []
         else:
-            _check_waiting(event, pending, answered, at)
+            _check_waiting(event, pending if state.idle else [], answered, at)
             echo = _queued(event)
         echoes.append(echo)
         if isinstance(echo, Draft):

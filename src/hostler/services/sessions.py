@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, delete, false, insert, or
 
 from hostler import clock
 from hostler.errors import InvalidRequest
+from hostler.harness.ledger import EMPTY_LEDGER
 from hostler.ids import new_id
 from hostler.log.append import append_tx
 from hostler.log.entries import Draft, Entry
@@ -34,7 +35,6 @@ from hostler.wire.sessions import (
     SessionDeleted,
     SessionUpdate,
 )
-from hostler.wire.usage import Usage
 
 _ONE = select(*COLUMNS).where(table.c.id == bindparam("id"))
 _INSERT = insert(table)
@@ -46,7 +46,6 @@ _DELETES = (
     delete(files).where(files.c.session_id == bindparam("id")),
     delete(table).where(table.c.id == bindparam("id")),
 )
-_NO_USAGE = encode(Usage())
 
 
 class Hooks(NamedTuple):
@@ -94,7 +93,7 @@ class Sessions:
             made = yield from resources.add_tx(row["id"], params.resources or [], now, "resources")
             appended: list[Entry] = []
             if initial:
-                state = intake.State(row["id"], row["thread_id"], [], 0)
+                state = intake.State(row["id"], row["thread_id"], [], 0, idle=True)
                 taken = yield from intake.take_tx(state, initial, now, "initial_events")
                 written = yield from append_tx(row["id"], row["thread_id"], taken.drafts, now=now, patch=taken.patch)
                 appended, row["wake_at"] = written.entries, now
@@ -240,7 +239,7 @@ def _insert_tx(params: SessionCreate, reference: AgentReference | AgentWithOverr
         "environment": encode(environment.config),
         "vault_ids": b"[]",
         "budget": None,
-        "usage": _NO_USAGE,
+        "usage": EMPTY_LEDGER,
         "pending": b"[]",
         "queued": 0,
         "active_us": 0,

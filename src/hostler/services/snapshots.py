@@ -8,6 +8,7 @@ import msgspec
 
 from hostler import clock
 from hostler.errors import InvalidRequest
+from hostler.harness.ledger import read_ledger
 from hostler.services import resolve
 from hostler.store.sql import Row
 from hostler.store.tables import sessions
@@ -25,7 +26,6 @@ COLUMNS = (
 )  # fmt: skip
 
 _agent = msgspec.json.Decoder(SessionAgent).decode
-_usage = msgspec.json.Decoder(Usage).decode
 _metadata = msgspec.json.Decoder(dict[str, str]).decode
 
 
@@ -67,9 +67,7 @@ class SessionRow(msgspec.Struct, frozen=True):
         return (self.active_us + open_interval) / 1e6
 
     def read_usage(self, now: int) -> Usage:
-        usage = _usage(self.usage)
-        usage.active_seconds = self.active_seconds(now)
-        return usage
+        return read_ledger(self.usage).wire(round(self.active_seconds(now) * 1e6))
 
 
 def session(row: SessionRow, resources: list[FileResource]) -> Session:
