@@ -64,8 +64,10 @@ class State(NamedTuple):
 
     session_id: str
     thread_id: str
-    pending: list[str]
-    queued: int
+    waiting: Sequence[str] = ()  # tool uses that an idle session waits for; empty while it runs
+    queued: int = 0
+    takes_system: bool = True  # whether the model takes system messages in mid-conversation
+    pending: Sequence[str] = ()  # tool uses that wait for an answer, running or not
 
 
 class Intake(NamedTuple):
@@ -106,11 +108,17 @@ def take_tx(state: State, events: Sequence[ClientEvent], now: int, within: str =
         echo: Draft | Entry
         if isinstance(event, UserToolConfirmationParams | UserCustomToolResultParams):
             echo, answered = (yield from _answer_tx(state, event, drafts, now, at)), True
-            pending = [waiting for waiting in pending if waiting != _subject(event)]
+            pending = [event_id for event_id in pending if event_id != _subject(event)]
         elif isinstance(event, UserInterruptParams):
             echo, pending = Draft(type="user.interrupt", queued=True), []
         else:
-            _check_waiting(event, pending, answered, at)
+            waiting = [event_id for event_id in state.waiting if event_id in pending]
+            _check_waiting(event, waiting, answered, at)
+            if isinstance(event, SystemMessageParams) and not state.takes_system:
+                raise InvalidRequest(
+                    f"{within}.{index}: the agent's model does not support system messages in mid-conversation",
+                    error_code="model_does_not_support_mid_conversation_system",
+                )
             echo = _queued(event)
         echoes.append(echo)
         if isinstance(echo, Draft):

@@ -10,10 +10,12 @@ from sqlalchemy import ColumnElement, and_, bindparam, delete, false, insert, or
 
 from hostler import clock
 from hostler.errors import InvalidRequest
+from hostler.harness.ledger import EMPTY_LEDGER
 from hostler.ids import new_id
 from hostler.log.append import append_tx
 from hostler.log.entries import Draft, Entry
 from hostler.log.log import Log
+from hostler.models.catalogue import Catalogue
 from hostler.services import agents, environments, intake, resolve, resources
 from hostler.services.metadata import merge
 from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
@@ -34,7 +36,6 @@ from hostler.wire.sessions import (
     SessionDeleted,
     SessionUpdate,
 )
-from hostler.wire.usage import Usage
 
 _ONE = select(*COLUMNS).where(table.c.id == bindparam("id"))
 _INSERT = insert(table)
@@ -46,7 +47,6 @@ _DELETES = (
     delete(files).where(files.c.session_id == bindparam("id")),
     delete(table).where(table.c.id == bindparam("id")),
 )
-_NO_USAGE = encode(Usage())
 
 
 class Hooks(NamedTuple):
@@ -77,8 +77,9 @@ class Changed(NamedTuple):
 
 
 class Sessions:
-    def __init__(self, log: Log, hooks: Hooks) -> None:
+    def __init__(self, log: Log, catalogue: Catalogue, hooks: Hooks) -> None:
         self._log = log
+        self._catalogue = catalogue
         self._store = log.store
         self._hooks = hooks
 
@@ -90,11 +91,11 @@ class Sessions:
         reference = _reference(params.agent)
 
         def tx() -> Tx[Created]:
-            row = yield from _insert_tx(params, reference, now)
+            row = yield from _insert_tx(params, reference, self._catalogue, now)
             made = yield from resources.add_tx(row["id"], params.resources or [], now, "resources")
             appended: list[Entry] = []
             if initial:
-                state = intake.State(row["id"], row["thread_id"], [], 0)
+                state = intake.State(row["id"], row["thread_id"])
                 taken = yield from intake.take_tx(state, initial, now, "initial_events")
                 written = yield from append_tx(row["id"], row["thread_id"], taken.drafts, now=now, patch=taken.patch)
                 appended, row["wake_at"] = written.entries, now
@@ -217,7 +218,9 @@ def _reference(agent: str | AgentReference | AgentWithOverrides) -> AgentReferen
     return AgentReference(id=agent) if isinstance(agent, str) else agent
 
 
-def _insert_tx(params: SessionCreate, reference: AgentReference | AgentWithOverrides, now: int) -> Tx[dict[str, Any]]:
+def _insert_tx(
+    params: SessionCreate, reference: AgentReference | AgentWithOverrides, catalogue: Catalogue, now: int
+) -> Tx[dict[str, Any]]:
     agent = yield from agents.find_tx(reference.id, reference.version or None)
     if agent.archived_at is not None:
         raise InvalidRequest(f"agent: agent {agent.id} is archived")
@@ -236,11 +239,11 @@ def _insert_tx(params: SessionCreate, reference: AgentReference | AgentWithOverr
         "status": "idle",
         "title": params.title,
         "metadata": encode(params.metadata or {}),
-        "agent": encode(snapshot(agent, overrides)),
+        "agent": encode(snapshot(agent, overrides, catalogue)),
         "environment": encode(environment.config),
         "vault_ids": b"[]",
         "budget": None,
-        "usage": _NO_USAGE,
+        "usage": EMPTY_LEDGER,
         "pending": b"[]",
         "queued": 0,
         "active_us": 0,

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from local_sandbox import LocalSandbox
 
 NATIVE = Path(__file__).parents[3] / "src/hostler/sandbox/native"

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from local_sandbox import LocalSandbox
 
 from hostler.sandbox.ripgrep import find_ripgrep
 from hostler.sandbox.toolset import ToolResult, execute
-
-from local_sandbox import LocalSandbox
 
 KIB256 = 262144
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 50
