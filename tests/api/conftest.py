@@ -92,7 +92,8 @@ class Server:
         config = uvicorn.Config(create_app(self.services), port=0, log_level="warning", lifespan="off")
         socket = config.bind_socket()
         socket.listen(64)
-        self.url = f"http://127.0.0.1:{socket.getsockname()[1]}"
+        self.host, self.port = socket.getsockname()
+        self.url = f"http://{self.host}:{self.port}"
         self._uvicorn = uvicorn.Server(config)
         self.client = httpx2.Client(base_url=self.url, headers=HEADERS, timeout=10)
         self._ready.set()
