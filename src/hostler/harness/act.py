@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from pathlib import Path
 
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, session_error, tool_result
@@ -70,19 +69,24 @@ async def cancel_dispatched(run: Run, deps: Deps) -> None:
 
 
 async def _sandbox(run: Run, deps: Deps) -> Sandbox:
-    """The session's sandbox, provisioned at the first need of a wake."""
+    """The session's sandbox, provisioned at the first need of a wake, with all inputs that are mounted by now."""
+    if run.inputs_stale:
+        await run.reload()
+        if run.sandbox is not None:
+            await run.sandbox.add_mounts(_mounts(run, deps))
     if run.sandbox is None:
-        mounts = [Mount(source=_path(deps, mount.blob), target=mount.target) for mount in run.row.inputs]
         network = run.row.environment.get("networking", {}).get("type", "unrestricted")
         spec = SandboxSpec(
-            key=run.session_id, network="unrestricted" if network == "unrestricted" else "none", mounts=mounts
+            key=run.session_id,
+            network="unrestricted" if network == "unrestricted" else "none",
+            mounts=_mounts(run, deps),
         )
         run.sandbox = await deps.sandboxes.provision(spec)
     return run.sandbox
 
 
-def _path(deps: Deps, blob: str) -> Path:
-    return deps.blobs.path(blob)
+def _mounts(run: Run, deps: Deps) -> list[Mount]:
+    return [Mount(source=deps.blobs.path(mount.blob), target=mount.target) for mount in run.row.inputs]
 
 
 async def _perform_all(run: Run, sandbox: Sandbox, calls: list[Call]) -> None:

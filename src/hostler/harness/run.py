@@ -106,8 +106,14 @@ class Run:
         self.running_since = row.running_since
         self.poked = asyncio.Event()
         self.sandbox: Sandbox | None = None  # once a tool has needed it in this wake
+        self.inputs_stale = False  # the row's inputs have changed since it was read
         self.recovered: set[str] = set()  # calls that an earlier process had dispatched
         self.must_summarise = False  # the model said that the context is too long
+
+    async def reload(self) -> None:
+        """Read the row again, for what others may change while the session runs: its inputs."""
+        self.inputs_stale = False
+        self.row = await self.log.store.read(lambda: row_tx(self.session_id))
 
     async def refresh(self) -> None:
         """Take in what others have appended since."""

@@ -41,6 +41,7 @@ class Supervisor:
         self._folds: OrderedDict[str, tuple[int, Session]] = OrderedDict()
         self._sandbox_used: dict[str, float] = {}
         self._crashes: dict[str, int] = {}
+        self._ended: asyncio.Queue[str] = asyncio.Queue()
         self._draining = False
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -50,6 +51,7 @@ class Supervisor:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._heartbeat(), name="harness-heartbeat")
             group.create_task(self._tidy(), name="harness-tidy")
+            group.create_task(self._clear(), name="harness-clear")
             async for session_id in self._dispatcher.wakes():
                 if session_id in self._runs:
                     self._woken.add(session_id)
@@ -71,8 +73,16 @@ class Supervisor:
         except TimeoutError:
             log.info("leaving %d running sessions for the next start", len(self._runs))
 
-    def running(self, session_id: str) -> bool:
-        return session_id in self._runs
+    def ended(self, session_id: str) -> None:
+        """A session was archived or deleted: its sandbox goes."""
+        self._folds.pop(session_id, None)
+        self._sandbox_used.pop(session_id, None)
+        self._ended.put_nowait(session_id)
+
+    def inputs_changed(self, session_id: str) -> None:
+        """A session's mounts changed: a running one looks again before its next tool."""
+        if (run := self._runs.get(session_id)) is not None:
+            run.inputs_stale = True
 
     async def _work(self, session_id: str) -> None:
         self._woken.discard(session_id)
@@ -157,3 +167,12 @@ class Supervisor:
             await self._deps.sandboxes.hibernate(session_id)
         except Exception:
             log.exception("session %s: its idle sandbox could not be stopped", session_id)
+
+    async def _clear(self) -> None:
+        """Remove the sandboxes of sessions that have ended."""
+        while True:
+            session_id = await self._ended.get()
+            try:
+                await self._deps.sandboxes.destroy(session_id)
+            except Exception:
+                log.exception("session %s: its sandbox could not be removed", session_id)

@@ -7,6 +7,7 @@ A service that needs more in the same commit builds a transaction of its own fro
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import ge, gt, le, lt
 from typing import Any
 
 import msgspec
@@ -121,8 +122,7 @@ def _listing(page: Page) -> Any:
         statement = statement.where(entries.c.type.in_(page.types))
     if page.after is not None:
         statement = statement.where(place < page.after if page.descending else place > page.after)
-    bounded = [(page.gt, place > page.gt), (page.gte, place >= page.gte), (page.lt, place < page.lt)]
-    for bound, condition in [*bounded, (page.lte, place <= page.lte)]:
+    for bound, compare in ((page.gt, gt), (page.gte, ge), (page.lt, lt), (page.lte, le)):
         if bound is not None:
-            statement = statement.where(condition, place < QUEUED)
+            statement = statement.where(compare(place, bound), place < QUEUED)
     return statement.order_by(place.desc() if page.descending else place).limit(page.limit)

@@ -17,6 +17,7 @@ from hostler.models import failures
 from hostler.models.accumulate import MessageAccumulator
 from hostler.models.anthropic_http import DEFAULT_BASE_URL, AnthropicHttp, check_key
 from hostler.models.anthropic_request import request_body
+from hostler.models.http import KEEP_IDLE_SECONDS, drain
 from hostler.models.protocol import ModelEvent, ModelFailure, ModelRequest
 from hostler.models.provider import ProviderSettings, read_options
 
@@ -131,9 +132,6 @@ class AnthropicSdk:
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         await self._ready()
-        import anthropic
-        import httpx2
-
         body, betas = request_body(request, self._settings.catalogue, self._settings.model)
         accumulator = MessageAccumulator(request.model, *self._settings.secrets)
         create = self._client.beta.messages.create
@@ -143,10 +141,12 @@ class AnthropicSdk:
                     for item in accumulator.feed(_plain(event)):
                         yield item
                     if accumulator.finished:
-                        return
-        except (anthropic.AnthropicError, httpx2.HTTPError, ValueError) as error:
+                        await drain(events)
+                accumulator.end()
+        except ModelFailure:
+            raise
+        except Exception as error:  # signing may raise whatever a cloud's own library does
             raise self._failure(error) from None
-        accumulator.end()
 
     async def warm_up(self) -> None:
         """Import the SDK and make the client in a thread. What is missing is reported at the first request."""
@@ -174,7 +174,7 @@ class AnthropicSdk:
         import httpx2
 
         s = self._settings
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=30)
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=KEEP_IDLE_SECONDS)
         timeout = httpx2.Timeout(s.read_timeout, connect=s.connect_timeout)
         client = anthropic.DefaultAsyncHttpxClient(
             timeout=timeout, limits=limits, trust_env=not s.is_local, follow_redirects=False
@@ -194,7 +194,13 @@ class AnthropicSdk:
         if isinstance(error, anthropic.APIConnectionError):
             cause = error.__cause__ or error
             return failures.unreachable(failures.redact(f"{type(cause).__name__}: {cause}", *s.secrets))
-        return failures.broken(failures.redact(f"{type(error).__name__}: {error}", *s.secrets))
+        said = failures.redact(f"{type(error).__name__}: {error}", *s.secrets)
+        if isinstance(error, anthropic.AnthropicError | httpx2.HTTPError | ValueError):
+            return failures.broken(said)
+        if isinstance(error, ImportError):
+            extra = "install the extra `hostler[bedrock]` or `hostler[vertex]`"
+            return failures.refused(f"{s.where}: this provider needs a library that is missing: {extra} ({said})")
+        return ModelFailure("unknown", f"{s.where}: the request could not be signed or sent: {said}", retryable=True)
 
     def _status_failure(self, error: anthropic.APIStatusError) -> ModelFailure:
         body = error.body

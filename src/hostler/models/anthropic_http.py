@@ -14,7 +14,7 @@ import msgspec
 from hostler.models import failures
 from hostler.models.accumulate import MessageAccumulator
 from hostler.models.anthropic_request import request_body
-from hostler.models.http import EventClient
+from hostler.models.http import EventClient, drain
 from hostler.models.protocol import ModelEvent, ModelRequest
 from hostler.models.provider import ProviderSettings
 
@@ -49,8 +49,8 @@ class AnthropicHttp:
                 for item in accumulator.feed(decoded):
                     yield item
                 if accumulator.finished:
-                    return
-        accumulator.end()
+                    await drain(events)
+            accumulator.end()
 
     async def warm_up(self) -> None:
         await self._http.warm_up()

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import Literal
+from typing import Any
 
 import msgspec
 
 from hostler.models.config import ModelConfig, ModelsConfig, PriceConfig
 from hostler.models.protocol import ModelUsage
-from hostler.models.table import ALL_EFFORTS, MODELS, Lifecycle, Line, ModelInfo, Price, Thinking
+from hostler.models.table import ALL_EFFORTS, MODELS, ModelInfo, Price
 
 SESSION_HOUR = Decimal("0.08")  # US dollars for an hour of a session in `running`
 WEB_SEARCH = Decimal("0.01")  # US dollars for one web search
 US_INFERENCE = Decimal("1.1")  # factor on all tokens of a request with `inference_geo: us`
 _MILLION = Decimal(1_000_000)
-
-__all__ = ["BUILTIN", "Catalogue", "Lifecycle", "Line", "ModelInfo", "Price", "Thinking", "runtime_cost"]
 
 
 class Catalogue:
@@ -104,6 +102,34 @@ def configured(config: ModelsConfig) -> Catalogue:
     return Catalogue(models.values(), {model_id: _price(price) for model_id, price in config.price.items()})
 
 
+def capabilities(model: ModelInfo) -> dict[str, Any]:
+    """The `capabilities` object of `/v1/models`. What Hostler itself doesn't offer (batches, server tools) is false."""
+    thinks = model.thinking != "none"
+    adaptive = model.thinking in ("adaptive", "always")
+    kinds = {
+        "adaptive": adaptive,
+        "between_tools": False,
+        "disabled": model.thinking != "always",
+        "enabled": model.thinking == "extended",
+    }
+    return {
+        "batch": _supported(False),
+        "citations": _supported(False),
+        "code_execution": _supported(False),
+        "context_management": _supported(False),
+        "effort": _supported(bool(model.efforts), {level: level in model.efforts for level in ALL_EFFORTS}),
+        "image_input": _supported(model.image_input),
+        "pdf_input": _supported(model.pdf_input),
+        "server_tools": _supported(False, {"code_execution": False, "web_search": False}),
+        "structured_outputs": _supported(model.structured_outputs),
+        "thinking": {"supported": thinks, "types": {kind: _supported(value) for kind, value in kinds.items()}},
+    }
+
+
+def _supported(value: bool, parts: Mapping[str, bool] | None = None) -> dict[str, Any]:
+    return {"supported": value, **{name: _supported(part) for name, part in (parts or {}).items()}}
+
+
 def _overlaid(base: ModelInfo, entry: ModelConfig) -> ModelInfo:
     given = {name: getattr(entry, name) for name in entry.__struct_fields__}
     changes = {name: value for name, value in given.items() if value not in (None, "", [])}
@@ -127,5 +153,3 @@ def _price(config: PriceConfig) -> Price:
 
 
 BUILTIN = Catalogue()
-
-EffortLevel = Literal["low", "medium", "high", "xhigh", "max"]

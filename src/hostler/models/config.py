@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
-Money = Annotated[Decimal, msgspec.Meta(ge=0)]
 Tokens = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -42,14 +41,20 @@ class ModelRoute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class PriceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One `[models.price."id"]` in US dollars per million tokens. Unset cache prices follow from `input`."""
 
-    input: Money
-    output: Money
-    cache_read: Money | None = None
-    cache_write_5m: Money | None = None
-    cache_write_1h: Money | None = None
-    fast: Money = Decimal(1)
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal | None = None
+    cache_write_5m: Decimal | None = None
+    cache_write_1h: Decimal | None = None
+    fast: Decimal = Decimal(1)
     long_above: Tokens | None = None
-    long: Money = Decimal(1)
+    long: Decimal = Decimal(1)
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, Decimal) and not (value.is_finite() and value >= 0):
+                raise ValueError(f"`{name}` must be a number of at least 0")
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

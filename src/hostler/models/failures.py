@@ -16,6 +16,7 @@ import msgspec
 from hostler.models.protocol import FailureKind, ModelFailure
 
 _MAX_DETAIL = 500
+_MIN_SECRET = 6  # anything shorter is no key, and would blot out half of a sentence
 _KEY_LIKE = re.compile(r"\b(?:sk|pk|rk|key)-[A-Za-z0-9_*\-]{6,}|\bBearer\s+\S+|\bAKIA[A-Z0-9]{12,}", re.IGNORECASE)
 _TOO_LONG = re.compile(
     r"prompt is too long|context.?length|maximum context|context window|exceeds? (?:the )?context"
@@ -29,7 +30,7 @@ _RETRYABLE_4XX = frozenset({408, 409, 425, 499})
 def redact(text: str, *secrets: str | None) -> str:
     """Cut a vendor's text to a line's length, without control characters, the given secrets or anything like a key."""
     for secret in secrets:
-        if secret:
+        if secret and len(secret) >= _MIN_SECRET:
             text = text.replace(secret, "***")
     text = _KEY_LIKE.sub("***", text)
     text = "".join(c if c.isprintable() else " " for c in text[: 4 * _MAX_DETAIL]).strip()

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MAX_ERROR_BYTES = 64 * 1024
 MAX_ANSWER_CHARS = 64 * 1024 * 1024
 MAX_SECONDS = 3600.0
+DRAIN_SECONDS = 0.5
+KEEP_IDLE_SECONDS = 60.0
 
 
 class EventClient:
@@ -46,7 +48,9 @@ class EventClient:
         s = self._settings
         return httpx2.AsyncClient(
             timeout=httpx2.Timeout(s.read_timeout, connect=s.connect_timeout),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=30),
+            limits=httpx2.Limits(
+                max_connections=None, max_keepalive_connections=256, keepalive_expiry=KEEP_IDLE_SECONDS
+            ),
             trust_env=not s.is_local,
         )
 
@@ -123,6 +127,20 @@ class EventClient:
 
     def _redact(self, error: Exception) -> str:
         return failures.redact(f"{type(error).__name__}: {error}", *self._settings.secrets)
+
+
+async def drain(events: AsyncIterator[object]) -> None:
+    """Read on to the end of an answer that is complete, so that its connection can be used again.
+
+    A server that doesn't end it soon loses the connection, and what goes wrong now no longer matters.
+    """
+    with suppress(TimeoutError, ModelFailure):
+        await asyncio.wait_for(_exhaust(events), DRAIN_SECONDS)
+
+
+async def _exhaust(events: AsyncIterator[object]) -> None:
+    async for _ in events:
+        pass
 
 
 async def _read_some(response: httpx2.Response) -> bytes:

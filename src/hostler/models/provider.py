@@ -39,7 +39,8 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Values that must not appear in any message."""
-        return (self.api_key, *self.headers.values(), *(v for v in self.options.values() if isinstance(v, str)))
+        named = (v for k, v in self.options.items() if isinstance(v, str) and k.endswith(("key", "token")))
+        return (self.api_key, *self.headers.values(), *named)
 
     @property
     def is_local(self) -> bool:

@@ -193,7 +193,8 @@ def _check_turn(turn: Turn, names: frozenset[str], place: str) -> None:
     for position in turn.invalid_inputs:
         if not 0 <= position < len(turn.content) or turn.content[position].get("type") != "tool_use":
             raise ScriptError(f"{place}.invalid_inputs: {position} is no position of a tool_use block in `content`")
-    if turn.error is not None and turn.error.times and not (turn.content or turn.text or turn.thinking or turn.tools):
+    plays = turn.content or turn.text or turn.thinking or turn.tools or turn.stop_reason
+    if turn.error is not None and turn.error.times and not plays:
         raise ScriptError(f"{place}.error.times: the turn has nothing to play after it has failed {turn.error.times}x")
     if turn.template:
         _check_placeholders(turn, names, place)

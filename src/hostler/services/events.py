@@ -138,10 +138,8 @@ def _state_tx(session_id: str, takes_system: Callable[[bytes], bool] | None) -> 
         raise InvalidRequest(f"Session {session_id} is archived and accepts no more events.")
     if row[4] == "terminated":
         raise InvalidRequest(f"Session {session_id} is terminated and accepts no more events.")
-    pending = _ids(row[1])
-    waiting = pending if row[4] == "idle" else []
     takes = takes_system is None or takes_system(row[5])
-    return intake.State(session_id, row[0], waiting, row[2], takes, pending)
+    return intake.State(session_id, row[0], _ids(row[1]), row[2], idle=row[4] == "idle", takes_system=takes)
 
 
 def _thread_tx(session_id: str, thread_id: str | None) -> Tx[str]:

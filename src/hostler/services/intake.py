@@ -64,10 +64,10 @@ class State(NamedTuple):
 
     session_id: str
     thread_id: str
-    waiting: Sequence[str] = ()  # tool uses that an idle session waits for; empty while it runs
-    queued: int = 0
+    pending: list[str]
+    queued: int
+    idle: bool
     takes_system: bool = True  # whether the model takes system messages in mid-conversation
-    pending: Sequence[str] = ()  # tool uses that wait for an answer, running or not
 
 
 class Intake(NamedTuple):
@@ -112,8 +112,7 @@ def take_tx(state: State, events: Sequence[ClientEvent], now: int, within: str =
         elif isinstance(event, UserInterruptParams):
             echo, pending = Draft(type="user.interrupt", queued=True), []
         else:
-            waiting = [event_id for event_id in state.waiting if event_id in pending]
-            _check_waiting(event, waiting, answered, at)
+            _check_waiting(event, pending if state.idle else [], answered, at)
             if isinstance(event, SystemMessageParams) and not state.takes_system:
                 raise InvalidRequest(
                     f"{within}.{index}: the agent's model does not support system messages in mid-conversation",

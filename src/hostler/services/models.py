@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hostler.errors import InvalidRequest, NotFound
 from hostler.models import table
-from hostler.models.catalogue import Catalogue
+from hostler.models.catalogue import Catalogue, capabilities
 from hostler.wire.models import ModelInfo
 from hostler.wire.pages import IdPage
 
@@ -51,6 +51,7 @@ def _shown(model: table.ModelInfo) -> ModelInfo:
         line=model.line,
         max_input_tokens=model.max_input_tokens,
         max_tokens=model.max_tokens,
+        capabilities=capabilities(model),
         deprecated_at=model.deprecated_at,
         retires_at=model.retires_at,
     )

@@ -9,7 +9,8 @@ import re
 from typing import Any, cast
 
 from hostler.errors import InvalidRequest
-from hostler.models.catalogue import Catalogue, ModelInfo
+from hostler.models.catalogue import Catalogue
+from hostler.models.table import ModelInfo
 from hostler.wire.agents import AwsRoleIdentity, Effort, EffortLevel, EffortParams, ModelConfig, ModelParams
 from hostler.wire.base import Unset, given
 from hostler.wire.tools import (

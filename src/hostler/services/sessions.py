@@ -95,7 +95,7 @@ class Sessions:
             made = yield from resources.add_tx(row["id"], params.resources or [], now, "resources")
             appended: list[Entry] = []
             if initial:
-                state = intake.State(row["id"], row["thread_id"])
+                state = intake.State(row["id"], row["thread_id"], [], 0, idle=True)
                 taken = yield from intake.take_tx(state, initial, now, "initial_events")
                 written = yield from append_tx(row["id"], row["thread_id"], taken.drafts, now=now, patch=taken.patch)
                 appended, row["wake_at"] = written.entries, now

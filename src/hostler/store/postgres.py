@@ -27,8 +27,9 @@ RECONNECT_SECONDS = 0.5
 class PostgresStore:
     """See `store.Store`. Open it with `await PostgresStore.open(url)`."""
 
-    def __init__(self, url: str, writer: asyncpg.Connection, readers: asyncpg.Pool) -> None:
+    def __init__(self, url: str, owner: bool, writer: asyncpg.Connection, readers: asyncpg.Pool) -> None:
         self._url = url
+        self._owner = owner
         self._connection = writer
         self._readers = readers
         self._queue: asyncio.Queue[Pending[Any] | None] = asyncio.Queue()
@@ -36,13 +37,13 @@ class PostgresStore:
         self._writer = asyncio.create_task(self._write_loop(), name="store-write")
 
     @classmethod
-    async def open(cls, url: str, *, now: int) -> PostgresStore:
+    async def open(cls, url: str, *, now: int, owner: bool = True) -> PostgresStore:
         """Connect, take the owner's lock and bring the schema up to date; `now` (microseconds) stamps the
         migrations."""
         try:
-            writer = await _connect(url)
+            writer = await _connect(url, owner)
             await _migrate(writer, now)
-            return cls(url, writer, await asyncpg.create_pool(url, min_size=1, max_size=READERS))
+            return cls(url, owner, writer, await asyncpg.create_pool(url, min_size=1, max_size=READERS))
         except (asyncpg.PostgresError, OSError) as error:
             raise _translate(error) from error
 
@@ -120,7 +121,7 @@ class PostgresStore:
         """Replace a lost writing connection. Its lock is gone with it, so another owner may have come: then refuse."""
         if self._connection.is_closed():
             await asyncio.sleep(RECONNECT_SECONDS)
-            self._connection = await _connect(self._url)
+            self._connection = await _connect(self._url, self._owner)
 
 
 class _Runner:
@@ -156,9 +157,9 @@ async def _drive(tx: Callable[[], Tx[T]], run: _Runner) -> T:
         steps.close()
 
 
-async def _connect(url: str) -> asyncpg.Connection:
+async def _connect(url: str, owner: bool) -> asyncpg.Connection:
     connection = await asyncpg.connect(url)
-    if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", OWNER_LOCK):
+    if owner and not await connection.fetchval("SELECT pg_try_advisory_lock($1)", OWNER_LOCK):
         await connection.close()
         raise AlreadyOpen
     return connection

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,8 @@ async def serving(handler: Handler) -> AsyncIterator[Server]:
         finally:
             tasks.discard(task)
             writer.close()
+            with suppress(ConnectionError, asyncio.CancelledError):
+                await writer.wait_closed()
 
     listener = await asyncio.start_server(on_connect, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]

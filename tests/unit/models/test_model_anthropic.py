@@ -338,3 +338,47 @@ def test_a_redirect_is_not_followed() -> None:
 
 def test_settings_never_show_the_key() -> None:
     assert KEY not in repr(ProviderSettings(api_key=KEY, headers={"x": KEY}, options={"k": KEY}))
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_connections_are_used_again(client: str) -> None:
+    """A second request must not pay for a second handshake."""
+    connections = 0
+    gone: asyncio.Event
+
+    async def on_connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                length = next(line for line in head.split(b"\r\n") if line.startswith(b"content-length"))
+                await reader.readexactly(int(length.split(b":")[1]))
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+                )
+                for event in map(sse, messages_stream(BLOCKS)):
+                    writer.write(b"%x\r\n%s\r\n" % (len(event), event))
+                await writer.drain()
+                await asyncio.sleep(0.01)
+                writer.write(b"0\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+            gone.set()
+
+    async def main() -> None:
+        nonlocal gone
+        gone = asyncio.Event()
+        listener = await asyncio.start_server(on_connect, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        model = build(ProviderSettings(base_url=url, client=client))  # type: ignore[arg-type]
+        for _ in range(3):
+            await answer(model, ask())
+        await model.aclose()
+        await asyncio.wait_for(gone.wait(), 5)
+        listener.close()
+
+    asyncio.run(main())
+    assert connections == 1

@@ -66,7 +66,7 @@ def test_rules_are_tried_in_order_and_count_from_the_last_user_text() -> None:
                     {"text": "It is {{last_tool_result}}, turn {{turn}}."},
                 ],
             },
-            {"when": {"user_text_contains": "add"}, "turns": [{"text": "only after the first rule ran out"}]},
+            {"when": {"user_text_contains": "add"}, "turns": [{"text": "never: it comes second"}]},
         ],
         "otherwise": {"text": "you said: {{ last_user_text }}"},
     }
@@ -77,7 +77,7 @@ def test_rules_are_tried_in_order_and_count_from_the_last_user_text() -> None:
     asked += [{"role": "assistant", "content": call.content}, result("5")]
     assert text(reply(script, *asked)) == "It is 5, turn 1."
     asked += [assistant("It is 5"), result("?")]
-    assert text(reply(script, *asked)) == "only after the first rule ran out"
+    assert text(reply(script, *asked)) == "you said: add 2 and 3"
     assert text(reply(script, user("hm"))) == "you said: hm"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -222,9 +223,10 @@ def test_attach_to_a_call_that_never_arrived(sandbox: LocalSandbox) -> None:
 
 def test_cancel_ends_a_running_command(sandbox: LocalSandbox, workspace: Path) -> None:
     async def interrupt() -> ToolResult:
-        running = asyncio.create_task(execute(sandbox, "c", "bash", {"command": "echo on; touch on; sleep 60"}))
-        while not (workspace / "on").exists():
-            await asyncio.sleep(0.01)
+        os.mkfifo(workspace / "begun")
+        script = "echo on; echo >begun; sleep 60"
+        running = asyncio.create_task(execute(sandbox, "c", "bash", {"command": script}))
+        await asyncio.to_thread((workspace / "begun").read_text)
         await cancel(sandbox, "c")
         return await running
 

@@ -1,0 +1,295 @@
+"""The composition root: settings -> store -> rooms -> ASGI app -> a serving process. A reader starts here.
+
+It must not hold logic of its own beyond starting things in order and stopping them in reverse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+import uvicorn
+from sqlalchemy import select
+
+from hostler import clock
+from hostler.api.app import Services, create_app
+from hostler.harness.contents import FileContents
+from hostler.harness.deps import Deps, HarnessConfig
+from hostler.harness.supervisor import Supervisor
+from hostler.log.hub import Hub
+from hostler.log.log import Log
+from hostler.models.catalogue import Catalogue
+from hostler.models.config import ModelsConfig, with_keys
+from hostler.models.protocol import Model
+from hostler.models.routing import Router
+from hostler.sandbox.backends import SandboxConfig, open_backend
+from hostler.sandbox.contract import Backend
+from hostler.sandbox.toolset import TOOLS
+from hostler.services.agents import Agents
+from hostler.services.environments import Environments
+from hostler.services.events import Events
+from hostler.services.files import Files
+from hostler.services.keys import Keys
+from hostler.services.models import Models
+from hostler.services.resources import Resources
+from hostler.services.sessions import Hooks, Sessions
+from hostler.services.threads import Threads
+from hostler.settings import BadSettings, Settings, decode
+from hostler.store.blobs import Blobs
+from hostler.store.dispatch import EmbeddedDispatcher
+from hostler.store.postgres import PostgresStore
+from hostler.store.sql import Tx
+from hostler.store.sqlite import SqliteStore
+from hostler.store.store import AlreadyOpen, Store
+from hostler.store.tables import sessions
+
+log = logging.getLogger("hostler")
+
+DRAIN_SECONDS = 7.0
+CLOSE_SECONDS = 1
+SWEEP_FILES_SECONDS = 600.0
+BUILTINS = {tool["name"]: tool for tool in TOOLS}
+
+
+class Rooms(msgspec.Struct, frozen=True):
+    """What one process is made of, once it runs."""
+
+    settings: Settings
+    store: Store
+    log: Log
+    model: Model
+    catalogue: Catalogue
+    scripted: bool
+    sandboxes: Backend
+    dispatcher: EmbeddedDispatcher
+    supervisor: Supervisor
+    services: Services
+
+
+class Configuration(msgspec.Struct, frozen=True):
+    """The tables of the config file that rooms decode for themselves."""
+
+    harness: HarnessConfig
+    models: ModelsConfig
+    sandbox: SandboxConfig
+
+
+def configuration(settings: Settings) -> Configuration:
+    """Decode the rooms' tables. Raises BadSettings with the file, table and key."""
+    tables, file = settings.tables, settings.config_file
+    return Configuration(
+        decode(tables.get("harness", {}), HarnessConfig, "harness", file),
+        decode(tables.get("models", {}), ModelsConfig, "models", file),
+        decode(tables.get("sandbox", {}), SandboxConfig, "sandbox", file),
+    )
+
+
+async def open_store(settings: Settings, *, owner: bool = True) -> Store:
+    """Open the database. `owner` is the serving process; a command beside it is not."""
+    if settings.database is None:
+        make_data_dir(settings.data_dir)
+        return await SqliteStore.open(settings.data_dir / "hostler.db", now=clock.now())
+    if not settings.database.startswith(("postgresql://", "postgres://")):
+        raise BadSettings(f"--database must be a postgresql:// URL, not {settings.database.split(':')[0]!r}.")
+    return await PostgresStore.open(settings.database, now=clock.now(), owner=owner)
+
+
+def make_data_dir(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise BadSettings(
+            f"The data folder {folder} can't be written: {error.strerror}. Choose one with --data-dir."
+        ) from error
+
+
+@contextlib.contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Hold the data folder: two servers on one would both run its sessions."""
+    make_data_dir(folder)
+    descriptor = os.open(folder / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise AlreadyOpen(
+            f"Another server uses the data folder {folder}. Stop it, or choose another --data-dir."
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.asynccontextmanager
+async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda model: model) -> AsyncIterator[Rooms]:
+    """Open every room in order, and close them in reverse. `wrap` may stand between the harness and its model."""
+    config = configuration(settings)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(owned(settings.data_dir))
+        store = await open_store(settings)
+        stack.push_async_callback(store.close)
+        router = Router(
+            with_keys(config.models, settings.environ),
+            api_key=settings.model_api_key,
+            base_url=settings.model_base_url,
+            allow_script_default=True,
+        )
+        stack.push_async_callback(router.aclose)
+        blobs = Blobs(settings.data_dir / "files")
+        blobs.open()
+        journal = Log(store, Hub())
+        sandboxes = open_backend(settings.data_dir / "sandboxes", config.sandbox, settings.environ)
+        stack.push_async_callback(sandboxes.aclose, stop=False)
+        deps = Deps(
+            log=journal,
+            model=wrap(router),
+            catalogue=router.catalogue,
+            sandboxes=sandboxes,
+            contents=FileContents(store, blobs),
+            blobs=blobs,
+            builtins=BUILTINS,
+            config=config.harness,
+        )
+        dispatcher = EmbeddedDispatcher(store)
+        supervisor = Supervisor(deps, dispatcher)
+        services = _services(journal, blobs, router.catalogue, dispatcher, supervisor)
+        yield Rooms(
+            settings, store, journal, deps.model, router.catalogue, router.scripted, sandboxes, dispatcher,
+            supervisor, services,
+        )  # fmt: skip
+
+
+def _services(
+    journal: Log, blobs: Blobs, catalogue: Catalogue, dispatcher: EmbeddedDispatcher, supervisor: Supervisor
+) -> Services:
+    store = journal.store
+    return Services(
+        keys=Keys(store),
+        agents=Agents(store, catalogue),
+        environments=Environments(store),
+        sessions=Sessions(journal, catalogue, Hooks(wake=dispatcher.wake, ended=supervisor.ended)),
+        events=Events(journal, catalogue, dispatcher.wake),
+        threads=Threads(store),
+        resources=Resources(store, supervisor.inputs_changed),
+        files=Files(store, blobs),
+        models=Models(catalogue),
+    )
+
+
+# -- serving -------------------------------------------------------------------------------------------------------
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its own signal handling: `serve` decides when to stop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def]
+        yield
+
+
+async def serve(
+    settings: Settings,
+    ready: Callable[[Rooms, str, str | None], None],
+    wrap: Callable[[Model], Model] = lambda model: model,
+) -> None:
+    """Serve until SIGTERM or SIGINT. `ready` is told the rooms, the base URL, and the first API key when one was made.
+
+    On a signal no new session is started, running ones get a few seconds, then streams are cut and the process ends,
+    within ten seconds in all. What still ran goes on at the next start.
+    """
+    with bound(settings.host, settings.port) as listener:
+        async with rooms(settings, wrap) as house:
+            await _reap(house)
+            first_key = await _first_key(house)
+            config = uvicorn.Config(
+                create_app(house.services),
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=CLOSE_SECONDS,
+            )
+            server = Server(config)
+            stop = asyncio.Event()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            work = asyncio.create_task(house.supervisor.run(), name="supervisor")
+            sweep = asyncio.create_task(_sweep_files(house), name="sweep-files")
+            http = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+            stopped = asyncio.create_task(stop.wait())
+            ready(house, base_url(listener), first_key)
+            await asyncio.wait({stopped, work, http, sweep}, return_when=asyncio.FIRST_COMPLETED)
+            await house.supervisor.drain(DRAIN_SECONDS if stopped.done() else 0)
+            server.should_exit = True
+            await asyncio.wait({http})
+            for task in (work, sweep, stopped):
+                task.cancel()
+            outcomes = await asyncio.gather(work, sweep, http, stopped, return_exceptions=True)
+    _raise_first(outcomes)
+
+
+@contextlib.contextmanager
+def bound(host: str, port: int) -> Iterator[socket.socket]:
+    """The listening socket, or an error that says what to do."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise BadSettings(
+                f"Can't listen on {host} port {port}: {error.strerror}. Stop what uses it, or choose another --port."
+            ) from error
+        yield listener
+
+
+def base_url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+async def _first_key(house: Rooms) -> str | None:
+    """Make the first API key, unless there is one or the environment fixes it; return it to be shown once."""
+    keys = house.services.keys
+    if house.settings.api_key:
+        await keys.ensure("HOSTLER_API_KEY", house.settings.api_key)
+        return None
+    if await keys.list():
+        return None
+    return (await keys.create("first"))[1]
+
+
+async def _reap(house: Rooms) -> None:
+    """End the sandboxes of sessions that are not running any more; those of running ones are attached to again."""
+
+    def tx() -> Tx[set[str]]:
+        rows = yield select(sessions.c.id).where(sessions.c.wake_at.is_not(None))
+        return {row[0] for row in rows}
+
+    await house.sandboxes.reap(await house.store.read(tx))
+
+
+async def _sweep_files(house: Rooms) -> None:
+    """Remove expired files, and contents that nothing names."""
+    while True:
+        await house.services.files.sweep()
+        await asyncio.sleep(SWEEP_FILES_SECONDS)
+
+
+def _raise_first(outcomes: Iterable[object]) -> None:
+    for outcome in outcomes:
+        if isinstance(outcome, Exception) and not isinstance(outcome, asyncio.CancelledError):
+            raise outcome

@@ -1,0 +1,216 @@
+"""The command line: `hostler serve`, `keys`, `doctor`, `record`. It must only parse, call and print.
+
+Heavy rooms are imported inside the commands, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hostler import __version__
+from hostler.errors import HostlerError
+from hostler.settings import DEFAULT_HOST, DEFAULT_PORT, Settings, load
+
+if TYPE_CHECKING:
+    from hostler.app import Rooms
+
+DATA_DIR = click.option(
+    "--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where everything is kept.  [HOSTLER_DATA_DIR]"
+)
+DATABASE = click.option(
+    "--database", metavar="URL", help="postgresql://...; without it, SQLite in the data folder.  [HOSTLER_DATABASE]"
+)
+CONFIG = click.option(
+    "--config", type=click.Path(path_type=Path, dir_okay=False), help="A TOML file.  [HOSTLER_CONFIG]"
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+class Commands(click.Group):
+    """Shows errors of ours as one line, and ends with 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HostlerError as error:
+            click.echo(f"hostler: {error.message}", err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="hostler")
+def main() -> None:
+    """A self-hosted server for the Claude Managed Agents API.
+
+    Start it with `hostler serve`, paste the two lines that it prints, and run any program written for the API.
+    """
+
+
+@main.command()
+@click.option("--host", help=f"The address to listen on; default {DEFAULT_HOST}.  [HOSTLER_HOST]")
+@click.option("--port", type=click.IntRange(0, 65535), help=f"Default {DEFAULT_PORT}; 0 picks one.  [HOSTLER_PORT]")
+@DATA_DIR
+@DATABASE
+@CONFIG
+def serve(host: str | None, port: int | None, data_dir: Path | None, database: str | None, config: Path | None) -> None:
+    """Serve the API: one process, everything in one data folder.
+
+    Models: set HOSTLER_MODEL_API_KEY (else ANTHROPIC_API_KEY is used) and, for another endpoint,
+    HOSTLER_MODEL_BASE_URL; or route models to providers in the config file. With no key at all, a built-in scripted
+    model answers, so that you can try the server offline.
+    """
+    from hostler import app
+
+    _log_to_stderr()
+    settings = load(host=host, port=port, data_dir=data_dir, database=database, config_file=config)
+    _run(lambda: app.serve(settings, _announce))
+
+
+def _announce(house: Rooms, url: str, first_key: str | None) -> None:
+    lines = [f"Hostler {__version__} listens on {url}", f"Data: {house.settings.data_dir}"]
+    if house.scripted:
+        lines.append("Model: the built-in script (no model key is set; see `hostler serve --help`)")
+    if first_key:
+        lines += ["", "Your API key is shown this once. Paste these two lines where your program runs:", ""]
+        lines += [f"export ANTHROPIC_BASE_URL={url}", f"export ANTHROPIC_API_KEY={first_key}"]
+    click.echo("\n".join([*lines, ""]))
+    sys.stdout.flush()
+
+
+@main.group()
+def keys() -> None:
+    """API keys of this server: make, list and revoke them. Works while the server runs."""
+
+
+@keys.command("create")
+@click.argument("name", default="key")
+@DATA_DIR
+@DATABASE
+@JSON
+def create_key(name: str, data_dir: Path | None, database: str | None, as_json: bool) -> None:
+    """Make a key called NAME and print it. It is shown this once; only its hash is kept."""
+
+    async def act(manager: Any) -> None:
+        key, secret = await manager.create(name)
+        click.echo(json.dumps({"id": key.id, "name": key.name, "key": secret}) if as_json else secret)
+
+    _with_keys(act, data_dir, database)
+
+
+@keys.command("list")
+@DATA_DIR
+@DATABASE
+@JSON
+def list_keys(data_dir: Path | None, database: str | None, as_json: bool) -> None:
+    """List all keys, revoked ones included. No key itself can be shown again."""
+    from hostler.wire.base import timestamp
+
+    async def act(manager: Any) -> None:
+        found = await manager.list()
+        if as_json:
+            click.echo(json.dumps([_key(key, timestamp) for key in found]))
+            return
+        for key in found:
+            state = "revoked" if key.revoked_at else "active"
+            click.echo(f"{key.id}  {state:8}{timestamp(key.created_at)[:19]}  ...{key.hint}  {key.name}")
+
+    _with_keys(act, data_dir, database)
+
+
+@keys.command("revoke")
+@click.argument("key_id", metavar="ID")
+@DATA_DIR
+@DATABASE
+def revoke_key(key_id: str, data_dir: Path | None, database: str | None) -> None:
+    """Revoke the key with this ID (see `hostler keys list`). A running server obeys within seconds."""
+    _with_keys(lambda manager: manager.revoke(key_id), data_dir, database)
+    click.echo(f"{key_id} is revoked.")
+
+
+@main.command()
+@click.option("--host", help="As for `serve`.")
+@click.option("--port", type=click.IntRange(0, 65535), help="As for `serve`.")
+@DATA_DIR
+@DATABASE
+@CONFIG
+@JSON
+def doctor(
+    host: str | None,
+    port: int | None,
+    data_dir: Path | None,
+    database: str | None,
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    """Say, check by check, what is usable on this machine, and how to mend what is not.
+
+    Ends with 1 when something is not usable that a server needs.
+    """
+    from hostler.doctor import examine
+
+    settings = load(host=host, port=port, data_dir=data_dir, database=database, config_file=config)
+    checks = asyncio.run(examine(settings))
+    if as_json:
+        click.echo(json.dumps([_check(check) for check in checks]))
+    else:
+        for check in checks:
+            mark = "ok  " if check.ok else "FAIL" if check.required else "--  "
+            click.echo(f"{mark} {check.name}: {check.detail}")
+            if check.remedy and not check.ok:
+                click.echo(f"       mend: {check.remedy}")
+    if any(check.required and not check.ok for check in checks):
+        sys.exit(1)
+
+
+def _check(check: Any) -> dict[str, Any]:
+    return {name: getattr(check, name) for name in ("name", "ok", "required", "detail", "remedy")}
+
+
+def _key(key: Any, timestamp: Callable[[int], str]) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "hint": key.hint,
+        "created_at": timestamp(key.created_at),
+        "revoked_at": timestamp(key.revoked_at) if key.revoked_at else None,
+    }
+
+
+def _with_keys(act: Callable[[Any], Any], data_dir: Path | None, database: str | None) -> None:
+    from hostler.app import open_store
+    from hostler.services.keys import Keys
+
+    settings: Settings = load(data_dir=data_dir, database=database)
+
+    async def work() -> None:
+        store = await open_store(settings, owner=False)
+        try:
+            await act(Keys(store))
+        finally:
+            await store.close()
+
+    _run(work)
+
+
+def _run(main_coroutine: Callable[[], Any]) -> None:
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main_coroutine())
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    main()

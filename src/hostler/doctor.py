@@ -1,0 +1,112 @@
+"""Looks at a machine the way a server would: what is usable, how to mend what is not. It must not change anything."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import shutil
+import socket
+import sqlite3
+import sys
+
+from hostler.app import configuration
+from hostler.errors import HostlerError
+from hostler.models.config import with_keys
+from hostler.models.routing import Router
+from hostler.sandbox.backends import open_backend
+from hostler.sandbox.contract import Check
+from hostler.settings import Settings
+
+LOW_DISK = 1024**3
+OLDEST_SQLITE = (3, 35)
+
+
+async def examine(settings: Settings) -> list[Check]:
+    """All checks, in the order in which a server would meet the problems."""
+    checks = [_python(), _data_folder(settings), _disk(settings), await _database(settings), _port(settings)]
+    try:
+        config = configuration(settings)
+    except HostlerError as error:
+        return [*checks, Check(name="config", ok=False, detail=error.message, remedy="correct the config file")]
+    router = Router(
+        with_keys(config.models, settings.environ),
+        api_key=settings.model_api_key,
+        base_url=settings.model_base_url,
+        allow_script_default=True,
+    )
+    checks += _models(router)
+    await router.aclose()
+    backend = open_backend(settings.data_dir / "sandboxes", config.sandbox, settings.environ)
+    checks += await asyncio.to_thread(backend.probe)
+    await backend.aclose(stop=False)
+    return checks
+
+
+def _python() -> Check:
+    detail = f"Python {platform.python_version()}, {platform.system()} {platform.release()}"
+    if sys.platform != "linux":
+        remedy = "the server runs here, but the embedded sandbox needs Linux 5.11 or newer"
+        return Check(name="platform", ok=False, detail=detail, remedy=remedy, required=False)
+    return Check(name="platform", ok=True, detail=detail)
+
+
+def _data_folder(settings: Settings) -> Check:
+    folder = settings.data_dir
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        remedy = "choose a folder that you may write, with --data-dir"
+        return Check(name="data folder", ok=False, detail=f"{existing} can't be written", remedy=remedy)
+    return Check(name="data folder", ok=True, detail=f"{folder}{'' if folder.exists() else ' (will be made)'}")
+
+
+def _disk(settings: Settings) -> Check:
+    existing = next(path for path in (settings.data_dir, *settings.data_dir.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    remedy = "free some space: sandboxes, files and the log all live in the data folder"
+    return Check(name="disk", ok=free >= LOW_DISK, detail=f"{free / 1024**3:.1f} GiB free", remedy=remedy)
+
+
+async def _database(settings: Settings) -> Check:
+    if settings.database is None:
+        ok = sqlite3.sqlite_version_info >= OLDEST_SQLITE
+        remedy = "use a Python whose sqlite3 module is 3.35 or newer"
+        return Check(name="database", ok=ok, detail=f"SQLite {sqlite3.sqlite_version}", remedy=remedy)
+    import asyncpg
+
+    try:
+        connection = await asyncpg.connect(settings.database, timeout=5)
+        version = await connection.fetchval("SHOW server_version")
+        await connection.close()
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+        remedy = "check the --database URL and that PostgreSQL runs"
+        return Check(name="database", ok=False, detail=f"PostgreSQL: {error}", remedy=remedy)
+    return Check(name="database", ok=True, detail=f"PostgreSQL {version}")
+
+
+def _port(settings: Settings) -> Check:
+    name = f"port {settings.port}"
+    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            remedy = "a server may be running already; else choose another --port"
+            detail = f"{settings.host}: {error.strerror}"
+            return Check(name=name, ok=False, detail=detail, remedy=remedy, required=False)
+    return Check(name=name, ok=True, detail=f"free on {settings.host}")
+
+
+def _models(router: Router) -> list[Check]:
+    checks = []
+    for route in router.describe():
+        detail = f"{route.provider} {route.endpoint}".strip() + (f" as {route.model}" if route.model else "")
+        scripted = route.provider == "script"
+        ok = route.has_key or scripted or route.provider not in ("anthropic",)
+        remedy = "set HOSTLER_MODEL_API_KEY or ANTHROPIC_API_KEY, or the route's api_key_env"
+        checks.append(Check(name=f"model {route.pattern}", ok=ok, detail=detail, remedy=remedy))
+    if router.scripted:
+        detail = "no key is set: the built-in script answers, not a real model"
+        remedy = "set HOSTLER_MODEL_API_KEY or ANTHROPIC_API_KEY"
+        checks.append(Check(name="model key", ok=False, detail=detail, remedy=remedy, required=False))
+    return checks

@@ -1,0 +1,63 @@
+"""The table of sandbox backends, and the config file's `[sandbox]` table that chooses one. A backend is one row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from hostler.sandbox.contract import Backend, Limits, SandboxUnavailable
+from hostler.sandbox.unusable import UnusableBackend
+
+# Each names a function `(folder, config, environ) -> Backend`, which may raise SandboxUnavailable.
+BACKENDS = {
+    "bubblewrap": "hostler.sandbox.bubblewrap:open_bubblewrap",
+    "none": "hostler.sandbox.backends:open_none",
+}
+
+
+class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The `[sandbox]` table. `backend` is a name of the table above or a dotted path of one's own."""
+
+    backend: str = "bubblewrap"
+    memory_mb: int | None = None
+    cpus: float | None = None
+    processes: int | None = None
+    file_mb: int | None = None
+    disk_mb: int | None = None
+    proxy: str = ""  # an upstream HTTP proxy for what sandboxes fetch
+
+    def limits(self) -> Limits:
+        mib = 1024 * 1024
+        return Limits(
+            memory_bytes=self.memory_mb * mib if self.memory_mb else None,
+            cpus=self.cpus,
+            processes=self.processes,
+            file_bytes=self.file_mb * mib if self.file_mb else None,
+            disk_bytes=self.disk_mb * mib if self.disk_mb else None,
+        )
+
+
+class Opener(Protocol):
+    def __call__(self, folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Backend: ...
+
+
+def open_backend(folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Backend:
+    """Open the configured backend. One that can't work here becomes one that refuses every tool with the reason."""
+    path = BACKENDS.get(config.backend, config.backend)
+    module, _, name = path.partition(":")
+    try:
+        opener: Opener = getattr(import_module(module), name)
+        return opener(folder, config, environ)
+    except (ImportError, AttributeError, ValueError) as error:
+        return UnusableBackend(f"The sandbox backend {config.backend!r} can't be loaded: {error}.")
+    except SandboxUnavailable as error:
+        return UnusableBackend(str(error))
+
+
+def open_none(folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Backend:
+    """For a server whose agents have no built-in tools."""
+    return UnusableBackend('The configuration sets `sandbox.backend = "none"`.')

@@ -1,0 +1,215 @@
+"""Ways out of a sandbox: which hosts a policy permits, which addresses they may have, and the connection to one.
+
+It must not connect to a name: what was checked is an address, and that same address is connected to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+import socket
+import ssl
+from asyncio import StreamReader, StreamWriter
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from urllib.parse import unquote, urlsplit
+
+from msgspec import Struct
+
+from hostler.sandbox.addresses import is_own, is_public
+from hostler.sandbox.httpframing import HEADER_BYTES, BadMessage, encode, read_head
+
+Streams = tuple[StreamReader, StreamWriter]
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+Connect = Callable[[str, int], Awaitable[Streams]]
+
+_HOST = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\]")
+_LOCAL_NAME = re.compile(r"[^.]*|(?:.*\.)(?:localhost|local|localdomain|internal|intranet|lan|home\.arpa)")
+_LOOKUPS = 8  # at once, of one sandbox
+
+
+class Refusal(Exception):
+    """A request that is not carried out; `text` is for the agent, and names no address of our networks."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+class EgressPolicy(Struct, frozen=True, kw_only=True):
+    """What a sandbox may reach.
+
+    `allowed_hosts`: None permits every public host; else exact names, and `*.example.com` for the names below it (not
+    itself). Every port is permitted. `allow_private` is for tests: it lets through addresses that are not public.
+    `upstream` is the `http://` or `https://` URL of a proxy that everything must go through, with `user:password@`
+    where it wants that; it then resolves the names that this host cannot.
+    """
+
+    allowed_hosts: tuple[str, ...] | None = None
+    allow_private: bool = False
+    upstream: str | None = None
+
+    def permits(self, host: str) -> bool:
+        if self.allowed_hosts is None:
+            return True
+        name = host.lower().rstrip(".")
+        return any(_matches(pattern.lower(), name) for pattern in self.allowed_hosts)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    if pattern.startswith("*."):
+        return name.endswith(pattern[1:]) and len(name) > len(pattern) - 1
+    return name == pattern
+
+
+class Upstream(Struct, frozen=True, kw_only=True):
+    """The proxy that stands between this host and the internet."""
+
+    host: str
+    port: int
+    tls: bool = False
+    fields: list[tuple[str, str]] = []
+
+    @classmethod
+    def of(cls, url: str) -> Upstream:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("the upstream proxy must be given as http://host:port or https://host:port")
+        tls = parts.scheme == "https"
+        fields = []
+        if parts.username is not None:
+            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            fields = [("Proxy-Authorization", "Basic " + base64.b64encode(pair.encode()).decode("ascii"))]
+        return cls(host=parts.hostname, port=parts.port or (443 if tls else 80), tls=tls, fields=fields)
+
+
+def system_resolver(executor: Executor) -> Resolve:
+    """The resolver of this host, on threads of its own: a slow name server must hold up nothing else."""
+
+    def look_up(host: str, port: int) -> list[str]:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+    async def resolve(host: str, port: int) -> list[str]:
+        return await asyncio.get_running_loop().run_in_executor(executor, look_up, host, port)
+
+    return resolve
+
+
+async def connect_to_address(address: str, port: int) -> Streams:
+    """`address` is numeric: no name is resolved here."""
+    return await asyncio.open_connection(address, port, limit=HEADER_BYTES, flags=socket.AI_NUMERICHOST)
+
+
+class Route:
+    """The way out of one sandbox."""
+
+    def __init__(self, policy: EgressPolicy, *, resolve: Resolve, connect: Connect, connect_seconds: float) -> None:
+        self.upstream = Upstream.of(policy.upstream) if policy.upstream else None
+        self._policy = policy
+        self._resolve = resolve
+        self._connect = connect
+        self._seconds = connect_seconds
+        self._lookups = asyncio.Semaphore(_LOOKUPS)
+
+    async def open_tunnel(self, host: str, port: int) -> Streams:
+        """A connection that carries bytes to the host and back. Raises `Refusal`."""
+        addresses = await self._check(host, port)
+        if self.upstream is None:
+            return await self._dial(host, addresses, port)
+        return await self._tunnel_through(self.upstream, host, port)
+
+    async def open_request(self, host: str, port: int) -> Streams:
+        """A connection that takes a plain HTTP request: to the host, or to the upstream proxy. Raises `Refusal`."""
+        addresses = await self._check(host, port)
+        if self.upstream is None:
+            return await self._dial(host, addresses, port)
+        return await self._open_upstream(self.upstream)
+
+    async def _check(self, host: str, port: int) -> list[str]:
+        """The addresses of a host that may be reached. Refused when even one of them is not public."""
+        if len(host) > 255 or not _HOST.fullmatch(host) or not 0 < port < 65536:
+            raise Refusal(400, "the request names no valid host and port")
+        if not self._policy.permits(host):
+            raise Refusal(403, f"{host} is not among the hosts that this environment allows")
+        name = host.strip("[]")
+        if self.upstream and not self._policy.allow_private and _is_local_name(name):
+            raise Refusal(403, f"{host} is not a public host")
+        try:
+            addresses = await self._look_up(name, port)
+        except Refusal:
+            if self.upstream and not _is_numeric(name):
+                return []
+            raise
+        if not self._policy.allow_private and not all(is_public(a) and not is_own(a) for a in addresses):
+            raise Refusal(403, f"{host} has an address that is not public")
+        return addresses
+
+    async def _look_up(self, name: str, port: int) -> list[str]:
+        try:
+            async with asyncio.timeout(self._seconds), self._lookups:
+                addresses = await self._resolve(name, port)
+        except TimeoutError:
+            raise Refusal(504, f"the name {name} was not resolved in time") from None
+        except (OSError, UnicodeError):
+            addresses = []
+        if not addresses:
+            raise Refusal(502, f"the name {name} cannot be resolved")
+        return addresses
+
+    async def _dial(self, host: str, addresses: list[str], port: int) -> Streams:
+        refusal = Refusal(502, f"cannot connect to {host}:{port}")
+        for address in addresses[:8]:
+            try:
+                async with asyncio.timeout(self._seconds / min(len(addresses), 3)):
+                    return await self._connect(address, port)
+            except TimeoutError:
+                refusal = Refusal(504, f"{host}:{port} did not answer in time")
+            except OSError as e:
+                refusal = Refusal(502, f"cannot connect to {host}:{port}: {(e.strerror or 'failed').lower()}")
+        raise refusal
+
+    async def _open_upstream(self, proxy: Upstream) -> Streams:
+        context = ssl.create_default_context() if proxy.tls else None
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await asyncio.open_connection(proxy.host, proxy.port, ssl=context, limit=HEADER_BYTES)
+        except (OSError, TimeoutError):
+            raise Refusal(502, "cannot connect to the upstream proxy of this server") from None
+
+    async def _tunnel_through(self, proxy: Upstream, host: str, port: int) -> Streams:
+        reader, writer = await self._open_upstream(proxy)
+        target = f"{host}:{port}"
+        try:
+            async with asyncio.timeout(self._seconds):
+                writer.write(encode(f"CONNECT {target} HTTP/1.1", [("Host", target), *proxy.fields]))
+                await writer.drain()
+                status = (await read_head(reader)).start[1]
+        except (OSError, EOFError, BadMessage):
+            writer.transport.abort()
+            raise Refusal(502, "the upstream proxy of this server did not answer properly") from None
+        except BaseException:
+            writer.transport.abort()
+            raise
+        if not status.startswith("2"):
+            writer.transport.abort()
+            raise Refusal(502, f"the upstream proxy of this server refused {target} with {status[:3]}")
+        return reader, writer
+
+
+def _is_local_name(name: str) -> bool:
+    return not _is_numeric(name) and _LOCAL_NAME.fullmatch(name.lower().rstrip(".")) is not None
+
+
+def _is_numeric(name: str) -> bool:
+    """Any spelling of an address that the C library takes: 127.0.0.1, 0x7f.1, 2130706433, ::1."""
+    try:
+        socket.inet_pton(socket.AF_INET6, name)
+    except OSError:
+        try:
+            socket.inet_aton(name)
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,122 @@
+"""The one reader of the environment and of the config file. It must not open, start or import any other room.
+
+Tables of the file that belong to other rooms (`[models]`, `[harness]`, `[sandbox]`) are handed on undecoded: each room
+knows its own. A table or key that nobody knows is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hostler.errors import HostlerError
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8400
+TABLES = ("models", "harness", "sandbox")
+
+
+class BadSettings(HostlerError):
+    """The settings can't be used."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What one server process runs with. `database` is None for SQLite in the data folder."""
+
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+    data_dir: Path
+    database: str | None = None
+    api_key: str | None = None
+    model_api_key: str = ""
+    model_base_url: str = ""
+    tables: dict[str, dict[str, Any]] = {}
+    config_file: Path | None = None
+    environ: Mapping[str, str] = {}
+
+
+class _ServerTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    host: str | None = None
+    port: int | None = None
+    data_dir: str | None = None
+    database: str | None = None
+
+
+def load(
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    data_dir: Path | None = None,
+    database: str | None = None,
+    config_file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Settings from arguments, then `HOSTLER_*` variables, then the config file's `[server]` table, then defaults.
+
+    `ANTHROPIC_BASE_URL` is a client's variable and is never read: it often points at this very server. Raises
+    BadSettings with the file and key at fault.
+    """
+    environ = os.environ if environ is None else environ
+    config_file = config_file or _path(environ.get("HOSTLER_CONFIG"))
+    server, tables = _read(config_file) if config_file else (_ServerTable(), {})
+    folder = data_dir or _path(environ.get("HOSTLER_DATA_DIR")) or _path(server.data_dir) or default_data_dir(environ)
+    return Settings(
+        host=host or environ.get("HOSTLER_HOST") or server.host or DEFAULT_HOST,
+        port=port if port is not None else _port(environ, server),
+        data_dir=folder.expanduser().absolute(),
+        database=database or environ.get("HOSTLER_DATABASE") or server.database,
+        api_key=environ.get("HOSTLER_API_KEY") or None,
+        model_api_key=environ.get("HOSTLER_MODEL_API_KEY") or environ.get("ANTHROPIC_API_KEY") or "",
+        model_base_url=environ.get("HOSTLER_MODEL_BASE_URL") or "",
+        tables=tables,
+        config_file=config_file,
+        environ=dict(environ),
+    )
+
+
+def default_data_dir(environ: Mapping[str, str]) -> Path:
+    """`$XDG_DATA_HOME/hostler`, usually `~/.local/share/hostler`."""
+    base = environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "hostler"
+
+
+def _read(file: Path) -> tuple[_ServerTable, dict[str, dict[str, Any]]]:
+    try:
+        content = tomllib.loads(file.read_text())
+    except OSError as error:
+        raise BadSettings(f"The config file {file} can't be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSettings(f"The config file {file} is not valid TOML: {error}.") from error
+    unknown = set(content) - {"server", *TABLES}
+    if unknown:
+        known = ", ".join(("server", *TABLES))
+        raise BadSettings(f"The config file {file} has an unknown table [{min(unknown)}]; known are: {known}.")
+    return decode(content.get("server", {}), _ServerTable, "server", file), {
+        name: content[name] for name in TABLES if name in content
+    }
+
+
+def decode(table: dict[str, Any], kind: type[Any], name: str, file: Path | None) -> Any:
+    """Decode one table of the config file. Raises BadSettings naming the file and the key."""
+    try:
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        raise BadSettings(f"The config file {file}, table [{name}]: {error}.") from error
+
+
+def _port(environ: Mapping[str, str], server: _ServerTable) -> int:
+    text = environ.get("HOSTLER_PORT")
+    if text is None:
+        return server.port if server.port is not None else DEFAULT_PORT
+    if not text.isdigit() or int(text) > 65535:
+        raise BadSettings(f"HOSTLER_PORT is {text!r}, which is not a port number.")
+    return int(text)
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
