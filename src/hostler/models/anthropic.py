@@ -173,11 +173,17 @@ class AnthropicSdk:
         import anthropic
         import httpx2
 
+        from hostler.models.bounds import bound
+
         s = self._settings
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=KEEP_IDLE_SECONDS)
         timeout = httpx2.Timeout(s.read_timeout, connect=s.connect_timeout)
         client = anthropic.DefaultAsyncHttpxClient(
-            timeout=timeout, limits=limits, trust_env=not s.is_local, follow_redirects=False
+            timeout=timeout,
+            limits=limits,
+            trust_env=not s.is_local,
+            follow_redirects=False,
+            event_hooks={"response": [bound]},
         )
         common = {"max_retries": 0, "timeout": timeout, "default_headers": s.headers or None, "http_client": client}
         return self._make_client(s, common)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from sqlalchemy import insert
 
-from conftest import Databases
+from databases import Databases
 from hostler.errors import NotFound
 from hostler.harness.ledger import EMPTY_LEDGER
 from hostler.log.append import NewInput, StaleLease

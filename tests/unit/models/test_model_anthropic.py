@@ -382,3 +382,22 @@ def test_connections_are_used_again(client: str) -> None:
 
     asyncio.run(main())
     assert connections == 1
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize(("limit", "value"), [("MAX_SECONDS", 0.2), ("MAX_BYTES", 2000)])
+def test_an_answer_of_nothing_but_comments_is_bounded(
+    client: str, limit: str, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"hostler.models.bounds.{limit}", value)
+
+    async def handler(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(SSE_HEAD)
+        while True:
+            writer.write(b": still here\n\n")
+            await writer.drain()
+            await asyncio.sleep(0.002)
+
+    failed = failing(client, handler)
+    assert (failed.kind, failed.retryable) == ("request_failed", True)
+    assert "AnswerTooLong" in failed.message

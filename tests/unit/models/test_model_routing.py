@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -219,3 +221,13 @@ def test_cloud_providers_fail_only_with_a_model_failure(provider: str, more: str
             return failed.message
 
     assert "s3cret" not in asyncio.run(main())
+
+
+def test_making_a_router_imports_no_http_library() -> None:
+    """The way to server-ready is short: `warm_up` loads what is heavy."""
+    code = (
+        "import sys\nfrom hostler.models.routing import Router\nrouter = Router(api_key='k')\n"
+        "print([name for name in ('httpx2', 'anthropic', 'pydantic') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]"

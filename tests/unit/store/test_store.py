@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from sqlalchemy import bindparam, delete, insert, select
 
-from conftest import Databases
+from databases import Databases
 from hostler.errors import InvalidRequest
 from hostler.store import tables
 from hostler.store.migrations import MIGRATIONS
