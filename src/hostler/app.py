@@ -26,7 +26,7 @@ from hostler.harness.deps import Deps, HarnessConfig
 from hostler.harness.supervisor import Supervisor
 from hostler.log.hub import Hub
 from hostler.log.log import Log
-from hostler.models.catalogue import Catalogue, capabilities
+from hostler.models.catalogue import Catalogue
 from hostler.models.config import ModelsConfig, with_keys
 from hostler.models.protocol import Model
 from hostler.models.routing import Router
@@ -50,7 +50,6 @@ from hostler.store.sql import Tx
 from hostler.store.sqlite import SqliteStore
 from hostler.store.store import AlreadyOpen, Store
 from hostler.store.tables import sessions
-from hostler.wire.models import ModelInfo
 
 log = logging.getLogger("hostler")
 
@@ -183,45 +182,14 @@ def _services(
     store = journal.store
     return Services(
         keys=Keys(store),
-        agents=Agents(store),
+        agents=Agents(store, catalogue),
         environments=Environments(store),
-        sessions=Sessions(journal, Hooks(wake=dispatcher.wake, ended=supervisor.ended)),
-        events=Events(journal, dispatcher.wake),
+        sessions=Sessions(journal, catalogue, Hooks(wake=dispatcher.wake, ended=supervisor.ended)),
+        events=Events(journal, catalogue, dispatcher.wake),
         threads=Threads(store),
         resources=Resources(store, supervisor.inputs_changed),
         files=Files(store, blobs),
-        models=Models(_Shelf(catalogue)),
-    )
-
-
-class _Shelf:
-    """The catalogue as the models endpoint shows it."""
-
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
-
-    def list(self) -> list[ModelInfo]:
-        found = [_shown(model.id, self._catalogue) for model in self._catalogue.models.values()]
-        return sorted(found, key=lambda model: (model.created_at, model.id), reverse=True)
-
-    def find(self, model_id: str) -> ModelInfo | None:
-        known = self._catalogue.find(model_id)
-        return _shown(known.id, self._catalogue) if known else None
-
-
-def _shown(model_id: str, catalogue: Catalogue) -> ModelInfo:
-    model = catalogue.models[model_id]
-    return ModelInfo(
-        id=model.id,
-        display_name=model.display_name,
-        created_at=model.created_at,
-        lifecycle=model.lifecycle,
-        capabilities=capabilities(model),
-        line=model.line,
-        max_input_tokens=model.max_input_tokens,
-        max_tokens=model.max_tokens,
-        deprecated_at=model.deprecated_at,
-        retires_at=model.retires_at,
+        models=Models(catalogue),
     )
 
 

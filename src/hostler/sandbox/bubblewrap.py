@@ -29,6 +29,7 @@ from hostler.sandbox.contract import (
     Mount,
     OutputFile,
     RestartShell,
+    Sandbox,
     SandboxSpec,
     SandboxUnavailable,
     Shell,
@@ -38,9 +39,7 @@ from hostler.sandbox.rootfs import Bind, Layout
 
 Egress = Callable[[socket.socket, str], Coroutine[Any, Any, None]]
 
-DEFAULTS = Limits(
-    memory_bytes=4 * 1024**3, cpus=None, processes=1024, file_bytes=4 * 1024**3, disk_bytes=10 * 1024**3
-)
+DEFAULTS = Limits(memory_bytes=4 * 1024**3, cpus=None, processes=1024, file_bytes=4 * 1024**3, disk_bytes=10 * 1024**3)
 DISK_LOOK_SECONDS = 2.0
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _CHUNK = 1 << 20
@@ -68,6 +67,11 @@ class BubblewrapSandbox:
         self.state = state
         self.egress: asyncio.Task[None] | None = None
         self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def generation(self) -> str:
+        init = self.state.init
+        return f"{init.boot_id}:{init.pid}:{init.start_time}"
 
     async def run(self, call_id: str, command: Command) -> CommandResult:
         if isinstance(command, RestartShell):
@@ -105,7 +109,7 @@ class BubblewrapSandbox:
 
     async def read_output(self, path: str) -> AsyncIterator[bytes]:
         fd = await asyncio.to_thread(files.open_output, self.layout.outputs, path)
-        with open(fd, "rb", buffering=0) as file:
+        with os.fdopen(fd, "rb", buffering=0) as file:
             while chunk := await asyncio.to_thread(file.read, _CHUNK):
                 yield chunk
 
@@ -147,7 +151,7 @@ class BubblewrapBackend:
 
     # -- the contract --
 
-    async def provision(self, spec: SandboxSpec) -> BubblewrapSandbox:
+    async def provision(self, spec: SandboxSpec) -> Sandbox:
         self._check(spec)
         async with self._lock(spec.key):
             sandbox = await self._find(spec.key) or await self._start(spec)
@@ -155,7 +159,7 @@ class BubblewrapBackend:
         await sandbox.add_mounts(spec.mounts)
         return sandbox
 
-    async def find(self, key: str) -> BubblewrapSandbox | None:
+    async def find(self, key: str) -> Sandbox | None:
         async with self._lock(key):
             return await self._find(key)
 

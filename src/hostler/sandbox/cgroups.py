@@ -55,7 +55,10 @@ class Groups(msgspec.Struct, frozen=True):
         if cpus is not None and self.version == 2:
             settings.append(("cpu", "cpu.max", f"{int(cpus * _PERIOD)} {_PERIOD}"))
         elif cpus is not None:
-            settings += [("cpu", "cpu.cfs_period_us", str(_PERIOD)), ("cpu", "cpu.cfs_quota_us", str(int(cpus * _PERIOD)))]
+            settings += [
+                ("cpu", "cpu.cfs_period_us", str(_PERIOD)),
+                ("cpu", "cpu.cfs_quota_us", str(int(cpus * _PERIOD))),
+            ]
         return settings
 
 

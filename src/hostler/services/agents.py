@@ -8,6 +8,7 @@ from sqlalchemy import bindparam, insert, select, update
 from hostler import clock
 from hostler.errors import Conflict, InvalidRequest, NotFound
 from hostler.ids import new_id
+from hostler.models.catalogue import Catalogue
 from hostler.services import resolve
 from hostler.services.metadata import merge
 from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
@@ -46,8 +47,9 @@ _NOT_HERE = ("mcp_servers", "skills", "multiagent")
 
 
 class Agents:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, catalogue: Catalogue) -> None:
         self._store = store
+        self._catalogue = catalogue
 
     async def create(self, params: AgentCreate) -> Agent:
         resolve.refuse(params, _NOT_HERE)
@@ -58,7 +60,7 @@ class Agents:
             version=1,
             name=params.name,
             description=params.description or None,
-            model=resolve.model(params.model),
+            model=resolve.model(params.model, self._catalogue),
             system=params.system or None,
             tools=resolve.tools(params.tools),
             mcp_servers=[],
@@ -92,7 +94,7 @@ class Agents:
                 raise Conflict(f"version: {params.version} was given, but agent {agent_id} is at {current.version}")
             if current.archived_at is not None:
                 raise InvalidRequest(f"Agent {agent_id} is archived and can't be updated.")
-            changed = _apply(current, params)
+            changed = _apply(current, params, self._catalogue)
             if changed == current:
                 return current
             changed.version, changed.updated_at = current.version + 1, timestamp(now)
@@ -162,12 +164,12 @@ def _version_row(agent: Agent, now: int) -> dict[str, object]:
     return {"agent_id": agent.id, "version": agent.version, "created_at": now, "body": encode(agent)}
 
 
-def _apply(agent: Agent, params: AgentUpdate) -> Agent:
+def _apply(agent: Agent, params: AgentUpdate, catalogue: Catalogue) -> Agent:
     changed = msgspec.structs.replace(agent)
     if not isinstance(params.name, Unset):
         changed.name = params.name
     if not isinstance(params.model, Unset):
-        changed.model = resolve.model(params.model, agent.model)
+        changed.model = resolve.model(params.model, catalogue, agent.model)
     if params.description is not UNSET:
         changed.description = params.description or None
     if params.system is not UNSET:

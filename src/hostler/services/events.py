@@ -17,18 +17,26 @@ from hostler.log.append import append_tx
 from hostler.log.entries import Draft, Entry
 from hostler.log.log import Log, Page
 from hostler.log.tail import Tail
+from hostler.models.catalogue import Catalogue
 from hostler.services import intake
 from hostler.services.paging import BAD_CURSOR, Between, Cursor, read_cursor
 from hostler.services.reading import first
 from hostler.services.resources import missing_session
 from hostler.store.sql import Tx
 from hostler.store.tables import sessions
-from hostler.wire.events import EventsSend
+from hostler.wire.agents import SessionAgent
+from hostler.wire.events import EventsSend, SystemMessageParams
 
 _STATE = select(
-    sessions.c.thread_id, sessions.c.pending, sessions.c.queued, sessions.c.archived_at, sessions.c.status
+    sessions.c.thread_id,
+    sessions.c.pending,
+    sessions.c.queued,
+    sessions.c.archived_at,
+    sessions.c.status,
+    sessions.c.agent,
 ).where(sessions.c.id == bindparam("s"))
 _ids = msgspec.json.Decoder(list[str]).decode
+_agent = msgspec.json.Decoder(SessionAgent).decode
 
 
 class Sent(NamedTuple):
@@ -47,8 +55,9 @@ class Followed(NamedTuple):
 
 
 class Events:
-    def __init__(self, log: Log, wake: Callable[[str], None]) -> None:
+    def __init__(self, log: Log, catalogue: Catalogue, wake: Callable[[str], None]) -> None:
         self._log = log
+        self._catalogue = catalogue
         self._wake = wake
 
     async def send(self, session_id: str, params: EventsSend) -> list[msgspec.Raw]:
@@ -57,7 +66,7 @@ class Events:
         now = clock.now()
 
         def tx() -> Tx[Sent]:
-            state = yield from _state_tx(session_id)
+            state = yield from _state_tx(session_id, self._takes_system(params))
             taken = yield from intake.take_tx(state, params.events, now)
             if not taken.drafts:
                 return Sent([echo for echo in taken.echoes if isinstance(echo, Entry)], [])
@@ -103,6 +112,12 @@ class Events:
         tail = await self._log.tail(session_id, thread_id=thread_id, previews=previews)
         return Followed(tail, status == "terminated")
 
+    def _takes_system(self, params: EventsSend) -> Callable[[bytes], bool] | None:
+        """How to find out, from a session's agent, about its model; None when nobody needs to know."""
+        if not isinstance(params.events[-1], SystemMessageParams):
+            return None
+        return lambda agent: self._catalogue.traits(_agent(agent).model.id).mid_conversation_system
+
     def _tell(self, session_id: str, sent: Sent) -> None:
         if sent.appended:
             self._log.hub.publish(session_id, sent.appended)
@@ -115,7 +130,7 @@ def echo(echoes: Sequence[Draft | Entry], written: Sequence[Entry]) -> list[Entr
     return [by_id[item.id] if isinstance(item, Draft) else item for item in echoes]
 
 
-def _state_tx(session_id: str) -> Tx[intake.State]:
+def _state_tx(session_id: str, takes_system: Callable[[bytes], bool] | None) -> Tx[intake.State]:
     row = yield from first(_STATE, {"s": session_id})
     if row is None:
         raise missing_session(session_id)
@@ -123,7 +138,8 @@ def _state_tx(session_id: str) -> Tx[intake.State]:
         raise InvalidRequest(f"Session {session_id} is archived and accepts no more events.")
     if row[4] == "terminated":
         raise InvalidRequest(f"Session {session_id} is terminated and accepts no more events.")
-    return intake.State(session_id, row[0], _ids(row[1]), row[2], idle=row[4] == "idle")
+    takes = takes_system is None or takes_system(row[5])
+    return intake.State(session_id, row[0], _ids(row[1]), row[2], idle=row[4] == "idle", takes_system=takes)
 
 
 def _thread_tx(session_id: str, thread_id: str | None) -> Tx[str]:

@@ -6,6 +6,7 @@ It must not parse HTTP, and it never has a whole file in memory.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import mimetypes
 import re
 import time
@@ -13,7 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, bindparam, delete, func, insert, or_, select
+from sqlalchemy import Select, bindparam, delete, insert, or_, select
 
 from hostler import clock
 from hostler.errors import InvalidRequest, NotFound, Unavailable
@@ -31,6 +32,7 @@ MAX_BYTES = 500 * 1024 * 1024
 MAX_IDS = 100
 MIN_LIFE, MAX_LIFE = 3600, 7_776_000
 GRACE_SECONDS = 3600
+SWEPT_AT_ONCE = 500
 
 _FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f\x7f]')
 _MIME = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,100}/[A-Za-z0-9!#$&^_.+-]{1,100}")
@@ -50,7 +52,6 @@ _ONE = _ALL.where(files.c.id == bindparam("id"))
 _INSERT = insert(files)
 _DELETE = delete(files).where(files.c.id == bindparam("id"))
 _MOUNTED = select(resources.c.session_id).where(resources.c.file_id == bindparam("id")).limit(1)
-_NAMED = select(func.count()).select_from(files).where(files.c.blob == bindparam("blob"))
 
 
 class Upload(NamedTuple):
@@ -127,7 +128,7 @@ class Files:
             blob: str = row[8]
             return blob
 
-        await self._forget(await self._store.write(tx))
+        await self._forget([await self._store.write(tx)])
         return FileDeleted(id=file_id)
 
     async def some(self, ids: Sequence[str]) -> list[File]:
@@ -142,22 +143,22 @@ class Files:
     async def sweep(self) -> int:
         """Remove bytes that no file names any more and that are not fresh; returns how many."""
         names = await asyncio.to_thread(self._blobs.names)
-        return sum([await self._forget(name) for name in names])
+        return sum([await self._forget(names[at : at + SWEPT_AT_ONCE]) for at in range(0, len(names), SWEPT_AT_ONCE)])
 
-    async def _forget(self, blob: str) -> bool:
-        """Remove a blob unless a file names it, or it is so fresh that an upload may be about to."""
-        row = await self._store.read(lambda: first(_NAMED, {"blob": blob}))
-        if row is not None and row[0]:
-            return False
-        path = self._blobs.path(blob)
-        try:
-            age = time.time() - (await asyncio.to_thread(path.stat)).st_mtime
-        except FileNotFoundError:
-            return False
-        if age < GRACE_SECONDS:
-            return False
-        await asyncio.to_thread(self._blobs.forget, blob)
-        return True
+    async def _forget(self, names: list[str]) -> int:
+        """Remove those of these blobs that no file names, unless so fresh that an upload may be about to."""
+        named = await self._store.read(lambda: rows(select(files.c.blob).where(files.c.blob.in_(names))))
+        loose = set(names) - {row[0] for row in named}
+        return await asyncio.to_thread(self._remove, loose)
+
+    def _remove(self, loose: set[str]) -> int:
+        before, removed = time.time() - GRACE_SECONDS, 0
+        for name in loose:
+            with contextlib.suppress(FileNotFoundError):
+                if self._blobs.path(name).stat().st_mtime < before:
+                    self._blobs.forget(name)
+                    removed += 1
+        return removed
 
     async def list(
         self, *, limit: int, page: str | None, scope_id: str | None, after: str | None, before: str | None

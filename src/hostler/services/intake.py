@@ -67,6 +67,7 @@ class State(NamedTuple):
     pending: list[str]
     queued: int
     idle: bool
+    takes_system: bool = True  # whether the model takes system messages in mid-conversation
 
 
 class Intake(NamedTuple):
@@ -107,11 +108,16 @@ def take_tx(state: State, events: Sequence[ClientEvent], now: int, within: str =
         echo: Draft | Entry
         if isinstance(event, UserToolConfirmationParams | UserCustomToolResultParams):
             echo, answered = (yield from _answer_tx(state, event, drafts, now, at)), True
-            pending = [waiting for waiting in pending if waiting != _subject(event)]
+            pending = [event_id for event_id in pending if event_id != _subject(event)]
         elif isinstance(event, UserInterruptParams):
             echo, pending = Draft(type="user.interrupt", queued=True), []
         else:
             _check_waiting(event, pending if state.idle else [], answered, at)
+            if isinstance(event, SystemMessageParams) and not state.takes_system:
+                raise InvalidRequest(
+                    f"{within}.{index}: the agent's model does not support system messages in mid-conversation",
+                    error_code="model_does_not_support_mid_conversation_system",
+                )
             echo = _queued(event)
         echoes.append(echo)
         if isinstance(echo, Draft):

@@ -6,9 +6,11 @@ It must not read or write anything: it works on the request alone.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, cast
 
 from hostler.errors import InvalidRequest
+from hostler.models.catalogue import Catalogue
+from hostler.models.table import ModelInfo
 from hostler.wire.agents import AwsRoleIdentity, Effort, EffortLevel, EffortParams, ModelConfig, ModelParams
 from hostler.wire.base import Unset, given
 from hostler.wire.tools import (
@@ -28,7 +30,6 @@ from hostler.wire.tools import (
     ToolParams,
 )
 
-DEFAULT_EFFORT: EffortLevel = "high"
 MAX_TOOLS = 256
 NOT_YET = "not supported by this server yet"
 WEB_TOOLS = ("web_fetch", "web_search")
@@ -48,25 +49,35 @@ def refuse_identity(identity: object) -> None:
         raise InvalidRequest(f"execution_identity.type: aws_role is {NOT_YET}")
 
 
-def model(params: str | ModelParams, before: ModelConfig | None = None) -> ModelConfig:
-    """A sent model replaces the whole object; only `effort` stays, when it is left out and the id is the same."""
+def model(params: str | ModelParams, catalogue: Catalogue, before: ModelConfig | None = None) -> ModelConfig:
+    """A sent model replaces the whole object; only `effort` stays, when it is left out and the id is the same.
+
+    What the model can't do is refused; a model without effort levels has none.
+    """
     if isinstance(params, str):
         params = ModelParams(id=params)
+    traits = catalogue.traits(params.id)
+    if params.speed == "fast" and not traits.fast:
+        raise InvalidRequest(f"model.speed: fast is not supported by {params.id}")
     kept = before.effort if before is not None and before.id == params.id else None
     return ModelConfig(
         id=params.id,
-        effort=_effort(params.effort, kept),
+        effort=_effort(params, traits, kept),
         inference_geo=params.inference_geo or None,
         speed=params.speed or "standard",
     )
 
 
-def _effort(sent: EffortLevel | EffortParams | Unset | None, kept: Effort | None) -> Effort:
-    if isinstance(sent, EffortParams):
-        return Effort(type=sent.type)
-    if isinstance(sent, Unset):
-        return kept or Effort(type=DEFAULT_EFFORT)
-    return Effort(type=sent or DEFAULT_EFFORT)
+def _effort(params: ModelParams, traits: ModelInfo, kept: Effort | None) -> Effort | None:
+    sent = params.effort
+    if isinstance(sent, Unset) and kept is not None:
+        return kept
+    if isinstance(sent, Unset) or sent is None:
+        return Effort(type=cast("EffortLevel", traits.default_effort)) if traits.default_effort else None
+    level = sent.type if isinstance(sent, EffortParams) else sent
+    if level not in traits.efforts:
+        raise InvalidRequest(f"model.effort: {level} is not supported by {params.id}")
+    return Effort(type=level)
 
 
 def tools(params: list[ToolParams] | Unset | None, within: str = "") -> list[Tool]:

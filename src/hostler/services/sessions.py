@@ -15,6 +15,7 @@ from hostler.ids import new_id
 from hostler.log.append import append_tx
 from hostler.log.entries import Draft, Entry
 from hostler.log.log import Log
+from hostler.models.catalogue import Catalogue
 from hostler.services import agents, environments, intake, resolve, resources
 from hostler.services.metadata import merge
 from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
@@ -76,8 +77,9 @@ class Changed(NamedTuple):
 
 
 class Sessions:
-    def __init__(self, log: Log, hooks: Hooks) -> None:
+    def __init__(self, log: Log, catalogue: Catalogue, hooks: Hooks) -> None:
         self._log = log
+        self._catalogue = catalogue
         self._store = log.store
         self._hooks = hooks
 
@@ -89,7 +91,7 @@ class Sessions:
         reference = _reference(params.agent)
 
         def tx() -> Tx[Created]:
-            row = yield from _insert_tx(params, reference, now)
+            row = yield from _insert_tx(params, reference, self._catalogue, now)
             made = yield from resources.add_tx(row["id"], params.resources or [], now, "resources")
             appended: list[Entry] = []
             if initial:
@@ -216,7 +218,9 @@ def _reference(agent: str | AgentReference | AgentWithOverrides) -> AgentReferen
     return AgentReference(id=agent) if isinstance(agent, str) else agent
 
 
-def _insert_tx(params: SessionCreate, reference: AgentReference | AgentWithOverrides, now: int) -> Tx[dict[str, Any]]:
+def _insert_tx(
+    params: SessionCreate, reference: AgentReference | AgentWithOverrides, catalogue: Catalogue, now: int
+) -> Tx[dict[str, Any]]:
     agent = yield from agents.find_tx(reference.id, reference.version or None)
     if agent.archived_at is not None:
         raise InvalidRequest(f"agent: agent {agent.id} is archived")
@@ -235,7 +239,7 @@ def _insert_tx(params: SessionCreate, reference: AgentReference | AgentWithOverr
         "status": "idle",
         "title": params.title,
         "metadata": encode(params.metadata or {}),
-        "agent": encode(snapshot(agent, overrides)),
+        "agent": encode(snapshot(agent, overrides, catalogue)),
         "environment": encode(environment.config),
         "vault_ids": b"[]",
         "budget": None,

@@ -9,6 +9,7 @@ import msgspec
 from hostler import clock
 from hostler.errors import InvalidRequest
 from hostler.harness.ledger import read_ledger
+from hostler.models.catalogue import Catalogue
 from hostler.services import resolve
 from hostler.store.sql import Row
 from hostler.store.tables import sessions
@@ -62,17 +63,17 @@ class SessionRow(msgspec.Struct, frozen=True):
     def read_metadata(self) -> dict[str, str]:
         return _metadata(self.metadata)
 
-    def active_seconds(self, now: int) -> float:
-        open_interval = max(0, now - self.running_since) if self.running_since is not None else 0
-        return (self.active_us + open_interval) / 1e6
+    def active_us_at(self, now: int) -> int:
+        """Running time up to now, the open interval included."""
+        return self.active_us + (max(0, now - self.running_since) if self.running_since is not None else 0)
 
-    def read_usage(self, now: int) -> Usage:
-        return read_ledger(self.usage).wire(round(self.active_seconds(now) * 1e6))
+    def usage_at(self, now: int) -> Usage:
+        return read_ledger(self.usage).wire(self.active_us_at(now))
 
 
 def session(row: SessionRow, resources: list[FileResource]) -> Session:
     now = clock.now()
-    usage = row.read_usage(now)
+    usage = row.usage_at(now)
     lived = ((row.archived_at or now) - row.created_at) / 1e6
     return Session(
         id=row.id,
@@ -97,7 +98,7 @@ def primary_thread(row: SessionRow) -> SessionThread:
     now = clock.now()
     agent = row.read_agent()
     agent.multiagent = UNSET
-    usage = row.read_usage(now)
+    usage = row.usage_at(now)
     ran = bool(row.active_us or row.running_since)
     stats = ThreadStats(
         active_seconds=usage.active_seconds, duration_seconds=((row.archived_at or now) - row.created_at) / 1e6
@@ -115,7 +116,7 @@ def primary_thread(row: SessionRow) -> SessionThread:
     )
 
 
-def snapshot(agent: Agent, overrides: AgentWithOverrides | None) -> SessionAgent:
+def snapshot(agent: Agent, overrides: AgentWithOverrides | None, catalogue: Catalogue) -> SessionAgent:
     """The agent as a session will run it. An override replaces its whole field; null and [] clear."""
     taken = SessionAgent(
         id=agent.id,
@@ -135,7 +136,7 @@ def snapshot(agent: Agent, overrides: AgentWithOverrides | None) -> SessionAgent
     if overrides.model is None:
         raise InvalidRequest("agent.model: an agent needs a model", error_code="agent_model_required")
     if not isinstance(overrides.model, Unset):
-        taken.model = resolve.model(overrides.model, agent.model)
+        taken.model = resolve.model(overrides.model, catalogue, agent.model)
     if overrides.system is not UNSET:
         taken.system = overrides.system or None
     if overrides.tools is not UNSET:
