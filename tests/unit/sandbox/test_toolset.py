@@ -98,6 +98,13 @@ def test_terminal_output_is_made_safe(raw: bytes, expected: str) -> None:
     assert terminal_text(raw) == expected
 
 
+def test_large_output_is_cleaned_in_pieces_without_a_seam() -> None:
+    lines = b"\x1b[1mline\x1b[0m\r\n" * 60_000
+    assert terminal_text(lines) == "line\n" * 60_000
+    unbroken = "aé\u2028𝄞" * 100_000
+    assert terminal_text(unbroken.encode()) == unbroken
+
+
 @pytest.mark.parametrize(
     ("name", "input", "message"),
     [
@@ -181,6 +188,13 @@ def test_an_output_that_cannot_be_kept_is_still_shown(sandbox: LocalSandbox, wor
     shown = asyncio.run(spill(sandbox, "c", "x" * 200_000))
     assert shown.startswith("xxx")
     assert "the whole could not be kept: no such file or directory" in shown
+
+
+def test_megabytes_of_noise(sandbox: LocalSandbox) -> None:
+    result = call(sandbox, "bash", command="head -c 3000000 /dev/urandom")
+    kept = sandbox.workspace.parent / "tool_outputs/call_0.txt"
+    text(result).encode()
+    assert "\0" not in kept.read_text()
 
 
 # -- after a crash of the server

@@ -68,7 +68,8 @@ static void ripgrep(const char *program, const char *pattern, const char *root, 
         w->stopped = "out of time";
     }
     while (waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
-    int broken = !WIFEXITED(status) || WEXITSTATUS(status) == 126 || (WEXITSTATUS(status) == 2 && errors.size);
+    /* 1 is "nothing found"; 2 without a word is "some files could not be read" */
+    int broken = !WIFEXITED(status) || WEXITSTATUS(status) > 2 || (WEXITSTATUS(status) == 2 && errors.size);
     if (broken && !expired && !w->found.total) {
         while (errors.size && errors.data[errors.size - 1] == '\n') errors.data[--errors.size] = 0;
         fail("grep: rg failed: %s", errors.size ? errors.data : "it ended before its time");
