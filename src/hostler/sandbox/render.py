@@ -45,7 +45,7 @@ def _terminal_piece(raw: bytes) -> str:
 
 
 def _pieces(raw: bytes) -> Iterator[bytes]:
-    """Small enough that a thread at work on a huge output lets the others run; cut between lines where there are any."""
+    """Small enough that a thread at work on a huge output lets the others run; cut between lines if there are any."""
     start = 0
     while len(raw) - start > PIECE:
         end = raw.rfind(b"\n", start, start + PIECE) + 1
