@@ -46,6 +46,11 @@ def zig_compiler() -> list[str] | None:
     return [sys.executable, "-m", "ziglang", "cc", "-target", f"{platform.machine()}-linux-musl"]
 
 
+def in_source_tree() -> bool:
+    """Say whether this is a checkout; in an installed package the files' times mean nothing."""
+    return (SOURCES.parents[3] / "hatch_build.py").is_file()
+
+
 def present(name: str) -> list[Path]:
     """Return the sources of a program, or nothing when this tree does not have them all."""
     files = [SOURCES / source for source in PROGRAMS[name]]

@@ -90,12 +90,12 @@ static int listen_fd = -1, signal_fd = -1, proxy_fd = -1;
 static bool contacted;
 static long long started;
 
-static char *environment[MAX_ENV + 1];
+static char *environment[MAX_ENV + 2]; /* one more for the shell's driver */
 static uint64_t memory_limit, nproc_limit, fsize_limit, nofile_limit = 65536;
 
 static struct {
     pid_t pid; /* 0 when there is none */
-    int control, report, memory; /* its stdin, its reports, the script */
+    int control, report, memory; /* see shell.h */
     struct capture out;          /* what it wrote since the last call ended */
     enum { IDLE, RESTORING, IN_CALL, DUMPING } doing;
     struct call *call;
@@ -409,11 +409,15 @@ static void close_shell_files(void) {
 }
 
 static void shell_child(int control, int report, int out) {
-    static char *argv[] = {"bash", "--noprofile", "--norc", "-s", NULL};
+    static char *argv[] = {"bash", "--noprofile", "--norc", "-c", "builtin eval \"$__hostler_driver\"", "bash", NULL};
+    size_t vars = 0;
+    while (environment[vars]) vars++;
+    environment[vars] = (char *)DRIVER; /* in the child only; the driver unsets it */
     close_others();
     put_fd(shell.memory, SCRIPT_FD);
     put_fd(report, REPORT_FD);
-    put_fd(control, 0);
+    put_fd(control, CONTROL_FD);
+    put_fd(open("/dev/null", O_RDONLY | O_CLOEXEC), 0);
     put_fd(out, 1);
     put_fd(out, 2);
     become_agent("/workspace");
@@ -447,9 +451,8 @@ static bool start_shell(void) {
     shell.pid = pid;
     shell.reported_len = 0;
     shell.doing = IDLE;
-    write_all(shell.control, LINE_SETUP, sizeof LINE_SETUP - 1);
     if (saved_state && set_script(saved_state, saved_state_len)) {
-        write_all(shell.control, LINE_RESTORE, sizeof LINE_RESTORE - 1);
+        write_all(shell.control, "s", 1);
         shell.doing = RESTORING;
         shell.own_deadline = now_ms() + OWN_LINE_MS;
     }
@@ -505,7 +508,7 @@ static void next_shell_call(void) {
         k->deadline = now_ms() + k->timeout_ms;
         shell.call = k;
         shell.doing = IN_CALL;
-        if (!set_script(k->script, k->script_len) || !write_all(shell.control, LINE_RUN, sizeof LINE_RUN - 1))
+        if (!set_script(k->script, k->script_len) || !write_all(shell.control, "r", 1))
             kill(shell.pid, SIGKILL);
         free(k->script);
         k->script = NULL;
@@ -663,7 +666,7 @@ static void on_dump(int c, uint32_t seq) {
     shell.own_deadline = now_ms() + OWN_LINE_MS;
     shell.dump_conn = c;
     shell.dump_seq = seq;
-    write_all(shell.control, LINE_DUMP, sizeof LINE_DUMP - 1);
+    write_all(shell.control, "d", 1);
 }
 
 static void on_restore(int c, const struct request *r, const char *payload) {
