@@ -55,7 +55,10 @@ class Groups(msgspec.Struct, frozen=True):
         if cpus is not None and self.version == 2:
             settings.append(("cpu", "cpu.max", f"{int(cpus * _PERIOD)} {_PERIOD}"))
         elif cpus is not None:
-            settings += [("cpu", "cpu.cfs_period_us", str(_PERIOD)), ("cpu", "cpu.cfs_quota_us", str(int(cpus * _PERIOD)))]
+            settings += [
+                ("cpu", "cpu.cfs_period_us", str(_PERIOD)),
+                ("cpu", "cpu.cfs_quota_us", str(int(cpus * _PERIOD))),
+            ]
         return settings
 
 
@@ -75,7 +78,7 @@ def find(root: Path = Path("/sys/fs/cgroup")) -> Groups | None:
 
 
 def _own_groups() -> dict[str, str]:
-    groups = {}
+    groups: dict[str, str] = {}
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, names, path = line.split(":", 2)
         groups |= dict.fromkeys(names.split(","), path)

@@ -14,7 +14,9 @@ TRIALS = Trials()
 async def exec_gives_streams_apart(lab: Lab) -> None:
     """A program has its arguments and its stdin as given; stdout and stderr come apart."""
     sandbox = await lab.sandbox()
-    program = "import sys; d = sys.stdin.buffer.read(); print(len(d), sys.argv[1:]); print('e', file=sys.stderr); sys.exit(5)"
+    program = (
+        "import sys; d = sys.stdin.buffer.read(); print(len(d), sys.argv[1:]); print('e', file=sys.stderr); sys.exit(5)"
+    )
     argv = ["python3", "-c", program, "a b", ""]
     result = await lab.run(sandbox, Exec(argv=argv, stdin=b"\0\xff" * 500_000, cwd="/tmp"))
     expect_equal(result.output, b"1000000 ['a b', '']\n", "stdout")
@@ -118,7 +120,8 @@ async def _sleeping(lab: Lab, sandbox: Sandbox, least: int) -> bool:
 async def timeout_ends_all_that_a_call_started(lab: Lab) -> None:
     """At the timeout everything that the call started is ended: setsid, double fork, stopped or deaf to signals."""
     sandbox = await lab.sandbox()
-    script = "setsid -f sleep 4441; (setsid sh -c 'trap \"\" TERM INT HUP; sleep 4442 & wait' &) ; (sleep 4443 & kill -STOP $!); sleep 4444"
+    script = "setsid -f sleep 4441; (setsid sh -c 'trap \"\" TERM INT HUP; sleep 4442 & wait' &); "
+    script += "(sleep 4443 & kill -STOP $!); sleep 4444"
     for command in (Exec(argv=["bash", "-c", script], timeout_ms=400), Shell(script=script, timeout_ms=400)):
         result = await lab.run(sandbox, command)
         expect(result.timed_out and result.exit_code is None, f"no timeout: {result}")

@@ -23,9 +23,12 @@ async def inputs_are_readable_and_read_only(lab: Lab) -> None:
     source = _source(lab, "input")
     mounts = [Mount(source=source, target=f"{UPLOADS}/deep/er/in.txt"), Mount(source=source, target="/data/in.txt")]
     sandbox = await lab.sandbox(mounts=mounts)
-    expect_equal(await lab.text(sandbox, f"cat {UPLOADS}/deep/er/in.txt /uploads/deep/er/in.txt /data/in.txt"), "input" * 3, "it")
+    expect_equal(
+        await lab.text(sandbox, f"cat {UPLOADS}/deep/er/in.txt /uploads/deep/er/in.txt /data/in.txt"), "input" * 3, "it"
+    )
     for target in (f"{UPLOADS}/deep/er/in.txt", "/data/in.txt"):
-        script = f"echo no > {target} || rm -f {target} || mv {target} /tmp/ || chmod 777 {target} || touch $(dirname {target})/new"
+        script = f"echo no > {target} || rm -f {target} || mv {target} /tmp/ || chmod 777 {target}"
+        script += f" || touch $(dirname {target})/new"
         expect((await lab.shell(sandbox, script)).exit_code != 0, f"{target} can be changed")
     expect_equal(source.read_text(), "input", "the host's file")
 
@@ -76,7 +79,9 @@ async def _read(sandbox: Sandbox, path: str) -> bytes:
 async def outputs_are_listed_and_read(lab: Lab) -> None:
     """Regular files below the outputs are listed with their size and read whole, whatever their name."""
     sandbox = await lab.sandbox()
-    await lab.shell(sandbox, f"cd {OUTPUTS}; mkdir -p a/b; head -c 3000000 /dev/zero > a/b/big; echo hi > 'né w'; ln big x")
+    await lab.shell(
+        sandbox, f"cd {OUTPUTS}; mkdir -p a/b; head -c 3000000 /dev/zero > a/b/big; echo hi > 'né w'; ln big x"
+    )
     found = {file.path: file.size_bytes for file in await sandbox.outputs()}
     expect_equal(found, {"a/b/big": 3_000_000, "né w": 3}, "the outputs")
     expect_equal(len(await _read(sandbox, "a/b/big")), 3_000_000, "the bytes read")
@@ -110,7 +115,11 @@ async def files_survive_hibernation(lab: Lab) -> None:
     await lab.shell(sandbox, f"for d in {places}; do echo kept > $d/kept; done")
     await lab.backend.hibernate(spec.key)
     sandbox = await lab.backend.provision(spec)
-    expect_equal(await lab.text(sandbox, f"for d in {places}; do cat $d/kept; done; cat {UPLOADS}/in"), "kept\n" * 4 + "in", "files")
+    expect_equal(
+        await lab.text(sandbox, f"for d in {places}; do cat $d/kept; done; cat {UPLOADS}/in"),
+        "kept\n" * 4 + "in",
+        "files",
+    )
     await lab.shell(sandbox, "mkdir -p locked/in; chmod 000 locked/in locked")
     await lab.backend.destroy(spec.key)
     await lab.backend.destroy(spec.key)
@@ -122,5 +131,7 @@ async def files_survive_hibernation(lab: Lab) -> None:
 async def a_full_tmp_cripples_nothing(lab: Lab) -> None:
     """/tmp is on the session's disk, not in memory of its own that a few files fill up."""
     sandbox = await lab.sandbox()
-    found = await lab.text(sandbox, "stat -f -c %T /tmp /var/tmp; fallocate -l 700M /tmp/big && echo ok; rm -f /tmp/big")
+    found = await lab.text(
+        sandbox, "stat -f -c %T /tmp /var/tmp; fallocate -l 700M /tmp/big && echo ok; rm -f /tmp/big"
+    )
     expect("tmpfs" not in found and found.endswith("ok"), f"/tmp is {found!r}")

@@ -24,7 +24,7 @@ async def shell_keeps_its_state(lab: Lab) -> None:
     """Working directory, variables, functions, aliases and options stay for the next call."""
     sandbox = await lab.sandbox()
     await lab.shell(sandbox, "cd /tmp; x='a b'; export Y=2; f() { echo f:$1; }; alias g='echo g'; set -o pipefail")
-    found = await lab.text(sandbox, "pwd; echo \"$x\"; env | grep ^Y=; f 1; g; false | true; echo $?")
+    found = await lab.text(sandbox, 'pwd; echo "$x"; env | grep ^Y=; f 1; g; false | true; echo $?')
     expect_equal(found, "/tmp\na b\nY=2\nf:1\ng\n1", "the state")
 
 
@@ -103,7 +103,9 @@ async def shell_hides_the_drivers_descriptors(lab: Lab) -> None:
     """A command of the agent inherits stdin, stdout and stderr, and nothing else."""
     sandbox = await lab.sandbox()
     await lab.shell(sandbox, "true")
-    found = await lab.text(sandbox, "python3 -c 'import os; print(sorted(map(int, os.listdir(\"/proc/self/fd\")))[:-1])'")
+    found = await lab.text(
+        sandbox, "python3 -c 'import os; print(sorted(map(int, os.listdir(\"/proc/self/fd\")))[:-1])'"
+    )
     expect_equal(found, "[0, 1, 2]", "descriptors in a command")
 
 
@@ -112,7 +114,8 @@ async def shell_state_survives_hibernation(lab: Lab) -> None:
     """After hibernation the files, the working directory, variables, functions and aliases are there again."""
     spec = lab.spec()
     sandbox = await lab.backend.provision(spec)
-    script = "mkdir -p d; cd d; echo kept > file; declare -A m=([k]='v w'); z=$'a\\nb'; f() { echo f; }; export E=1; alias g='echo g'"
+    script = "mkdir -p d; cd d; echo kept > file; declare -A m=([k]='v w'); z=$'a\\nb'; "
+    script += "f() { echo f; }; export E=1; alias g='echo g'"
     await lab.shell(sandbox, script)
     await lab.backend.hibernate(spec.key)
     expect(await lab.backend.find(spec.key) is None, "a hibernated sandbox is found as live")

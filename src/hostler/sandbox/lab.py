@@ -109,7 +109,7 @@ async def until(look: Callable[[], Awaitable[bool]], failure: str, seconds: floa
     """Look again and again until it is so; raise `Failed` when it never is."""
     try:
         async with asyncio.timeout(seconds):
-            while not await look():
+            while not await look():  # noqa: ASYNC110 - what is looked at is a process, it sets no event
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise Failed(failure) from None

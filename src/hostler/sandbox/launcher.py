@@ -10,7 +10,6 @@ import contextlib
 import os
 import select
 import signal
-import subprocess
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -111,8 +110,11 @@ async def start(
     listen: int,
     groups: list[int],
     started: Callable[[Running], None],
-) -> subprocess.Popen[bytes]:
-    """Start a sandbox; `started` hears of its init before the init does anything. Raises `SandboxUnavailable`."""
+) -> int:
+    """Start a sandbox and return the process id of bwrap, a child that must be waited for.
+
+    `started` hears of its init before the init does anything. Raises `SandboxUnavailable`.
+    """
     read_info, write_info = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, read_info)
@@ -124,7 +126,7 @@ async def start(
         argv = command_line(
             host, layout, uid, listen=listen, config=files[1], filter=files[0], info=write_info, groups=groups
         )
-        process = _spawn(argv, layout.log, [listen, write_info, *files, *groups])
+        child = _spawn(argv, layout.log, [listen, write_info, *files, *groups])
         ends.close()
         info = await _read_info(read_info)
     try:
@@ -132,24 +134,24 @@ async def start(
         started(running(pid))
     except (msgspec.MsgspecError, KeyError, ProcessLookupError) as error:
         raise SandboxUnavailable(f"bubblewrap did not start: {explain(layout.log)}") from error
-    return process
+    return child
 
 
-def _spawn(argv: list[str], log: Path, fds: list[int]) -> subprocess.Popen[bytes]:
-    with open(log, "wb") as errors:
-        try:
-            return subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                env={},
-                cwd="/",
-                pass_fds=fds,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise SandboxUnavailable(f"cannot run {argv[0]}: {error}") from error
+def _spawn(argv: list[str], log: Path, fds: list[int]) -> int:
+    """Start the launcher with an empty environment and these descriptors; return its process id.
+
+    Not with `subprocess`: its objects complain when the process outlives them, and outliving is the point.
+    """
+    actions: list[tuple[int, int, str, int, int] | tuple[int, int, int]] = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
+        (os.POSIX_SPAWN_DUP2, 0, 1),
+        (os.POSIX_SPAWN_OPEN, 2, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+        *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in fds),  # onto itself: stays open in the program
+    ]
+    try:
+        return os.posix_spawn(argv[0], argv, {}, file_actions=actions, setsid=True, setsigmask=[])
+    except OSError as error:
+        raise SandboxUnavailable(f"cannot run {argv[0]}: {error}") from error
 
 
 async def _read_info(fd: int) -> bytes:

@@ -92,7 +92,12 @@ def _limits(groups: Groups | None, limits: Limits) -> list[Check]:
     held = groups.folders if groups else {}
     version = f"control groups version {groups.version}" if groups else ""
     rows = [
-        ("memory", "memory" in held, f"{limits.memory_bytes} bytes", "the init adds up what processes hold, 4 a second"),
+        (
+            "memory",
+            "memory" in held,
+            f"{limits.memory_bytes} bytes",
+            "the init adds up what processes hold, 4 a second",
+        ),
         ("processes", "pids" in held, f"{limits.processes}", "RLIMIT_NPROC, counted per user namespace (Linux 5.14)"),
         ("cpu", "cpu" in held, f"{limits.cpus or 'all'} CPUs", ""),
         ("file size", False, f"{limits.file_bytes} bytes", "RLIMIT_FSIZE"),

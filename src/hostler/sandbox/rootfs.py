@@ -1,4 +1,4 @@
-"""Lays out the directory that a session's sandbox lives from: a read-only skeleton, and the folders the agent may write.
+"""Lays out the directory that a sandbox lives from: a read-only skeleton, and the folders the agent may write.
 
 Only the host writes to the skeleton, so it holds no link of the agent's making. Nothing here starts a process.
 """

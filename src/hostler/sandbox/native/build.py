@@ -33,7 +33,7 @@ def system_compiler() -> list[str] | None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         probe = Path(folder) / "probe.c"
-        probe.write_text("#include <stdio.h>\nint main(void) { return puts(\"\") < 0; }\n")
+        probe.write_text('#include <stdio.h>\nint main(void) { return puts("") < 0; }\n')
         done = subprocess.run([compiler, *FLAGS, "-o", f"{folder}/probe", str(probe)], capture_output=True, check=False)
         return [compiler] if done.returncode == 0 else None
 

@@ -87,6 +87,7 @@ static struct call *calls; /* in order of arrival */
 static size_t call_count;
 static int conns[MAX_CONNS] = {-1, -1, -1, -1};
 static int listen_fd = -1, signal_fd = -1, proxy_fd = -1;
+static int oom_fd = -1;
 static bool contacted;
 static long long started;
 
@@ -345,6 +346,14 @@ static void exec_child(const char *cwd, char **argv, int in, int out, int err) {
     _exit(e == ENOENT ? 127 : 126);
 }
 
+/* When the kernel must end a process for want of memory, it shall be the agent's, never this one. */
+static pid_t fork_agent(void) {
+    (void)!write(oom_fd, "500", 3);
+    pid_t pid = fork();
+    if (pid) (void)!write(oom_fd, "0", 1);
+    return pid;
+}
+
 static char **split(char *payload, size_t len, const char **cwd) {
     size_t n = 0;
     for (size_t i = 0; i < len; i++) n += payload[i] == 0;
@@ -374,7 +383,7 @@ static void start_exec(struct call *k, char *payload, size_t len, int in) {
     capture_init(&k->err, pipe_in(&err_w));
     if (in < 0) in = null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     k->state = RUNNING;
-    pid_t pid = argv && out_w >= 0 && err_w >= 0 && in >= 0 ? fork() : -1;
+    pid_t pid = argv && out_w >= 0 && err_w >= 0 && in >= 0 ? fork_agent() : -1;
     if (pid == 0) exec_child(cwd, argv, in, out_w, err_w);
     if (out_w >= 0) close(out_w);
     if (err_w >= 0) close(err_w);
@@ -439,7 +448,7 @@ static bool start_shell(void) {
     shell.report = pipe_in(&report_w);
     shell.memory = memfd_create("script", MFD_CLOEXEC);
     capture_init(&shell.out, pipe_in(&out_w));
-    pid_t pid = shell.report >= 0 && shell.memory >= 0 && out_w >= 0 ? fork() : -1;
+    pid_t pid = shell.report >= 0 && shell.memory >= 0 && out_w >= 0 ? fork_agent() : -1;
     if (pid == 0) shell_child(control[0], report_w, out_w);
     close(control[0]);
     if (report_w >= 0) close(report_w);
@@ -918,6 +927,7 @@ static void set_up(int argc, char **argv) {
     if (argc != 3) die("usage: hostler-init LISTEN_FD CONFIG_FD");
     if (getpid() != 1) die("must be process 1 of a sandbox");
     listen_fd = atoi(argv[1]);
+    oom_fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     prctl(PR_SET_DUMPABLE, 0);
     umask(022);
     fcntl(listen_fd, F_SETFD, FD_CLOEXEC);
