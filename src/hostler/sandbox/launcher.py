@@ -10,6 +10,7 @@ import contextlib
 import os
 import select
 import signal
+import subprocess
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,19 @@ from hostler.sandbox.contract import SandboxUnavailable
 from hostler.sandbox.rootfs import UID, WRITABLE, Bind, Layout
 
 _STAGE = "/tmp/hostler-stage"
+_NAMESPACES = (
+    "--unshare-user",
+    "--unshare-pid",
+    "--unshare-net",
+    "--unshare-ipc",
+    "--unshare-uts",
+    "--unshare-cgroup-try",
+    "--new-session",
+    "--uid",
+    str(UID),
+    "--gid",
+    str(UID),
+)
 _SHM_BYTES = 256 * 1024 * 1024
 _START_SECONDS = 15.0
 # A range that systemd gives to services without a name of their own; it also exists in containers with 65,536 ids.
@@ -72,9 +86,8 @@ class _Stage:
 
 
 def _bwrap_options(host: Host, layout: Layout, stage: _Stage) -> list[str]:
-    options = ["--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
-    options += ["--unshare-cgroup-try", "--as-pid-1", "--new-session", "--clearenv", "--hostname", "sandbox"]
-    options += ["--uid", str(UID), "--gid", str(UID), "--ro-bind", stage.path(layout.root, "root"), "/"]
+    options = [*_NAMESPACES, "--as-pid-1", "--clearenv", "--hostname", "sandbox"]
+    options += ["--ro-bind", stage.path(layout.root, "root"), "/"]
     for number, bind in enumerate(host.binds):
         public = str(bind.source).startswith(("/usr/", "/etc/")) or str(bind.source) in ("/usr", "/bin", "/sbin")
         source = str(bind.source) if public else stage.path(bind.source, f"bind{number}")
@@ -181,6 +194,10 @@ def explain(log: Path) -> str:
         text = log.read_bytes()[-2000:].decode(errors="replace").strip()
     except OSError:
         text = ""
+    return _with_hint(text)
+
+
+def _with_hint(text: str) -> str:
     hints = {
         "user namespace": "this machine does not let ordinary users make user namespaces; see docs/sandbox.md",
         "uid map": "this machine does not let ordinary users make user namespaces; see docs/sandbox.md",
@@ -189,6 +206,18 @@ def explain(log: Path) -> str:
     }
     hint = next((hint for word, hint in hints.items() if word in text), "")
     return f"{text or 'it ended without a word'}{' - ' + hint if hint else ''}"
+
+
+def trial(bwrap: Path, init: Path) -> str | None:
+    """Start a sandbox without a session that ends at once; return why it does not start, None when it does."""
+    uid = sandbox_uid("trial")
+    stage = _Stage(uid)
+    program = stage.program(bwrap)
+    drop = [] if uid is None else ["--drop", str(uid), str(uid), *stage.options]
+    options = [*_NAMESPACES, "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+    argv = [str(init), "launch", *drop, "--", program, *options, "--", "/bin/sh", "-c", ":"]
+    done = subprocess.run(argv, env={}, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, timeout=15, check=False)
+    return None if done.returncode == 0 else _with_hint(done.stderr[-2000:].decode(errors="replace").strip())
 
 
 def running(pid: int) -> Running:
