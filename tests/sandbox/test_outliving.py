@@ -15,7 +15,7 @@ import pytest
 
 from hostler.sandbox import launcher
 from hostler.sandbox.bubblewrap import BubblewrapBackend
-from hostler.sandbox.contract import SandboxSpec, Shell, UnknownCall
+from hostler.sandbox.contract import Exec, SandboxSpec, Shell, UnknownCall
 
 KEY = "sesn_1"
 SPEC = SandboxSpec(key=KEY, network="none")
@@ -91,6 +91,11 @@ def test_reap_ends_what_is_not_kept(folder: Path, child_environment: dict[str, s
     init = _init_of(folder)
 
     async def work(backend: BubblewrapBackend) -> None:
+        kept = await backend.find(KEY)
+        assert kept is not None
+        await kept.run("b", Exec(argv=["sh", "-c", "until [ -s file ]; do sleep 0.01; done"]))
+        await kept.acknowledge("b")
+        await backend.aclose(stop=False)
         await backend.reap({KEY})
         assert launcher.running(init.pid) == init
         await backend.reap(set())

@@ -28,6 +28,7 @@ Egress = Callable[[socket.socket, str], Coroutine[Any, Any, None]]
 
 DEFAULTS = Limits(memory_bytes=4 * 1024**3, cpus=None, processes=1024, file_bytes=4 * 1024**3, disk_bytes=10 * 1024**3)
 DISK_LOOK_SECONDS = 2.0
+_GROUP_TRIES = 100
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _log = logging.getLogger(__name__)
 
@@ -279,9 +280,13 @@ class BubblewrapBackend:
             state = msgspec.json.decode(layout.state.read_bytes(), type=State)
             await asyncio.to_thread(launcher.end, state.init)
             layout.state.unlink()
-        layout.socket.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            layout.socket.unlink()
         if (groups := self._groups_here()) is not None:
-            groups.remove(key)
+            for _ in range(_GROUP_TRIES):
+                if groups.remove(key):
+                    break
+                await asyncio.sleep(0.002)
 
     # -- the shell's state, the disk --
 

@@ -16,7 +16,17 @@ from pathlib import Path
 SOURCES = Path(__file__).parent
 BINARIES = SOURCES.parent / "bin"
 PROGRAMS = {
-    "hostler-init": ("init.c", "capture.c", "proctree.c", "launch.c"),
+    "hostler-init": (
+        "init.c",
+        "state.c",
+        "answers.c",
+        "calls.c",
+        "shell.c",
+        "requests.c",
+        "capture.c",
+        "proctree.c",
+        "launch.c",
+    ),
     "hostler-tools": ("tools.c",),
 }
 FLAGS = ("-static", "-O2", "-s", "-Wall")
