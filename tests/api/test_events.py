@@ -7,10 +7,17 @@ from typing import Any
 import httpx2
 import pytest
 
+from databases import Databases
+from hostler.ids import new_id
 from hostler.log.entries import Draft
-from tests.api.conftest import Server, ok, refused
+from serving import Server, ok, refused
 
 Json = dict[str, Any]
+
+
+@pytest.fixture
+def database_url(databases: Databases) -> str | None:
+    return databases.url(new_id("t").lower())
 
 
 def text(value: str = "hi") -> Json:

@@ -13,7 +13,7 @@ from sqlalchemy import insert
 from hostler import clock
 from hostler.services.reading import rows
 from hostler.store.tables import files as table
-from tests.api.conftest import HEADERS, Server, ok, refused
+from serving import HEADERS, Server, ok, refused
 
 Json = dict[str, Any]
 

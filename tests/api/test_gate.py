@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from hostler.api.app import routes
-from tests.api.conftest import HEADERS, KEY, Server, ok, refused
+from serving import HEADERS, KEY, Server, ok, refused
 
 
 def test_order_of_checks_is_the_hosted_one(server: Server) -> None:

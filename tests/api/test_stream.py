@@ -17,7 +17,7 @@ from anthropic import Anthropic
 
 from hostler.api import sse
 from hostler.log.entries import Draft
-from tests.api.conftest import HEADERS, KEY, Server, ok, refused
+from serving import HEADERS, KEY, Server, ok, refused
 
 Json = dict[str, Any]
 
