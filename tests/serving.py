@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
+from socket import IPPROTO_TCP, TCP_NODELAY
 from typing import Any, TypeVar
 
 import httpx2
@@ -97,6 +98,8 @@ class Server:
         await self.services.keys.create("test", KEY)
         config = uvicorn.Config(create_app(self.services), port=0, log_level="warning", lifespan="off")
         socket = config.bind_socket()
+        # Inherited by accepted connections: asyncio sets it only on sockets that name their protocol.
+        socket.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
         socket.listen(64)
         self.host, self.port = socket.getsockname()
         self.url = f"http://{self.host}:{self.port}"

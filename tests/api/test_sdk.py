@@ -30,7 +30,7 @@ def made(sdk: Anthropic) -> tuple[Any, Any, Any]:
         tools=[
             {
                 "type": "agent_toolset_20260401",
-                "configs": [{"name": "bash", "permission_policy": {"type": "always_ask"}}],
+                "configs": [{"name": "bash", "permission_policy": ask}],
             },
             {"type": "custom", "name": "t", "description": "d", "input_schema": {"type": "object", "properties": {}}},
         ],
