@@ -65,9 +65,7 @@ class Rooms(msgspec.Struct, frozen=True):
     settings: Settings
     store: Store
     log: Log
-    model: Model
-    catalogue: Catalogue
-    scripted: bool
+    router: Router
     sandboxes: Backend
     dispatcher: EmbeddedDispatcher
     supervisor: Supervisor
@@ -90,6 +88,19 @@ def configuration(settings: Settings) -> Configuration:
         decode(tables.get("models", {}), ModelsConfig, "models", file),
         decode(tables.get("sandbox", {}), SandboxConfig, "sandbox", file),
     )
+
+
+def open_router(settings: Settings, config: ModelsConfig) -> Router:
+    """The configured models; with no key at all the built-in script answers. Raises BadSettings."""
+    try:
+        return Router(
+            with_keys(config, settings.environ),
+            api_key=settings.model_api_key,
+            base_url=settings.model_base_url,
+            allow_script_default=True,
+        )
+    except ValueError as error:
+        raise BadSettings(f"The config file {settings.config_file}: {error}") from error
 
 
 async def open_store(settings: Settings, *, owner: bool = True) -> Store:
@@ -140,12 +151,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         stack.enter_context(owned(settings.data_dir))
         store = await open_store(settings)
         stack.push_async_callback(store.close)
-        router = Router(
-            with_keys(config.models, settings.environ),
-            api_key=settings.model_api_key,
-            base_url=settings.model_base_url,
-            allow_script_default=True,
-        )
+        router = open_router(settings, config.models)
         stack.push_async_callback(router.aclose)
         blobs = Blobs(settings.data_dir / "files")
         blobs.open()
@@ -166,8 +172,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         supervisor = Supervisor(deps, dispatcher)
         services = _services(journal, blobs, router.catalogue, dispatcher, supervisor)
         yield Rooms(
-            settings, store, journal, deps.model, router.catalogue, router.scripted, sandboxes, dispatcher,
-            supervisor, services,
+            settings, store, journal, router, sandboxes, dispatcher, supervisor, services,
         )  # fmt: skip
 
 
@@ -228,6 +233,7 @@ async def serve(
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)
             work = asyncio.create_task(house.supervisor.run(), name="supervisor")
             sweep = asyncio.create_task(_sweep_files(house), name="sweep-files")
+            warm = asyncio.create_task(house.router.warm_up(), name="warm-up")
             http = asyncio.create_task(server.serve(sockets=[listener]), name="http")
             stopped = asyncio.create_task(stop.wait())
             ready(house, base_url(listener), first_key)
@@ -235,9 +241,9 @@ async def serve(
             await house.supervisor.drain(DRAIN_SECONDS if stopped.done() else 0)
             server.should_exit = True
             await asyncio.wait({http})
-            for task in (work, sweep, stopped):
+            for task in (work, sweep, stopped, warm):
                 task.cancel()
-            outcomes = await asyncio.gather(work, sweep, http, stopped, return_exceptions=True)
+            outcomes = await asyncio.gather(work, sweep, http, stopped, warm, return_exceptions=True)
     _raise_first(outcomes)
 
 

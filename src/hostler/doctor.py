@@ -10,9 +10,8 @@ import socket
 import sqlite3
 import sys
 
-from hostler.app import configuration
+from hostler.app import configuration, open_router
 from hostler.errors import HostlerError
-from hostler.models.config import with_keys
 from hostler.models.routing import Router
 from hostler.sandbox.backends import open_backend
 from hostler.sandbox.contract import Check
@@ -27,14 +26,9 @@ async def examine(settings: Settings) -> list[Check]:
     checks = [_python(), _data_folder(settings), _disk(settings), await _database(settings), _port(settings)]
     try:
         config = configuration(settings)
+        router = open_router(settings, config.models)
     except HostlerError as error:
         return [*checks, Check(name="config", ok=False, detail=error.message, remedy="correct the config file")]
-    router = Router(
-        with_keys(config.models, settings.environ),
-        api_key=settings.model_api_key,
-        base_url=settings.model_base_url,
-        allow_script_default=True,
-    )
     checks += _models(router)
     await router.aclose()
     backend = open_backend(settings.data_dir / "sandboxes", config.sandbox, settings.environ)

@@ -6,6 +6,7 @@ the log, which is closed as an error and asked again, and no half message.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -33,7 +34,7 @@ async def ask(run: Run, deps: Deps, tools: ToolTable) -> None:
     try:
         request = await build_request(run, deps, tools)
         speaker = Speaker(deps.log.hub, run.session_id, run.row.thread_id)
-        response = await run.unless_interrupted(_listen(deps, request, speaker))
+        response = await run.unless_interrupted(listen(deps, request, speaker.show))
     except ModelFailure as failure:
         await attempt_failed(run, deps, start.id, failure)
     except Interrupted:
@@ -74,7 +75,13 @@ class Speaker:
         self.thinking_ids: list[str] = []
         self._indexes: dict[int, int] = {}  # of text blocks: the model's -> the message event's
 
-    def started(self, block: BlockStarted) -> None:
+    def show(self, event: BlockStarted | TextDelta) -> None:
+        if isinstance(event, TextDelta):
+            self._text(event)
+        else:
+            self._started(event)
+
+    def _started(self, block: BlockStarted) -> None:
         if block.kind == "text":
             self._indexes[block.index] = len(self._indexes)
             if self.message_id is None:
@@ -84,7 +91,7 @@ class Speaker:
             self.thinking_ids.append(new_id("sevt"))
             self._start("agent.thinking", self.thinking_ids[-1])
 
-    def text(self, delta: TextDelta) -> None:
+    def _text(self, delta: TextDelta) -> None:
         if self.message_id is None or not self._hub.watched(self._session_id, "agent.message"):
             return
         content = {"type": "text", "text": delta.text}
@@ -98,16 +105,18 @@ class Speaker:
             self._hub.start_preview(self._session_id, self._thread_id, event_type, event_id, frame)
 
 
-async def _listen(deps: Deps, request: ModelRequest, speaker: Speaker) -> ModelResponse:
+async def listen(deps: Deps, request: ModelRequest, show: Callable[[BlockStarted | TextDelta], None]) -> ModelResponse:
+    """The finished message of one request; what comes before it is shown."""
+    response = None
     async with aclosing(deps.model.stream(request)) as events:  # type: ignore[type-var]
         async for event in events:
-            if isinstance(event, TextDelta):
-                speaker.text(event)
-            elif isinstance(event, BlockStarted):
-                speaker.started(event)
+            if isinstance(event, ModelResponse):
+                response = event  # and on to the stream's end, so that its connection is used again
             else:
-                return event
-    raise ModelFailure("request_failed", "The model's stream ended before its message was complete.", retryable=True)
+                show(event)
+    if response is None:
+        raise ModelFailure("request_failed", "The model's stream ended before its message did.", retryable=True)
+    return response
 
 
 async def _record(

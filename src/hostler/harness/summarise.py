@@ -6,13 +6,12 @@ The summary is asked of the same model over the same cached prompt. It must not 
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from typing import Any
 
 import msgspec
 
 from hostler.harness import context
-from hostler.harness.ask import build_request
+from hostler.harness.ask import build_request, listen
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import session_error, span_end
 from hostler.harness.failure import attempt_failed, give_up
@@ -43,7 +42,7 @@ async def summarise(run: Run, deps: Deps, tools: ToolTable) -> None:
     await run.append([*run.opening(), start], patch=run.opened(), strict=True)
     try:
         request = await build_request(run, deps, tools)
-        response = await run.unless_interrupted(_ask(deps, _for_summary(request, run, deps)))
+        response = await run.unless_interrupted(listen(deps, _for_summary(request, run, deps), lambda _: None))
     except ModelFailure as failure:
         await attempt_failed(run, deps, start.id, failure)
     except Interrupted:
@@ -64,14 +63,6 @@ def _for_summary(request: ModelRequest, run: Run, deps: Deps) -> ModelRequest:
     else:
         messages = [*messages, ask]
     return msgspec.structs.replace(request, messages=messages)
-
-
-async def _ask(deps: Deps, request: ModelRequest) -> ModelResponse:
-    async with aclosing(deps.model.stream(request)) as events:  # type: ignore[type-var]
-        async for event in events:
-            if isinstance(event, ModelResponse):
-                return event
-    raise ModelFailure("request_failed", "The model's stream ended before its message was complete.", retryable=True)
 
 
 async def _record(run: Run, deps: Deps, start_id: str, response: ModelResponse) -> None:

@@ -14,7 +14,7 @@ from hostler.sandbox.unusable import UnusableBackend
 
 # Each names a function `(folder, config, environ) -> Backend`, which may raise SandboxUnavailable.
 BACKENDS = {
-    "bubblewrap": "hostler.sandbox.bubblewrap:open_bubblewrap",
+    "bubblewrap": "hostler.sandbox.backends:open_bubblewrap",
     "none": "hostler.sandbox.backends:open_none",
 }
 
@@ -23,21 +23,21 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The `[sandbox]` table. `backend` is a name of the table above or a dotted path of one's own."""
 
     backend: str = "bubblewrap"
-    memory_mb: int | None = None
+    memory_mb: int = 4096
     cpus: float | None = None
-    processes: int | None = None
-    file_mb: int | None = None
-    disk_mb: int | None = None
+    processes: int = 1024
+    file_mb: int = 4096
+    disk_mb: int = 10240
     proxy: str = ""  # an upstream HTTP proxy for what sandboxes fetch
 
     def limits(self) -> Limits:
         mib = 1024 * 1024
         return Limits(
-            memory_bytes=self.memory_mb * mib if self.memory_mb else None,
+            memory_bytes=self.memory_mb * mib,
             cpus=self.cpus,
             processes=self.processes,
-            file_bytes=self.file_mb * mib if self.file_mb else None,
-            disk_bytes=self.disk_mb * mib if self.disk_mb else None,
+            file_bytes=self.file_mb * mib,
+            disk_bytes=self.disk_mb * mib,
         )
 
 
@@ -56,6 +56,22 @@ def open_backend(folder: Path, config: SandboxConfig, environ: Mapping[str, str]
         return UnusableBackend(f"The sandbox backend {config.backend!r} can't be loaded: {error}.")
     except SandboxUnavailable as error:
         return UnusableBackend(str(error))
+
+
+def open_bubblewrap(folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Backend:
+    """The embedded default: bubblewrap, our own init, and the egress proxy on this side."""
+    from hostler.sandbox.bubblewrap import BubblewrapBackend
+    from hostler.sandbox.egress import EgressPolicy, EgressProxy
+    from hostler.sandbox.ripgrep import find_ripgrep
+
+    bundle = environ.get("SSL_CERT_FILE") or environ.get("REQUESTS_CA_BUNDLE")
+    return BubblewrapBackend(
+        folder,
+        egress=EgressProxy(EgressPolicy(upstream=config.proxy or None)).serve,
+        ripgrep=find_ripgrep(),
+        ca_bundle=Path(bundle) if bundle else None,
+        limits=config.limits(),
+    )
 
 
 def open_none(folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Backend:

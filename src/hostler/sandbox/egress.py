@@ -48,7 +48,7 @@ __all__ = ["EgressLimits", "EgressPolicy", "EgressProxy"]
 log = logging.getLogger(__name__)
 
 _TARGET = re.compile(r"http://([^/?#@]+)([/?][^#]*|)(?:#.*)?", re.IGNORECASE)
-_RESOLVER_THREADS = 16
+_RESOLVER_THREADS = 32
 _LINGER_BYTES = 256 * 1024
 _LINGER_SECONDS = 2
 _BUSY = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Struct
@@ -17,6 +18,7 @@ from hostler.sandbox.toolspec import DEFAULT_TIMEOUT_MS, Bash, Input, Read
 PREVIEW_HEAD = 12_000
 PREVIEW_TAIL = 8_000
 FILE_TOOL_TIMEOUT_MS = 60_000
+PIECE = 256 * 1024
 
 # CSI and OSC sequences, the choice of a character set, and the two-character escapes.
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()*+][ -~]|[=>78c@-Z\\-_])")
@@ -34,8 +36,25 @@ class Rendered(Struct, frozen=True, kw_only=True):
 
 def terminal_text(raw: bytes) -> str:
     """Output of programs: no escape sequences, other control characters shown as symbols, bad bytes as U+FFFD."""
+    return "".join(_terminal_piece(piece) for piece in _pieces(raw))
+
+
+def _terminal_piece(raw: bytes) -> str:
     text = _ANSI.sub("", raw.decode(errors="replace")).replace("\r\n", "\n").replace("\r", "\n")
     return text.translate(_VISIBLE)
+
+
+def _pieces(raw: bytes) -> Iterator[bytes]:
+    """Small enough that a thread at work on a huge output lets the others run; cut between lines if there are any."""
+    start = 0
+    while len(raw) - start > PIECE:
+        end = raw.rfind(b"\n", start, start + PIECE) + 1
+        if end <= start:
+            end = start + PIECE
+            end -= next((back for back in range(4) if raw[end - back] & 0xC0 != 0x80), 0)
+        yield raw[start:end]
+        start = end
+    yield raw[start:]
 
 
 def file_text(raw: bytes) -> str:

@@ -26,7 +26,7 @@ Connect = Callable[[str, int], Awaitable[Streams]]
 
 _HOST = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\]")
 _LOCAL_NAME = re.compile(r"[^.]*|(?:.*\.)(?:localhost|local|localdomain|internal|intranet|lan|home\.arpa)")
-_LOOKUPS = 8  # at once, of one sandbox
+_LOOKUPS = 4  # at once, of one sandbox
 
 
 class Refusal(Exception):
@@ -149,8 +149,11 @@ class Route:
 
     async def _look_up(self, name: str, port: int) -> list[str]:
         try:
-            async with asyncio.timeout(self._seconds), self._lookups:
-                addresses = await self._resolve(name, port)
+            async with asyncio.timeout(self._seconds):
+                await self._lookups.acquire()
+                lookup = asyncio.ensure_future(self._resolve(name, port))
+                lookup.add_done_callback(self._looked_up)
+                addresses = await asyncio.shield(lookup)
         except TimeoutError:
             raise Refusal(504, f"the name {name} was not resolved in time") from None
         except (OSError, UnicodeError):
@@ -158,6 +161,12 @@ class Route:
         if not addresses:
             raise Refusal(502, f"the name {name} cannot be resolved")
         return addresses
+
+    def _looked_up(self, lookup: asyncio.Future[list[str]]) -> None:
+        """Only now: a lookup that nobody waits for any more still has its thread."""
+        self._lookups.release()
+        if not lookup.cancelled():
+            lookup.exception()
 
     async def _dial(self, host: str, addresses: list[str], port: int) -> Streams:
         refusal = Refusal(502, f"cannot connect to {host}:{port}")

@@ -6,6 +6,7 @@ go to the caller as they are.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -43,6 +44,7 @@ SPILL_LIMIT = 100_000  # characters
 SPILL_DIRECTORIES = ("/mnt/session/tool_outputs", "/workspace/.tool_outputs")  # the first that takes the file
 _MEDIA_ROOM = OUTPUT_LIMIT - 4096
 _LARGEST_LINE = 2**62
+_LARGE = 1024 * 1024  # bytes that take long enough to clean to be felt by other sessions
 
 
 class ToolResult(Struct, frozen=True, kw_only=True):
@@ -110,7 +112,10 @@ async def spill(sandbox: Sandbox, call_id: str, text: str) -> str:
 async def _finish(sandbox: Sandbox, call_id: str, name: str, given: Input, result: CommandResult) -> ToolResult:
     if isinstance(given, Bash) and given.restart and given.command:
         await sandbox.acknowledge(_restart_id(call_id))
-    rendered = render(name, given, result)
+    if len(result.output) > _LARGE:
+        rendered = await asyncio.to_thread(render, name, given, result)
+    else:
+        rendered = render(name, given, result)
     if rendered.block is None and len(rendered.text) > SPILL_LIMIT:
         rendered = Rendered(text=await spill(sandbox, call_id, rendered.text), is_error=rendered.is_error)
     if rendered.block is not None:

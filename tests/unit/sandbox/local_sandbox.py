@@ -33,6 +33,7 @@ class LocalSandbox:
     def __init__(self, workspace: Path, tools: Path, *, ripgrep: Path | None = None) -> None:
         self.workspace = workspace
         self.calls: dict[str, asyncio.Task[CommandResult]] = {}
+        self._stops: dict[str, asyncio.Event] = {}
         self.started: list[tuple[str, Command]] = []
         self.acknowledged: list[str] = []
         self._state = workspace.parent / "shell"
@@ -50,7 +51,8 @@ class LocalSandbox:
         if call_id in self.calls:
             raise ValueError(f"call {call_id} is known already")
         self.started.append((call_id, command))
-        self.calls[call_id] = asyncio.create_task(self._perform(command))
+        self._stops[call_id] = asyncio.Event()
+        self.calls[call_id] = asyncio.create_task(self._perform(command, self._stops[call_id]))
         return await asyncio.shield(self.calls[call_id])
 
     async def attach(self, call_id: str) -> CommandResult:
@@ -59,8 +61,8 @@ class LocalSandbox:
         return await asyncio.shield(self.calls[call_id])
 
     async def cancel(self, call_id: str) -> None:
-        if call_id in self.calls:
-            self.calls[call_id].cancel()
+        if call_id in self._stops:
+            self._stops[call_id].set()
 
     async def acknowledge(self, call_id: str) -> None:
         self.acknowledged.append(call_id)
@@ -81,23 +83,25 @@ class LocalSandbox:
         (self._state / "cwd").write_text(str(self.workspace))
         (self._state / "env").touch()
 
-    async def _perform(self, command: Command) -> CommandResult:
+    async def _perform(self, command: Command, stop: asyncio.Event) -> CommandResult:
         if isinstance(command, RestartShell):
             self._restart()
             return CommandResult(exit_code=0)
         if isinstance(command, Exec):
             argv = [self.path(word) for word in command.argv]
-            return await self._process(argv, command.stdin, command.timeout_ms, merge=False)
+            return await self._process(argv, command.stdin, command.timeout_ms, stop, merge=False)
         (self._state / "script").write_text(command.script)
         stamp = (self._state / "env").stat().st_mtime_ns
         argv = ["/bin/bash", "-c", _DRIVER, "bash", str(self._state)]
-        result = await self._process(argv, b"", command.timeout_ms, merge=True)
+        result = await self._process(argv, b"", command.timeout_ms, stop, merge=True)
         if (self._state / "env").stat().st_mtime_ns == stamp and not result.timed_out:
             self._restart()
             return _ended(result)
         return result
 
-    async def _process(self, argv: list[str], stdin: bytes, timeout_ms: int, *, merge: bool) -> CommandResult:
+    async def _process(
+        self, argv: list[str], stdin: bytes, timeout_ms: int, stop: asyncio.Event, *, merge: bool
+    ) -> CommandResult:
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
             *argv,
@@ -108,13 +112,10 @@ class LocalSandbox:
             start_new_session=True,
         )
         talk = asyncio.create_task(process.communicate(stdin))
-        timed_out = cancelled = False
-        try:
-            await asyncio.wait_for(asyncio.shield(talk), timeout_ms / 1000)
-        except TimeoutError:
-            timed_out = True
-        except asyncio.CancelledError:
-            cancelled = True
+        stopped = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait((talk, stopped), timeout=timeout_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
+        cancelled, timed_out = stopped in done and talk not in done, not done
+        stopped.cancel()
         if timed_out or cancelled:
             os.killpg(process.pid, signal.SIGKILL)
         out, err = await talk

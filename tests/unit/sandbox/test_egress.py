@@ -184,8 +184,7 @@ def test_a_reader_that_never_reads_holds_up_only_itself() -> None:
             await writer.drain()
 
     async def main() -> None:
-        limits = EgressLimits(idle_seconds=0.3)
-        async with server(flood) as loud, server(echo) as far, proxy(limits=limits) as port:
+        async with server(flood) as loud, server(echo) as far, proxy() as port:
             _, stuck = await tunnel(port, f"127.0.0.1:{loud}")
             reader, writer = await tunnel(port, f"127.0.0.1:{far}")
             writer.write_eof()
@@ -453,6 +452,23 @@ def test_the_allowlist() -> None:
             assert got.endswith(b"other.test is not among the hosts that this environment allows\n")
 
     asyncio.run(main())
+
+
+def test_slow_lookups_keep_their_place_and_stop_no_other_sandbox() -> None:
+    under_way: list[str] = []
+
+    async def resolve(host: str, port: int) -> list[str]:
+        under_way.append(host)
+        await asyncio.Event().wait()
+        return []
+
+    async def main() -> None:
+        async with proxy(limits=EgressLimits(connect_seconds=0.2), resolve=resolve) as port:
+            asks = [ask(port, f"CONNECT slow{n}.test:1 HTTP/1.1\r\n\r\n".encode()) for n in range(10)]
+            assert all(got.startswith(b"HTTP/1.1 504 ") for got in await asyncio.gather(*asks))
+
+    asyncio.run(main())
+    assert len(under_way) == 4
 
 
 # -- servers that are not there

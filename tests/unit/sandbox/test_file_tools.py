@@ -310,6 +310,7 @@ def test_glob_root_absolute_pattern_and_unicode(sandbox: LocalSandbox, workspace
     assert bad(call(sandbox, "glob", pattern="*", path="nope")) == "glob: nope: no such file or directory"
     assert bad(call(sandbox, "glob", pattern="*", path="a/é.txt")) == "glob: a/é.txt: not a directory"
     assert bad(call(sandbox, "glob", pattern="*/../*")) == "glob: '..' is not permitted in the pattern"
+    assert "longer than 4095 bytes" in bad(call(sandbox, "glob", pattern="{" * 5000))
     assert "more than 64 alternatives" in bad(call(sandbox, "glob", pattern="{a,b}" * 7))
     assert "more than 63 segments" in bad(call(sandbox, "glob", pattern="*/" * 64))
 

@@ -52,13 +52,14 @@ static void listen_to(struct matches *found, struct text *errors, int out, int e
     }
 }
 
-static void ripgrep(const char *program, const char *pattern, const char *root, struct walk *w)
+/* Returns 0 when no process could be started: the search is then done in this one. */
+static int ripgrep(const char *program, const char *pattern, const char *root, struct walk *w)
 {
     int out[2], err[2], status = 0;
     struct text errors = {0};
     if (pipe2(out, O_CLOEXEC) || pipe2(err, O_CLOEXEC)) fail("grep: %s", reason(errno));
     pid_t child = fork();
-    if (child < 0) fail("grep: cannot start the search: %s", reason(errno));
+    if (child < 0) return 0;
     if (child == 0) start_ripgrep(program, pattern, root, out[1], err[1]);
     close(out[1]);
     close(err[1]);
@@ -68,11 +69,13 @@ static void ripgrep(const char *program, const char *pattern, const char *root, 
         w->stopped = "out of time";
     }
     while (waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
-    int broken = !WIFEXITED(status) || WEXITSTATUS(status) == 126 || (WEXITSTATUS(status) == 2 && errors.size);
+    /* 1 is "nothing found"; 2 without a word is "some files could not be read" */
+    int broken = !WIFEXITED(status) || WEXITSTATUS(status) > 2 || (WEXITSTATUS(status) == 2 && errors.size);
     if (broken && !expired && !w->found.total) {
         while (errors.size && errors.data[errors.size - 1] == '\n') errors.data[--errors.size] = 0;
         fail("grep: rg failed: %s", errors.size ? errors.data : "it ended before its time");
     }
+    return 1;
 }
 
 /* ---- without ---- */
@@ -221,7 +224,7 @@ static void cmd_grep(int argc, char **argv)
     struct sigaction alarm_clock = {.sa_handler = expire}; /* no SA_RESTART: it must wake poll */
     sigaction(SIGALRM, &alarm_clock, NULL);
     alarm(SEARCH_SECONDS);
-    if (argc > 2 && !access(argv[2], X_OK)) ripgrep(argv[2], pattern, root, &w);
-    else built_in_grep(pattern, root, S_ISREG(st.st_mode), &w);
+    int there = argc > 2 && !access(argv[2], X_OK);
+    if (!there || !ripgrep(argv[2], pattern, root, &w)) built_in_grep(pattern, root, S_ISREG(st.st_mode), &w);
     say_matches(&w.found, "no matches", w.stopped, !capped);
 }

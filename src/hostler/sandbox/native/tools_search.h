@@ -343,7 +343,7 @@ static void cmd_glob(void)
 {
     char *pattern = field(NULL), *path = field(NULL);
     struct walk w = {.found = {.limit = GLOB_RESULTS}};
-    if (!*pattern) fail("glob: pattern is required");
+    if (strlen(pattern) >= PATH_MAX) fail("glob: pattern is longer than %d bytes", PATH_MAX - 1);
     size_t plain = plain_prefix(pattern);
     expand(pattern + plain, pattern + plain);
     char *root = search_root("glob", path);

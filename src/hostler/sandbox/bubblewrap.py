@@ -1,0 +1,412 @@
+"""The embedded backend: a sandbox a session, of bubblewrap, seccomp and our own init, that outlives the server.
+
+It fails closed: where a sandbox cannot be made whole, there is none. It must not follow a path that the agent made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import secrets
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hostler.sandbox import cgroups, files, initlink, launcher, machine, native, rootfs
+from hostler.sandbox.contract import (
+    Check,
+    Command,
+    CommandResult,
+    Exec,
+    Limits,
+    Mount,
+    OutputFile,
+    RestartShell,
+    Sandbox,
+    SandboxSpec,
+    SandboxUnavailable,
+    Shell,
+)
+from hostler.sandbox.initlink import InitLink, Op
+from hostler.sandbox.rootfs import Bind, Layout
+
+Egress = Callable[[socket.socket, str], Coroutine[Any, Any, None]]
+
+DEFAULTS = Limits(memory_bytes=4 * 1024**3, cpus=None, processes=1024, file_bytes=4 * 1024**3, disk_bytes=10 * 1024**3)
+DISK_LOOK_SECONDS = 2.0
+_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_CHUNK = 1 << 20
+_log = logging.getLogger(__name__)
+
+
+class _State(msgspec.Struct, frozen=True):
+    """What is written down of a sandbox before anything runs in it."""
+
+    init: launcher.Running
+    uid: int | None
+    limits: Limits
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+class BubblewrapSandbox:
+    """A live sandbox of this backend: the contract's `Sandbox`."""
+
+    def __init__(self, layout: Layout, link: InitLink, state: _State) -> None:
+        self.layout = layout
+        self.link = link
+        self.state = state
+        self.egress: asyncio.Task[None] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def generation(self) -> str:
+        init = self.state.init
+        return f"{init.boot_id}:{init.pid}:{init.start_time}"
+
+    async def run(self, call_id: str, command: Command) -> CommandResult:
+        if isinstance(command, RestartShell):
+            return await self.link.call(Op.RESTART, call_id)
+        if isinstance(command, Shell):
+            if "\0" in command.script:
+                return CommandResult(exit_code=2, output=b"bash: the script contains a NUL byte\n", output_bytes=37)
+            return await self.link.call(Op.SHELL, call_id, _encode(command.script), timeout_ms=command.timeout_ms)
+        return await self._exec(call_id, command)
+
+    async def _exec(self, call_id: str, command: Exec) -> CommandResult:
+        words = [command.cwd, *command.argv]
+        if not command.argv or any("\0" in word for word in words):
+            raise ValueError("a program and its arguments must be given, without NUL bytes")
+        payload = b"".join(_encode(word) + b"\0" for word in words)
+        return await self.link.call(Op.EXEC, call_id, payload, stdin=command.stdin, timeout_ms=command.timeout_ms)
+
+    async def attach(self, call_id: str) -> CommandResult:
+        return await self.link.call(Op.ATTACH, call_id)
+
+    async def cancel(self, call_id: str) -> None:
+        (await self.link.ask(Op.CANCEL, call_id)).close()
+
+    async def acknowledge(self, call_id: str) -> None:
+        (await self.link.ask(Op.ACK, call_id)).close()
+
+    async def add_mounts(self, mounts: list[Mount]) -> None:
+        for mount in mounts:
+            files.check_target(mount.target)
+        for mount in mounts:
+            await asyncio.to_thread(files.place, self.layout, mount, self.state.uid)
+
+    async def outputs(self) -> list[OutputFile]:
+        return await asyncio.to_thread(files.list_outputs, self.layout.outputs)
+
+    async def read_output(self, path: str) -> AsyncIterator[bytes]:
+        fd = await asyncio.to_thread(files.open_output, self.layout.outputs, path)
+        with os.fdopen(fd, "rb", buffering=0) as file:
+            while chunk := await asyncio.to_thread(file.read, _CHUNK):
+                yield chunk
+
+    @property
+    def live(self) -> bool:
+        return not self.link.closed.done()
+
+    async def release(self) -> None:
+        """Let go of the connection and of the proxy; the sandbox goes on."""
+        self.link.close()
+        if self.egress is not None:
+            self.egress.cancel()
+            await asyncio.gather(self.egress, return_exceptions=True)
+            self.egress = None
+
+
+class BubblewrapBackend:
+    """The contract's `Backend`. `folder` holds a directory for each session and must belong to this server alone."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        egress: Egress | None = None,
+        ripgrep: Path | None = None,
+        ca_bundle: Path | None = None,
+        limits: Limits = DEFAULTS,
+    ) -> None:
+        self._folder = folder.absolute()
+        self._egress = egress
+        self._ripgrep = ripgrep
+        self._ca_bundle = ca_bundle
+        self._limits = limits
+        self._live: dict[str, BubblewrapSandbox] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._made_host: launcher.Host | None = None
+        self._groups: cgroups.Groups | None = None
+        self._disk_task: asyncio.Task[None] | None = None
+
+    # -- the contract --
+
+    async def provision(self, spec: SandboxSpec) -> Sandbox:
+        self._check(spec)
+        async with self._lock(spec.key):
+            sandbox = await self._find(spec.key) or await self._start(spec)
+            self._watch_disk()
+        await sandbox.add_mounts(spec.mounts)
+        return sandbox
+
+    async def find(self, key: str) -> Sandbox | None:
+        async with self._lock(key):
+            return await self._find(key)
+
+    async def hibernate(self, key: str) -> None:
+        async with self._lock(key):
+            sandbox = await self._find(key)
+            if sandbox is not None:
+                await self._keep_shell_state(sandbox)
+                await self._end(key, sandbox)
+
+    async def destroy(self, key: str) -> None:
+        async with self._lock(key):
+            sandbox = await self._find(key)
+            layout = self._layout(key)
+            await self._end(key, sandbox)
+            await asyncio.to_thread(files.remove_tree, layout.folder)
+        self._locks.pop(key, None)
+
+    async def reap(self, keep: set[str]) -> None:
+        if not self._folder.is_dir():
+            return
+        for name in sorted(os.listdir(self._folder)):
+            if name not in keep and name not in self._live and _KEY.fullmatch(name):
+                async with self._lock(name):
+                    await self._end(name, None)
+
+    def probe(self) -> list[Check]:
+        return machine.checks(self._folder, self._groups_here(), self._limits)
+
+    async def aclose(self, *, stop: bool) -> None:
+        if self._disk_task is not None:
+            self._disk_task.cancel()
+            await asyncio.gather(self._disk_task, return_exceptions=True)
+            self._disk_task = None
+        if stop:
+            await asyncio.gather(*(self.hibernate(key) for key in list(self._live)))
+        for sandbox in list(self._live.values()):
+            await sandbox.release()
+        self._live.clear()
+
+    # -- finding, starting, ending --
+
+    def _lock(self, key: str) -> asyncio.Lock:
+        return self._locks.setdefault(key, asyncio.Lock())
+
+    def _layout(self, key: str) -> Layout:
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"a sandbox cannot be named {key!r}")
+        return Layout(self._folder / key)
+
+    def _check(self, spec: SandboxSpec) -> None:
+        """Refuse a wrong spec before anything is made."""
+        self._layout(spec.key)
+        for mount in spec.mounts:
+            files.check_target(mount.target)
+        for name, value in spec.env.items():
+            if not name or "=" in name or "\0" in name + value:
+                raise ValueError(f"no environment variable can be named {name!r} or hold a NUL byte")
+
+    async def _find(self, key: str) -> BubblewrapSandbox | None:
+        known = self._live.get(key)
+        if known is not None and known.live:
+            return known
+        if known is not None:
+            await self._end(key, known)
+        layout = self._layout(key)
+        link = await initlink.connect(layout.socket)
+        if link is None:
+            return None
+        try:
+            async with asyncio.timeout(10):
+                await link.hello()
+            state = msgspec.json.decode(layout.state.read_bytes(), type=_State)
+        except (TimeoutError, SandboxUnavailable, OSError, msgspec.MsgspecError):
+            link.close()
+            return None
+        return await self._enter(key, BubblewrapSandbox(layout, link, state))
+
+    async def _enter(self, key: str, sandbox: BubblewrapSandbox) -> BubblewrapSandbox:
+        if self._egress is not None:
+            with contextlib.suppress(initlink.Refused):
+                listener = await sandbox.link.listener()
+                listener.setblocking(False)
+                sandbox.egress = asyncio.create_task(self._egress(listener, key), name=f"egress of {key}")
+        self._live[key] = sandbox
+        return sandbox
+
+    async def _start(self, spec: SandboxSpec) -> BubblewrapSandbox:
+        layout, uid = self._layout(spec.key), launcher.sandbox_uid(spec.key)
+        await self._end(spec.key, None)  # what is left of one that does not answer
+        host = self._host()
+        try:
+            self._prepare(layout, host, uid)
+            await asyncio.gather(*(asyncio.to_thread(files.place, layout, m, uid) for m in spec.mounts))
+            listener = initlink.listen(layout.socket)
+        except OSError as error:
+            raise SandboxUnavailable(f"cannot make the sandbox's directory {layout.folder}: {error}") from error
+        proxied = spec.network == "unrestricted" and self._egress is not None
+        limits = self._effective(spec.limits)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(listener)
+            groups = self._join(spec.key, limits, stack)
+            process = await launcher.start(
+                host,
+                layout,
+                uid,
+                self._config(spec, limits, proxied),
+                listener.fileno(),
+                groups,
+                lambda init: _write_state(layout.state, _State(init, uid, limits)),
+            )
+        sandbox = await self._meet(layout, process)
+        return await self._enter(spec.key, sandbox)
+
+    async def _meet(self, layout: Layout, process: subprocess.Popen[bytes]) -> BubblewrapSandbox:
+        state = msgspec.json.decode(layout.state.read_bytes(), type=_State)
+        _reap_when_done(process)
+        link = await initlink.connect(layout.socket)
+        try:
+            if link is None:
+                raise SandboxUnavailable("nobody listens")
+            async with asyncio.timeout(15):
+                await link.hello()
+                await self._give_shell_state(layout, link)
+        except (SandboxUnavailable, TimeoutError) as error:
+            if link is not None:
+                link.close()
+            await asyncio.to_thread(launcher.end, state.init)
+            raise SandboxUnavailable(f"the sandbox did not start: {launcher.explain(layout.log)}") from error
+        return BubblewrapSandbox(layout, link, state)
+
+    def _prepare(self, layout: Layout, host: launcher.Host, uid: int | None) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        layout.folder.mkdir(exist_ok=True, mode=0o700)
+        rootfs.make_skeleton(layout, list(host.binds))
+        rootfs.make_writable(layout, uid)
+
+    def _host(self) -> launcher.Host:
+        """Find what every sandbox needs, once. Raises `SandboxUnavailable` saying what is missing."""
+        if self._made_host is None:
+            init = native.program("hostler-init")
+            bundle = rootfs.ca_bundle(self._ca_bundle)
+            binds = [*rootfs.system_binds(), Bind(init, "/opt/hostler/init")]
+            binds += [Bind(path, target) for path, target in self._programs()]
+            binds += [Bind(bundle.resolve(), rootfs.CA_BUNDLE)] if bundle else []
+            binds += [python] if (python := rootfs.python_bind()) else []
+            self._groups_here()
+            self._made_host = launcher.Host(machine.bubblewrap(), init, tuple(binds))
+        return self._made_host
+
+    def _programs(self) -> list[tuple[Path, str]]:
+        found = [(self._ripgrep, "/opt/hostler/rg")] if self._ripgrep else []
+        with contextlib.suppress(SandboxUnavailable):
+            found.append((native.program("hostler-tools"), "/opt/hostler/tools"))
+        return found
+
+    def _groups_here(self) -> cgroups.Groups | None:
+        if self._groups is None:
+            self._groups = cgroups.find()
+        return self._groups
+
+    def _effective(self, limits: Limits) -> Limits:
+        names = Limits.__struct_fields__
+        ours = {n: v if (v := getattr(limits, n)) is not None else getattr(self._limits, n) for n in names}
+        return Limits(**ours)
+
+    def _join(self, key: str, limits: Limits, stack: contextlib.ExitStack) -> list[int]:
+        """Make the control groups and open them for the one process that joins."""
+        if self._groups is None:
+            return []
+        fds = []
+        for path in self._groups.create(key, limits):
+            fds.append(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
+            stack.callback(os.close, fds[-1])
+        return fds
+
+    def _config(self, spec: SandboxSpec, limits: Limits, proxied: bool) -> list[str]:
+        lines = [f"env:{name}={value}" for name, value in rootfs.environment(spec.env, proxied=proxied).items()]
+        lines += ["proxy"] if proxied else []
+        lines += [f"processes={limits.processes}"] if limits.processes else []
+        lines += [f"file={limits.file_bytes}"] if limits.file_bytes else []
+        watched = self._groups is None or "memory" not in self._groups.folders
+        lines += [f"memory={limits.memory_bytes}"] if limits.memory_bytes and watched else []
+        return lines
+
+    async def _end(self, key: str, sandbox: BubblewrapSandbox | None) -> None:
+        """End the processes of a sandbox, known or left over; its files stay."""
+        layout = self._layout(key)
+        self._live.pop(key, None)
+        if sandbox is not None:
+            await sandbox.release()
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            state = msgspec.json.decode(layout.state.read_bytes(), type=_State)
+            await asyncio.to_thread(launcher.end, state.init)
+            layout.state.unlink()
+        layout.socket.unlink(missing_ok=True)
+        if self._groups_here() is not None:
+            self._groups_here().remove(key)
+
+    # -- the shell's state, the disk --
+
+    async def _keep_shell_state(self, sandbox: BubblewrapSandbox) -> None:
+        try:
+            async with asyncio.timeout(6):
+                state = await sandbox.link.memory(Op.DUMP)
+        except (initlink.Busy, initlink.Refused, SandboxUnavailable, TimeoutError):
+            return  # at work or gone: the state of the last rest stands
+        _write_whole(sandbox.layout.shell_state, state)
+
+    async def _give_shell_state(self, layout: Layout, link: InitLink) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            if state := layout.shell_state.read_bytes():
+                (await link.ask(Op.RESTORE, payload=state)).close()
+
+    def _watch_disk(self) -> None:
+        if self._disk_task is None:
+            self._disk_task = asyncio.create_task(self._look_at_disks(), name="disk limits of the sandboxes")
+
+    async def _look_at_disks(self) -> None:
+        while True:
+            await asyncio.sleep(DISK_LOOK_SECONDS)
+            for sandbox in [s for s in self._live.values() if s.live]:
+                limit = sandbox.state.limits.disk_bytes
+                used = await asyncio.to_thread(files.used_bytes, sandbox.layout.files)
+                if limit and used > limit:
+                    text = f"hostler: ended, the sandbox's files have {used} bytes and may have {limit}\n"
+                    with contextlib.suppress(SandboxUnavailable):
+                        (await sandbox.link.ask(Op.QUELL, payload=text.encode())).close()
+
+
+def _write_state(path: Path, state: _State) -> None:
+    _write_whole(path, msgspec.json.encode(state))
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    half = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    half.write_bytes(data)
+    half.replace(path)
+
+
+def _reap_when_done(process: subprocess.Popen[bytes]) -> None:
+    """Collect bwrap's exit status whenever it comes, so that it does not stay a zombie."""
+    loop, handle = asyncio.get_running_loop(), os.pidfd_open(process.pid)
+
+    def done() -> None:
+        loop.remove_reader(handle)
+        os.close(handle)
+        process.wait()
+
+    loop.add_reader(handle, done)

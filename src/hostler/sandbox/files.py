@@ -1,0 +1,219 @@
+"""Places input files and collects output files from the host's side, in folders where the agent may plant anything.
+
+Every path is walked one name at a time, each opened without following a link, so nothing leads out of the folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from hostler.sandbox.contract import Mount, OutputFile
+from hostler.sandbox.rootfs import Layout
+
+MAX_OUTPUTS = 10_000
+MAX_DEPTH = 64
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FICLONE = 0x40049409
+_NOT_OURS = (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENXIO, errno.EACCES)
+
+
+def check_target(target: str) -> None:
+    """Raise ValueError unless `target` is an absolute, normalised path of a file."""
+    parts = target.split("/")
+    if not target.startswith("/") or len(target) > 4000 or "\0" in target:
+        raise ValueError(f"a mount's target must be an absolute path, not {target!r}")
+    if any(part in ("", ".", "..") or len(part.encode("utf-8", "surrogatepass")) > 255 for part in parts[1:]):
+        raise ValueError(f"a mount's target must be normalised, not {target!r}")
+    if parts[1] in ("proc", "dev", "sys", "usr", "bin", "sbin", "lib", "lib64", "lib32", "etc", "opt") and len(parts):
+        raise ValueError(f"a mount cannot go into /{parts[1]}, which belongs to the system: {target!r}")
+
+
+def place(layout: Layout, mount: Mount, uid: int | None) -> None:
+    """Put one input where the sandbox sees it; a target that is there already is left as it is.
+
+    Outside the agent's folders it lies in the skeleton, which is read-only inside. In them it is a plain file.
+    Raises ValueError when the way there is not a way of plain folders.
+    """
+    check_target(mount.target)
+    home = layout.writable(mount.target)
+    folder, rest = home if home else (layout.root, mount.target[1:])
+    parts = PurePosixPath(rest).parts
+    try:
+        with _open_folder(folder, parts[:-1], make=True, uid=uid if home else None) as parent:
+            _put(mount.source, parent, parts[-1], uid if home else None, share=home is None and uid is None)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise ValueError(f"cannot place an input at {mount.target}: the way there is no plain folder") from error
+        raise
+
+
+def list_outputs(folder: Path) -> list[OutputFile]:
+    """Regular files below `folder`, in order of path. Links, devices, pipes and what cannot be read are left out."""
+    found: list[OutputFile] = []
+    with contextlib.suppress(FileNotFoundError), _open_folder(folder, ()) as top:
+        _collect(top, "", 0, found)
+    return sorted(found, key=lambda file: file.path)
+
+
+def open_output(folder: Path, path: str) -> int:
+    """Open one output for reading. Raises FileNotFoundError when it is not a regular file inside."""
+    parts = path.split("/")
+    if any(part in ("", ".", "..") or "\0" in part for part in parts):
+        raise FileNotFoundError(path)
+    try:
+        with _open_folder(folder, tuple(parts[:-1])) as parent:
+            fd = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+    except OSError as error:
+        if error.errno in _NOT_OURS:
+            raise FileNotFoundError(path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise FileNotFoundError(path)
+    return fd
+
+
+def used_bytes(folder: Path) -> int:
+    """Disk blocks used below `folder`, without following links; what cannot be read counts as nothing."""
+    total = 0
+    for _, _, files, fd in os.fwalk(folder, onerror=None):
+        for name in files:
+            with contextlib.suppress(OSError):
+                total += os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks * 512
+    return total
+
+
+def remove_tree(folder: Path) -> None:
+    """Delete a folder, also where the agent took away the right to look into its folders."""
+    with contextlib.suppress(FileNotFoundError):
+        top = os.open(folder, _FOLDER)
+        try:
+            _empty(top)
+        finally:
+            os.close(top)
+        folder.rmdir()
+
+
+def _empty(folder: int) -> None:
+    """Delete what is in an open folder. Without recursion: a tree may be deeper than Python's stack."""
+    while (deepest := _unlink_files(folder)) is not None:
+        fd = os.dup(folder)
+        name = deepest
+        while True:
+            below = _open_to_delete(fd, name)
+            inner = _unlink_files(below)
+            if inner is None:
+                os.close(below)
+                os.rmdir(name, dir_fd=fd)
+                break
+            os.close(fd)
+            fd, name = below, inner
+        os.close(fd)
+
+
+def _unlink_files(folder: int) -> str | None:
+    """Delete the plain entries of an open folder; return the name of a folder that is left in it."""
+    left = None
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                left = entry.name
+            else:
+                os.unlink(entry.name, dir_fd=folder)
+    return left
+
+
+def _open_to_delete(parent: int, name: str) -> int:
+    try:
+        return os.open(name, _FOLDER, dir_fd=parent)
+    except PermissionError:
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        os.chmod(f"/proc/self/fd/{fd}", 0o700)
+        os.close(fd)
+        return os.open(name, _FOLDER, dir_fd=parent)
+
+
+@contextlib.contextmanager
+def _open_folder(top: Path, parts: tuple[str, ...], *, make: bool = False, uid: int | None = None) -> Iterator[int]:
+    fd = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in parts:
+            if make:
+                _make_folder(fd, part, uid)
+            below = os.open(part, _FOLDER, dir_fd=fd)
+            os.close(fd)
+            fd = below
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _make_folder(parent: int, name: str, uid: int | None) -> None:
+    try:
+        os.mkdir(name, 0o755, dir_fd=parent)
+    except FileExistsError:
+        return
+    if uid is not None:
+        os.chown(name, uid, uid, dir_fd=parent, follow_symlinks=False)
+
+
+def _put(source: Path, parent: int, name: str, uid: int | None, *, share: bool) -> None:
+    """Put a file in place at once: as another name of the source where that is safe, else as a copy."""
+    with contextlib.suppress(FileNotFoundError):
+        os.stat(name, dir_fd=parent, follow_symlinks=False)
+        return
+    if share:
+        with contextlib.suppress(OSError):
+            os.link(source, name, dst_dir_fd=parent, follow_symlinks=False)
+            return
+    half = f".hostler-{secrets.token_hex(8)}"
+    fd = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent)
+    try:
+        with open(source, "rb") as file:
+            _copy(file.fileno(), fd)
+        os.fchmod(fd, 0o644)
+        if uid is not None:
+            os.fchown(fd, uid, uid)
+        with contextlib.suppress(FileExistsError):
+            os.link(half, name, src_dir_fd=parent, dst_dir_fd=parent, follow_symlinks=False)
+    finally:
+        os.close(fd)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(half, dir_fd=parent)
+
+
+def _copy(source: int, target: int) -> None:
+    try:
+        fcntl.ioctl(target, _FICLONE, source)  # shares the blocks, where the file system can
+        return
+    except OSError:
+        pass
+    while os.sendfile(target, source, None, 1 << 26):
+        continue
+
+
+def _collect(folder: int, prefix: str, depth: int, found: list[OutputFile]) -> None:
+    with os.scandir(folder) as entries:
+        names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in names:
+        if len(found) >= MAX_OUTPUTS:
+            return
+        if is_folder and depth < MAX_DEPTH:
+            with contextlib.suppress(OSError):
+                fd = os.open(name, _FOLDER, dir_fd=folder)
+                try:
+                    _collect(fd, f"{prefix}{name}/", depth + 1, found)
+                finally:
+                    os.close(fd)
+            continue
+        with contextlib.suppress(OSError):
+            about = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISREG(about.st_mode):
+                found.append(OutputFile(path=prefix + name, size_bytes=about.st_size, mtime_ns=about.st_mtime_ns))

@@ -1,0 +1,225 @@
+"""Starts bwrap with an init inside it, and finds and ends that init again by process id and start time.
+
+Knows the command line of bwrap and of `hostler-init launch`; knows nothing of calls. Refuses to run as the host's root.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from hostler.sandbox import seccomp
+from hostler.sandbox.contract import SandboxUnavailable
+from hostler.sandbox.rootfs import UID, WRITABLE, Bind, Layout
+
+_STAGE = "/tmp/hostler-stage"
+_SHM_BYTES = 256 * 1024 * 1024
+_START_SECONDS = 15.0
+# A range that systemd gives to services without a name of their own; it also exists in containers with 65,536 ids.
+_FIRST_UID, _UIDS = 61184, 4096
+
+
+class Running(msgspec.Struct, frozen=True):
+    """The init of a sandbox as the host sees it."""
+
+    pid: int
+    start_time: int
+    boot_id: str
+
+
+class Host(msgspec.Struct, frozen=True):
+    """What a start needs and does not differ between sandboxes."""
+
+    bwrap: Path
+    init: Path
+    binds: tuple[Bind, ...]  # read-only things of the host that every sandbox sees
+
+
+def sandbox_uid(key: str) -> int | None:
+    """The unprivileged user of a sandbox whose server is root; None when the server's own user will do."""
+    return _FIRST_UID + zlib.crc32(key.encode()) % _UIDS if os.geteuid() == 0 else None
+
+
+class _Stage:
+    """Names paths of the host so that bwrap reaches them: as they are, or, for root, below a folder of its own."""
+
+    def __init__(self, uid: int | None) -> None:
+        self.uid = uid
+        self.options: list[str] = []
+
+    def path(self, source: Path, name: str) -> str:
+        if self.uid is None:
+            return str(source)
+        self.options += ["--stage", str(source), name]
+        return f"{_STAGE}/{name}"
+
+    def program(self, bwrap: Path) -> str:
+        """bwrap with the libraries that its wheel has beside it, at the same distance."""
+        if self.uid is None or str(bwrap).startswith("/usr/"):
+            return str(bwrap)
+        libraries = bwrap.parent.parent.with_name(bwrap.parent.parent.name + ".libs")
+        if libraries.is_dir():
+            self.path(libraries, f"bw/{libraries.name}")
+        return self.path(bwrap.parent, f"bw/{bwrap.parent.parent.name}/{bwrap.parent.name}") + f"/{bwrap.name}"
+
+
+def _bwrap_options(host: Host, layout: Layout, stage: _Stage) -> list[str]:
+    options = ["--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
+    options += ["--unshare-cgroup-try", "--as-pid-1", "--new-session", "--clearenv", "--hostname", "sandbox"]
+    options += ["--uid", str(UID), "--gid", str(UID), "--ro-bind", stage.path(layout.root, "root"), "/"]
+    for number, bind in enumerate(host.binds):
+        public = str(bind.source).startswith(("/usr/", "/etc/")) or str(bind.source) in ("/usr", "/bin", "/sbin")
+        source = str(bind.source) if public else stage.path(bind.source, f"bind{number}")
+        options += ["--ro-bind", source, bind.target]
+    for name, inside in WRITABLE.items():
+        options += ["--bind", stage.path(layout.files / name, f"files/{name}"), inside]
+    options += ["--dev", "/dev", "--perms", "1777", "--size", str(_SHM_BYTES), "--tmpfs", "/dev/shm"]
+    options += ["--remount-ro", "/dev", "--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys"]
+    for name in ("sysrq-trigger", "irq", "bus"):
+        if Path("/proc", name).exists():
+            options += ["--ro-bind", f"/proc/{name}", f"/proc/{name}"]
+    return [*options, "--chdir", "/"]
+
+
+def command_line(
+    host: Host, layout: Layout, uid: int | None, *, listen: int, config: int, filter: int, info: int, groups: list[int]
+) -> list[str]:
+    """The whole command, from our launcher to the init inside."""
+    stage = _Stage(uid)
+    program = stage.program(host.bwrap)
+    inner = [program, *_bwrap_options(host, layout, stage), "--seccomp", str(filter), "--info-fd", str(info)]
+    inner += ["--", "/opt/hostler/init", str(listen), str(config)]
+    drop = [] if uid is None else ["--drop", str(uid), str(uid), *stage.options]
+    joins = [word for fd in groups for word in ("--join", str(fd))]
+    return [str(host.init), "launch", *joins, *drop, "--", *inner]
+
+
+async def start(
+    host: Host,
+    layout: Layout,
+    uid: int | None,
+    config: list[str],
+    listen: int,
+    groups: list[int],
+    started: Callable[[Running], None],
+) -> subprocess.Popen[bytes]:
+    """Start a sandbox; `started` hears of its init before the init does anything. Raises `SandboxUnavailable`."""
+    read_info, write_info = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, read_info)
+        ends = stack.enter_context(contextlib.ExitStack())
+        ends.callback(os.close, write_info)
+        files = [ends.enter_context(_memory(seccomp.program()))]
+        text = "".join(f"{line}\0" for line in config).encode("utf-8", "surrogatepass")
+        files.append(ends.enter_context(_memory(text)))
+        argv = command_line(
+            host, layout, uid, listen=listen, config=files[1], filter=files[0], info=write_info, groups=groups
+        )
+        process = _spawn(argv, layout.log, [listen, write_info, *files, *groups])
+        ends.close()
+        info = await _read_info(read_info)
+    try:
+        pid = int(msgspec.json.decode(info)["child-pid"])
+        started(running(pid))
+    except (msgspec.MsgspecError, KeyError, ProcessLookupError) as error:
+        raise SandboxUnavailable(f"bubblewrap did not start: {explain(layout.log)}") from error
+    return process
+
+
+def _spawn(argv: list[str], log: Path, fds: list[int]) -> subprocess.Popen[bytes]:
+    with open(log, "wb") as errors:
+        try:
+            return subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                env={},
+                cwd="/",
+                pass_fds=fds,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise SandboxUnavailable(f"cannot run {argv[0]}: {error}") from error
+
+
+async def _read_info(fd: int) -> bytes:
+    loop, data, done = asyncio.get_running_loop(), bytearray(), asyncio.Event()
+
+    def readable() -> None:
+        with contextlib.suppress(BlockingIOError):
+            part = os.read(fd, 4096)
+            data.extend(part)
+            if not part or data.rstrip().endswith(b"}"):
+                done.set()
+
+    loop.add_reader(fd, readable)
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            await done.wait()
+    except TimeoutError:
+        raise SandboxUnavailable("bubblewrap did not answer") from None
+    finally:
+        loop.remove_reader(fd)
+    return bytes(data)
+
+
+def explain(log: Path) -> str:
+    """What bwrap or our launcher said before it gave up, with a hint for the usual reason."""
+    try:
+        text = log.read_bytes()[-2000:].decode(errors="replace").strip()
+    except OSError:
+        text = ""
+    hints = {
+        "user namespace": "this machine does not let ordinary users make user namespaces; see docs/sandbox.md",
+        "uid map": "this machine does not let ordinary users make user namespaces; see docs/sandbox.md",
+        "proc": "this container hides parts of /proc, so a sandbox cannot have its own; see docs/sandbox.md",
+        "mount namespace": "root here lacks the right to mount (CAP_SYS_ADMIN); run the server as an ordinary user",
+    }
+    hint = next((hint for word, hint in hints.items() if word in text), "")
+    return f"{text or 'it ended without a word'}{' - ' + hint if hint else ''}"
+
+
+def running(pid: int) -> Running:
+    """Describe a process so that it cannot be taken for a later one of the same id. Raises ProcessLookupError."""
+    try:
+        start_time = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        return Running(pid, start_time, Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+    except (FileNotFoundError, IndexError) as error:
+        raise ProcessLookupError(pid) from error
+
+
+def end(init: Running) -> None:
+    """Kill the init of a sandbox, and with it all that is inside; wait until it is gone. No-op when it is not there."""
+    try:
+        handle = os.pidfd_open(init.pid)
+    except (ProcessLookupError, OSError):
+        return
+    try:
+        if running(init.pid) == init:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            select.select([handle], [], [], 5.0)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _memory(data: bytes) -> Iterator[int]:
+    fd = os.memfd_create("hostler", os.MFD_CLOEXEC)
+    try:
+        os.write(fd, data)
+        os.lseek(fd, 0, os.SEEK_SET)
+        yield fd
+    finally:
+        os.close(fd)

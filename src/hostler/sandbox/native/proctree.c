@@ -1,0 +1,168 @@
+/* Finds and ends all that a call started. It must not trust a process to stay where it was put: setsid is no way out. */
+#define _GNU_SOURCE
+#include "init.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define KILL_ROUNDS 200
+#define MAX_EXITS 4096
+
+bool pidlist_add(struct pidlist *l, struct proc p) {
+    if (l->len == l->cap) {
+        size_t cap = l->cap ? l->cap * 2 : 64;
+        if (cap > MAX_PIDS) return false;
+        struct proc *items = realloc(l->items, cap * sizeof *items);
+        if (!items) return false;
+        l->items = items;
+        l->cap = cap;
+    }
+    l->items[l->len++] = p;
+    return true;
+}
+
+bool pidlist_has(const struct pidlist *l, pid_t pid, unsigned long long start) {
+    for (size_t i = 0; i < l->len; i++)
+        if (l->items[i].pid == pid && l->items[i].start == start) return true;
+    return false;
+}
+
+void pidlist_remove(struct pidlist *l, pid_t pid) {
+    for (size_t i = 0; i < l->len; i++)
+        if (l->items[i].pid == pid) {
+            l->items[i] = l->items[--l->len];
+            return;
+        }
+}
+
+void pidlist_free(struct pidlist *l) {
+    free(l->items);
+    memset(l, 0, sizeof *l);
+}
+
+static ssize_t slurp(const char *path, char *buf, size_t size) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return -1;
+    ssize_t n = read(fd, buf, size - 1);
+    close(fd);
+    if (n >= 0) buf[n] = 0;
+    return n;
+}
+
+static bool proc_read(pid_t pid, struct proc *p) {
+    char path[48], buf[1024];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    if (slurp(path, buf, sizeof buf) <= 0) return false;
+    char *s = strrchr(buf, ')'); /* the name may hold anything, also ')' */
+    int ppid = 0;
+    p->pid = pid;
+    if (!s || sscanf(s + 1, " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+                     &p->state, &ppid, &p->start) != 3)
+        return false;
+    p->ppid = ppid;
+    return true;
+}
+
+void proc_scan(struct pidlist *out) {
+    DIR *d = opendir("/proc");
+    out->len = 0;
+    if (!d) return;
+    struct dirent *e;
+    while ((e = readdir(d))) {
+        int pid = atoi(e->d_name);
+        struct proc p;
+        if (pid > 1 && proc_read(pid, &p)) pidlist_add(out, p);
+    }
+    closedir(d);
+}
+
+static int by_pid(const void *a, const void *b) {
+    return ((const struct proc *)a)->pid - ((const struct proc *)b)->pid;
+}
+
+const struct proc *proc_find(const struct pidlist *l, pid_t pid) {
+    struct proc key = {.pid = pid};
+    return l->len ? bsearch(&key, l->items, l->len, sizeof key, by_pid) : NULL;
+}
+
+bool proc_below(const struct pidlist *all, const struct proc *p, pid_t root) {
+    for (size_t steps = 0; p && steps <= all->len; steps++) {
+        if (p->pid == root) return true;
+        p = proc_find(all, p->ppid);
+    }
+    return false;
+}
+
+bool proc_below_any(const struct pidlist *all, const struct proc *p, const struct pidlist *roots) {
+    for (size_t steps = 0; p && steps <= all->len; steps++) {
+        if (pidlist_has(roots, p->pid, p->start)) return true;
+        p = proc_find(all, p->ppid);
+    }
+    return false;
+}
+
+uint64_t proc_anonymous_bytes(pid_t pid) {
+    char path[48], buf[4096];
+    unsigned long long anon = 0, shmem = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    if (slurp(path, buf, sizeof buf) <= 0) return 0;
+    char *s = strstr(buf, "\nRssAnon:");
+    if (s) sscanf(s + 9, "%llu", &anon);
+    s = strstr(buf, "\nRssShmem:");
+    if (s) sscanf(s + 10, "%llu", &shmem);
+    return (anon + shmem) * 1024;
+}
+
+/* A stopped process keeps its slot under the process limit, so a fork bomb runs out of room instead of out of our sight. */
+void proc_kill(bool (*match)(const struct pidlist *, const struct proc *, void *), void *arg) {
+    struct pidlist all = {0}, stopped = {0};
+    for (int round = 0; round < KILL_ROUNDS; round++) {
+        size_t fresh = 0, alive = 0;
+        proc_scan(&all);
+        qsort(all.items, all.len, sizeof *all.items, by_pid);
+        for (size_t i = 0; i < all.len; i++) {
+            struct proc *p = &all.items[i];
+            if (p->state == 'Z' || p->state == 'X' || !match(&all, p, arg)) continue;
+            alive++;
+            if (pidlist_has(&stopped, p->pid, p->start)) continue;
+            kill(p->pid, SIGSTOP);
+            pidlist_add(&stopped, *p);
+            fresh++;
+        }
+        if (!alive) break;
+        if (!fresh || round >= KILL_ROUNDS / 2)
+            for (size_t i = 0; i < all.len; i++)
+                if (match(&all, &all.items[i], arg)) kill(all.items[i].pid, SIGKILL);
+        exits_collect();
+        if (!fresh && round > 2) usleep(1000);
+    }
+    pidlist_free(&all);
+    pidlist_free(&stopped);
+}
+
+static struct exited exits[MAX_EXITS];
+static size_t exits_first, exits_len;
+
+void exits_collect(void) {
+    int status;
+    while (exits_len < MAX_EXITS) {
+        pid_t pid = waitpid(-1, &status, WNOHANG);
+        if (pid <= 0) break;
+        exits[(exits_first + exits_len++) % MAX_EXITS] = (struct exited){pid, status};
+    }
+}
+
+bool exits_next(struct exited *e) {
+    if (!exits_len) return false;
+    *e = exits[exits_first];
+    exits_first = (exits_first + 1) % MAX_EXITS;
+    exits_len--;
+    return true;
+}

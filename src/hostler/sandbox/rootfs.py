@@ -1,0 +1,196 @@
+"""Lays out the directory that a sandbox lives from: a read-only skeleton, and the folders the agent may write.
+
+Only the host writes to the skeleton, so it holds no link of the agent's making. Nothing here starts a process.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import sys
+from pathlib import Path
+
+import msgspec
+
+from hostler.sandbox.contract import OUTPUTS, UPLOADS, WORKSPACE
+
+HOME = "/home/agent"
+UID = 1000  # of the agent, as seen inside
+PROGRAMS = "/opt/hostler"
+PYTHON = f"{PROGRAMS}/python"
+CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+PROXY = "http://127.0.0.1:3128"
+
+# folder of the agent's -> where it is inside
+WRITABLE = {
+    "workspace": WORKSPACE,
+    "home": HOME,
+    "tmp": "/tmp",
+    "vartmp": "/var/tmp",
+    "outputs": OUTPUTS,
+}
+_SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
+_ETC_SHARED = ("/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime")
+_ETC = {
+    "passwd": f"root:x:0:0:root:/root:/bin/sh\nagent:x:{UID}:{UID}:agent:{HOME}:/bin/bash\n"
+    "nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
+    "group": f"root:x:0:\nagent:x:{UID}:\nnogroup:x:65534:\n",
+    "hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
+    "hostname": "sandbox\n",
+    "resolv.conf": "# No name server: names are resolved by the proxy outside.\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\nservices: files\nprotocols: files\n",
+    "protocols": "ip 0 IP\nicmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\n",
+    "services": "http 80/tcp\nhttps 443/tcp\nssh 22/tcp\ndomain 53/tcp\ndomain 53/udp\n",
+}
+_LAUNCHERS = ("pip", "pip3")
+
+
+class Bind(msgspec.Struct, frozen=True):
+    """A file or folder of the host that appears inside."""
+
+    source: Path
+    target: str
+    writable: bool = False
+
+
+class Layout:
+    """The paths of one session's directory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.root = folder / "root"  # the skeleton, read-only inside
+        self.files = folder / "files"  # one folder for each place the agent may write
+        self.socket = folder / "init.sock"
+        self.state = folder / "state.json"
+        self.shell_state = folder / "shell.state"
+        self.log = folder / "launch.log"
+
+    @property
+    def outputs(self) -> Path:
+        return self.files / "outputs"
+
+    def writable(self, target: str) -> tuple[Path, str] | None:
+        """Return the agent's folder that holds `target`, and the rest of the path below it."""
+        for name, inside in WRITABLE.items():
+            if target.startswith(inside + "/"):
+                return self.files / name, target[len(inside) + 1 :]
+        return None
+
+
+def system_binds() -> list[Bind]:
+    """The host's programs and libraries, and the few public files of /etc that they need."""
+    binds = [Bind(Path("/usr"), "/usr")]
+    binds += [Bind(Path(f"/{n}"), f"/{n}") for n in _SYSTEM[1:] if not _is_link(n) and Path(f"/{n}").is_dir()]
+    binds += [Bind(Path(p).resolve(), p) for p in _ETC_SHARED if Path(p).exists()]
+    return binds
+
+
+def python_bind() -> Bind | None:
+    """The server's own Python, where the host's has no pip to give the agent."""
+    if Path("/usr/bin/python3").exists() and Path("/usr/bin/pip3").exists():
+        return None
+    prefix = Path(sys.base_prefix)
+    if prefix == Path("/usr") or not (prefix / "bin" / "python3").exists():
+        return None
+    return Bind(prefix, PYTHON)
+
+
+def ca_bundle(given: Path | None) -> Path | None:
+    """The certificates that the host trusts, as one file: public data, and what a company's own authority is in."""
+    candidates = [
+        given,
+        Path(ssl.get_default_verify_paths().cafile or "/nonexistent"),
+        Path(CA_BUNDLE),
+        Path("/etc/pki/tls/certs/ca-bundle.crt"),
+        Path("/etc/ssl/cert.pem"),
+    ]
+    return next((path for path in candidates if path is not None and path.is_file()), None)
+
+
+def environment(extra: dict[str, str], *, proxied: bool) -> dict[str, str]:
+    """The whole environment of the agent's programs: built from nothing, never from the server's own."""
+    env = {
+        "PATH": f"{HOME}/.local/bin:{PROGRAMS}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": HOME,
+        "USER": "agent",
+        "LOGNAME": "agent",
+        "SHELL": "/bin/bash",
+        "LANG": "C.UTF-8",
+        "TERM": "dumb",
+        "PIP_BREAK_SYSTEM_PACKAGES": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "DEBIAN_FRONTEND": "noninteractive",
+    }
+    certificates = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS")
+    env |= dict.fromkeys((*certificates, "GIT_SSL_CAINFO"), CA_BUNDLE)
+    if proxied:
+        names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+        env |= dict.fromkeys(names, PROXY)
+        env |= dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1")
+    return env | extra
+
+
+def make_skeleton(layout: Layout, binds: list[Bind]) -> None:
+    """Make the read-only root with a mount point for everything that is bound into it. Safe to repeat."""
+    root = layout.root
+    folders = ("dev", "proc", "etc", "root", "run", "srv", "opt/hostler/bin", "mnt/session/uploads")
+    for name in (*folders, *(inside.lstrip("/") for inside in WRITABLE.values())):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for name in _SYSTEM:
+        if _is_link(name):
+            _link(root / name, os.readlink(f"/{name}"))
+    _link(root / "uploads", UPLOADS)
+    for name, text in _ETC.items():
+        _write(root / "etc" / name, text)
+    _link(root / "etc/mtab", "/proc/self/mounts")
+    for bind in binds:
+        _mount_point(root / bind.target.lstrip("/"), bind.source)
+    _make_launchers(root, any(bind.target == PYTHON for bind in binds))
+
+
+def _make_launchers(root: Path, own_python: bool) -> None:
+    """Our own Python's scripts name its path on the host; these do not."""
+    if not own_python:
+        return
+    folder = root / "opt/hostler/bin"
+    for name in ("python3", "python"):
+        _link(folder / name, f"{PYTHON}/bin/python3")
+    for name in _LAUNCHERS:
+        _write(folder / name, '#!/bin/sh\nexec python3 -m pip "$@"\n', 0o755)
+
+
+def make_writable(layout: Layout, uid: int | None) -> None:
+    """Make the agent's folders; `uid` is the host's user that they belong to when it is not the server's own."""
+    layout.files.mkdir(exist_ok=True)
+    for name in WRITABLE:
+        folder = layout.files / name
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        folder.chmod(0o1777 if name in ("tmp", "vartmp") else 0o755)
+        if uid is not None:
+            os.chown(folder, uid, uid)
+
+
+def _is_link(name: str) -> bool:
+    return name != "usr" and Path(f"/{name}").is_symlink()
+
+
+def _link(path: Path, to: str) -> None:
+    if not path.is_symlink():
+        path.symlink_to(to)
+
+
+def _write(path: Path, text: str, mode: int = 0o644) -> None:
+    if not path.exists():
+        path.write_text(text)
+        path.chmod(mode)
+
+
+def _mount_point(path: Path, source: Path) -> None:
+    if source.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+    elif not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(0o644)
