@@ -58,7 +58,7 @@ def bodies(agent: Json, environment: Json, file: Json) -> list[tuple[str, Json]]
             "type": "custom",
             "name": "t",
             "description": "d",
-            "input_schema": {"type": "object", "properties": {"a": {}}},
+            "input_schema": schema,
         },
     ]
     over = {"type": "agent_with_overrides", "id": agent["id"], "version": 1, "model": {"id": "m"}, "tools": tools}
