@@ -150,7 +150,9 @@ def step(text: str) -> None:
 
 def show(event: Any, seconds: float) -> None:
     queued = getattr(event, "processed_at", "") is None
-    print(f"  {DIM}{seconds:6.2f} s{PLAIN}  {event.type}{' (accepted, waits for its turn)' if queued else ''}", flush=True)
+    print(
+        f"  {DIM}{seconds:6.2f} s{PLAIN}  {event.type}{' (accepted, waits for its turn)' if queued else ''}", flush=True
+    )
     lines = [] if queued else details(event).splitlines()
     for line in lines[:SHOWN_LINES]:
         print(f"            {DIM}|{PLAIN} {line}", flush=True)

@@ -6,8 +6,9 @@ import re
 import subprocess
 import tomllib
 
-import hostler
 from house_modules import ROOT
+
+import hostler
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 HOMES = re.compile(r"/(?:home|Users)/(?!agent\b)[a-z]\w*|/root/|/work/(?!space)|[A-Z]:\\Users|/tmp/w/|/tmp/wt/")
