@@ -181,4 +181,5 @@ def _routes(scripted: Path | dict[str, Any] | None, data_dir: Path) -> str:
         file = data_dir.parent / f"{data_dir.name}.script.json"
         file.write_text(json.dumps(scripted))
         scripted = file
-    return f'\n[[models.route]]\npattern = "*"\nprovider = "script"\noptions = {{ file = {json.dumps(str(scripted))} }}\n'
+    options = f"{{ file = {json.dumps(str(scripted))} }}"
+    return f'\n[[models.route]]\npattern = "*"\nprovider = "script"\noptions = {options}\n'
