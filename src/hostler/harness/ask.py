@@ -28,7 +28,7 @@ from hostler.models.protocol import BlockStarted, ModelFailure, ModelRequest, Mo
 
 
 async def ask(run: Run, deps: Deps, tools: ToolTable) -> None:
-    """One model request, from the span's start to its end. Calls that are still open were refused: they are answered first.
+    """One model request, from the span's start to its end. Calls still open were refused: they are answered first.
 
     Raises NewInput when something came in just before it.
     """
