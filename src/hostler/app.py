@@ -55,6 +55,7 @@ log = logging.getLogger("hostler")
 
 DRAIN_SECONDS = 7.0
 CLOSE_SECONDS = 1
+BACKLOG = 2048
 SWEEP_FILES_SECONDS = 600.0
 BUILTINS = {tool["name"]: tool for tool in TOOLS}
 
@@ -236,6 +237,7 @@ async def serve(
             warm = asyncio.create_task(house.router.warm_up(), name="warm-up")
             http = asyncio.create_task(server.serve(sockets=[listener]), name="http")
             stopped = asyncio.create_task(stop.wait())
+            listener.listen(BACKLOG)  # before the announcement: whoever reads it may connect at once
             ready(house, base_url(listener), first_key)
             await asyncio.wait({stopped, work, http, sweep}, return_when=asyncio.FIRST_COMPLETED)
             await house.supervisor.drain(DRAIN_SECONDS if stopped.done() else 0)
