@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+
 from client import Connection
 from processes import Hostler, Mock, bare_asgi
 
@@ -285,7 +286,9 @@ async def long_log(bench: Bench) -> list[Row]:
     times, cursor, seen = [], "", 0
     while cursor is not None:
         start = now()
-        page = await link.call("GET", f"/v1/sessions/{session}/events?limit=500" + (f"&page={cursor}" if cursor else ""))
+        page = await link.call(
+            "GET", f"/v1/sessions/{session}/events?limit=500" + (f"&page={cursor}" if cursor else "")
+        )
         times.append((now() - start) / MS)
         seen += len(page["data"])
         cursor = page["next_page"]

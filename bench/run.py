@@ -7,7 +7,6 @@ a raw HTTP client. Take ratios, not absolutes.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import platform
 import resource
@@ -19,6 +18,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "src")]
 
 import uvloop
+
 from processes import Hostler, Mock
 from rows import ROWS, Bench, Row
 
