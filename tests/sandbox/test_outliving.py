@@ -74,6 +74,24 @@ def test_running_and_ended_calls_are_collected_after_kill_9(folder: Path, child_
     _in_new_server(folder, work)
 
 
+def test_a_call_that_is_unknown_after_kill_9_never_begins(folder: Path, child_environment: dict[str, str]) -> None:
+    """Also when the server died while its requests were still on their way."""
+    names = [f"call_{n}" for n in range(40)]
+    commands = [[name, "exec" if n % 2 else "shell", f"echo {name} >> ran"] for n, name in enumerate(names)]
+    _killed_server(folder, child_environment, commands)
+
+    async def work(backend: BubblewrapBackend) -> None:
+        sandbox = await backend.find(KEY)
+        assert sandbox is not None
+        ends = await asyncio.gather(*(sandbox.attach(name) for name in names), return_exceptions=True)
+        known = {name for name, end in zip(names, ends, strict=True) if not isinstance(end, UnknownCall)}
+        ran = (await sandbox.run("last", Shell(script="cat ran"))).output.decode().split()
+        assert sorted(ran) == sorted(known)
+        assert known
+
+    _in_new_server(folder, work)
+
+
 def test_a_call_of_the_killed_server_can_be_cancelled(folder: Path, child_environment: dict[str, str]) -> None:
     _killed_server(folder, child_environment, [["a", "shell", "setsid -f sleep 987; sleep 988"]])
 

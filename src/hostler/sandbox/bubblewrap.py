@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from hostler.sandbox import cgroups, files, initlink, launcher, machine, native, rootfs
-from hostler.sandbox.contract import Check, Limits, SandboxSpec, SandboxUnavailable
+from hostler.sandbox.contract import Check, Limits, Sandbox, SandboxSpec, SandboxUnavailable
 from hostler.sandbox.initlink import InitLink, Op
 from hostler.sandbox.live import BubblewrapSandbox, State
 from hostler.sandbox.rootfs import Bind, Layout
@@ -59,7 +59,7 @@ class BubblewrapBackend:
 
     # -- the contract --
 
-    async def provision(self, spec: SandboxSpec) -> BubblewrapSandbox:
+    async def provision(self, spec: SandboxSpec) -> Sandbox:
         self._check(spec)
         async with self._lock(spec.key):
             sandbox = await self._find(spec.key) or await self._start(spec)
@@ -67,7 +67,7 @@ class BubblewrapBackend:
         await sandbox.add_mounts(spec.mounts)
         return sandbox
 
-    async def find(self, key: str) -> BubblewrapSandbox | None:
+    async def find(self, key: str) -> Sandbox | None:
         async with self._lock(key):
             return await self._find(key)
 

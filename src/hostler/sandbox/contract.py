@@ -112,6 +112,12 @@ class OutputFile(msgspec.Struct, frozen=True, kw_only=True):
 class Sandbox(Protocol):
     """One session's sandbox. All methods may raise `SandboxUnavailable`; none follows a symlink out of the sandbox."""
 
+    @property
+    def generation(self) -> str:
+        """Names this life of the sandbox: it stays while its processes live, whichever server process looks at it,
+        and differs after every start or resume. A call that a living generation does not know never began in it."""
+        ...
+
     async def run(self, call_id: str, command: Command) -> CommandResult:
         """Run a command to its end. Calls run in parallel, but those of the persistent shell queue up in order.
 

@@ -40,6 +40,11 @@ class BubblewrapSandbox:
         self.state = state
         self.egress: asyncio.Task[None] | None = None
 
+    @property
+    def generation(self) -> str:
+        init = self.state.init
+        return f"{init.boot_id}:{init.pid}:{init.start_time}"
+
     async def run(self, call_id: str, command: Command) -> CommandResult:
         if isinstance(command, RestartShell):
             return await self.link.call(Op.RESTART, call_id)
