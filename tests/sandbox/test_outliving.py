@@ -21,10 +21,12 @@ KEY = "sesn_1"
 SPEC = SandboxSpec(key=KEY, network="none")
 
 
-def _killed_server(folder: Path, environment: dict[str, str], commands: list[list[str]]) -> None:
-    """Run a stand-in until its calls are on their way, and kill it with -9."""
+def _killed_server(
+    folder: Path, environment: dict[str, str], commands: list[list[str]], point: str = "arrived"
+) -> None:
+    """Run a stand-in until its calls have arrived, or are `sent`, and kill it with -9."""
     standin = Path(__file__).with_name("standin.py")
-    argv = [sys.executable, str(standin), str(folder), KEY, json.dumps(commands)]
+    argv = [sys.executable, str(standin), str(folder), KEY, point, json.dumps(commands)]
     with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         assert server.stdout.readline() == "started\n"
@@ -78,7 +80,7 @@ def test_a_call_that_is_unknown_after_kill_9_never_begins(folder: Path, child_en
     """Also when the server died while its requests were still on their way."""
     names = [f"call_{n}" for n in range(40)]
     commands = [[name, "exec" if n % 2 else "shell", f"echo {name} >> ran"] for n, name in enumerate(names)]
-    _killed_server(folder, child_environment, commands)
+    _killed_server(folder, child_environment, commands, "sent")
 
     async def work(backend: BubblewrapBackend) -> None:
         sandbox = await backend.find(KEY)
