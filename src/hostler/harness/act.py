@@ -48,7 +48,7 @@ async def act(run: Run, deps: Deps) -> None:
         if fresh:
             mark = Draft(type=DISPATCHED, fields={"calls": fresh, "generation": sandbox.generation})
             await run.append([mark])
-        await run.unless_interrupted(_perform_all(run, sandbox, calls))
+        await run.unless_interrupted(_perform_all(run, sandbox, calls, frozenset(fresh)))
     except Interrupted:
         return
     except SandboxUnavailable as problem:
@@ -93,25 +93,27 @@ def _mounts(run: Run, deps: Deps) -> list[Mount]:
     return [Mount(source=deps.blobs.path(mount.blob), target=mount.target) for mount in run.row.inputs]
 
 
-async def _perform_all(run: Run, sandbox: Sandbox, calls: list[Call]) -> None:
-    """Run calls side by side; each result is committed as it comes. A lost sandbox is raised once all have ended."""
-    outcomes = await asyncio.gather(*(_perform(run, sandbox, call) for call in calls), return_exceptions=True)
+async def _perform_all(run: Run, sandbox: Sandbox, calls: list[Call], fresh: frozenset[str]) -> None:
+    """Run calls side by side; each result is committed as it comes. A lost sandbox is raised once all have ended.
+    Only the `fresh` ones were never dispatched before."""
+    works = (_perform(run, sandbox, call, fresh=call.id in fresh) for call in calls)
+    outcomes = await asyncio.gather(*works, return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
             raise outcome
 
 
-async def _perform(run: Run, sandbox: Sandbox, call: Call) -> None:
-    if call.dispatched is not None and call.id in run.recovered:
-        result = await _recover(sandbox, call)
-    else:
+async def _perform(run: Run, sandbox: Sandbox, call: Call, *, fresh: bool) -> None:
+    if fresh:
         result = await toolset.execute(sandbox, call.id, call.name, call.input)
+    else:
+        result = await _recover(sandbox, call)
     await run.append([tool_result(call, result.content, is_error=result.is_error)])
     await sandbox.acknowledge(call.id)
 
 
 async def _recover(sandbox: Sandbox, call: Call) -> toolset.ToolResult:
-    """The result of a call that an earlier process had marked as dispatched."""
+    """The result of a call that was marked as dispatched before, by an earlier process or an attempt that failed."""
     try:
         return await toolset.attach(sandbox, call.id, call.name, call.input)
     except UnknownCall:

@@ -107,7 +107,6 @@ class Run:
         self.poked = asyncio.Event()
         self.sandbox: Sandbox | None = None  # once a tool has needed it in this wake
         self.inputs_stale = False  # the row's inputs have changed since it was read
-        self.recovered: set[str] = set()  # calls that an earlier process had dispatched
         self.must_summarise = False  # the model said that the context is too long
 
     async def reload(self) -> None:

@@ -109,8 +109,9 @@ class Session:
 
     def absorb(self, entries: Iterable[Entry]) -> None:
         """Take in entries in list order. Entries it knows already change nothing, unless they have been consumed."""
+        first_new = self.next_seq  # a queued entry has a lower seq than consumed ones before it in the list
         for entry in entries:
-            known = entry.seq < self.next_seq
+            known = entry.seq < first_new
             if entry.queued:
                 if not known:
                     self.queued[entry.id] = entry

@@ -106,6 +106,8 @@ class Supervisor:
     async def _advance(self, lease: Lease) -> None:
         run = await self._recall(lease)
         self._runs[lease.session_id] = run
+        if lease.session_id in self._woken:
+            run.poked.set()  # the wake came while the log was read, perhaps after the read
         try:
             await advance(run, self._deps)
             self._crashes.pop(lease.session_id, None)
@@ -127,7 +129,6 @@ class Supervisor:
             session = Session()
         run = Run(self._deps.log, lease, row, session)
         await run.refresh()
-        run.recovered = {call.id for call in session.open_calls if call.dispatched is not None}
         return run
 
     def _keep(self, lease: Lease, session: Session) -> None:

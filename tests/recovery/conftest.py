@@ -1,0 +1,31 @@
+"""Servers that may die, one for each test module, and what the main job comes to when nothing happens to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from job import Job, check_log, essence
+from mortal import Mortal, config
+
+SCRIPT = Path(__file__).with_name("script.json")
+HARNESS = ("retry_base = 0.2", "retry_limit = 0.5")
+
+
+@pytest.fixture(scope="session")
+def sqlite_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
+    server = Mortal(tmp_path_factory.mktemp("recovery"), config(SCRIPT, HARNESS))
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def reference(sqlite_server: Mortal) -> dict[str, Any]:
+    """The main job without a kill."""
+    job = Job(sqlite_server, "job")
+    events = job.run()
+    check_log(job, events)
+    return {"essence": essence(events), "outputs": job.outputs()}

@@ -1,0 +1,28 @@
+"""A process that stands in for a server: provisions a sandbox, starts calls, says so, and waits to be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from hostler.sandbox.bubblewrap import BubblewrapBackend
+from hostler.sandbox.contract import Exec, SandboxSpec, Shell
+
+
+async def main(folder: str, key: str, commands: list[list[str]]) -> None:
+    backend = BubblewrapBackend(Path(folder))
+    sandbox = await backend.provision(SandboxSpec(key=key, network="none"))
+    calls = []
+    for call_id, kind, script in commands:
+        command = Shell(script=script) if kind == "shell" else Exec(argv=["bash", "-c", script])
+        calls.append(asyncio.create_task(sandbox.run(call_id, command)))
+    await asyncio.sleep(0)
+    await sandbox.link.hello()  # answered in order, so the calls have arrived
+    print("started", flush=True)
+    await asyncio.gather(*calls)
+    await asyncio.Event().wait()
+
+
+asyncio.run(main(sys.argv[1], sys.argv[2], json.loads(sys.argv[3])))
