@@ -60,6 +60,12 @@ class Mortal:
         self._wait_ready()
         self.ready = time.time()
 
+    def ensure(self) -> None:
+        """Run, with no orders, whatever the test before has left."""
+        (self.folder / "kill").unlink(missing_ok=True)
+        if self.process is None or self.process.poll() is not None:
+            self.start()
+
     def order(self, session_id: str, *points: str) -> None:
         """Let the server die when it passes these points of a session, one death each."""
         lines = [point if point.rpartition(" ")[2].isdigit() else f"{point} 1" for point in points]
