@@ -1,128 +1,26 @@
-"""A real server for each test: uvicorn in a thread, SQLite on tmp_path, no harness: tests append its events."""
+"""Fixtures of the API tests: a running server, a client of it, and one of each resource."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
 
-from hostler import clock
-from hostler.api.app import Services, create_app
-from hostler.log.entries import Draft
-from hostler.log.hub import Hub
-from hostler.log.log import Log
-from hostler.models.catalogue import BUILTIN
-from hostler.services.agents import Agents
-from hostler.services.environments import Environments
-from hostler.services.events import Events
-from hostler.services.files import Files
-from hostler.services.keys import Keys
-from hostler.services.models import Models
-from hostler.services.resources import Resources
-from hostler.services.sessions import Hooks, Sessions
-from hostler.services.threads import Threads
-from hostler.store.blobs import Blobs
-from hostler.store.sqlite import SqliteStore
-
-T = TypeVar("T")
-KEY = "sk-test-key"
-HEADERS = {
-    "authorization": f"Bearer {KEY}",
-    "anthropic-version": "2026-10-21",
-    "anthropic-beta": "managed-agents-2026-04-01",
-}
-
-
-class Server:
-    """The server under test, and the inside of it for what a harness would do."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
-        self.woken: list[str] = []
-        self.ended: list[str] = []
-        self.changed: list[str] = []
-        self.failure: BaseException | None = None
-
-    def start(self) -> None:
-        self._thread.start()
-        assert self._ready.wait(10)
-        if self.failure is not None:
-            raise self.failure
-
-    def stop(self) -> None:
-        self._uvicorn.should_exit = True
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-
-    def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the server's loop."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
-
-    def append(self, session_id: str, *drafts: Draft, **patch: Any) -> list[str]:
-        """Append events as the harness would; returns their ids."""
-        thread_id = self.client.get(f"/v1/sessions/{session_id}/threads").json()["data"][0]["id"]
-        work = self.log.append(session_id, thread_id, drafts, patch=patch or None)
-        return [entry.id for entry in self.call(work).entries]
-
-    async def _main(self) -> None:
-        try:
-            await self._serve()
-        except BaseException as error:
-            self.failure = error
-            self._ready.set()
-            raise
-
-    async def _serve(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        store = await SqliteStore.open(self._folder / "hostler.db", now=clock.now())
-        blobs = Blobs(self._folder / "files")
-        blobs.open()
-        self.blobs = blobs
-        self.log = Log(store, Hub())
-        self.services = self._services(store, blobs)
-        await self.services.keys.create("test", KEY)
-        config = uvicorn.Config(create_app(self.services), port=0, log_level="warning", lifespan="off")
-        socket = config.bind_socket()
-        socket.listen(64)
-        self.host, self.port = socket.getsockname()
-        self.url = f"http://{self.host}:{self.port}"
-        self._uvicorn = uvicorn.Server(config)
-        self.client = httpx2.Client(base_url=self.url, headers=HEADERS, timeout=10)
-        self._ready.set()
-        try:
-            await self._uvicorn.serve(sockets=[socket])
-        finally:
-            self.client.close()
-            socket.close()
-            await store.close()
-
-    def _services(self, store: SqliteStore, blobs: Blobs) -> Services:
-        hooks = Hooks(wake=self.woken.append, ended=self.ended.append)
-        events = Events(self.log, BUILTIN, hooks.wake)
-        return Services(
-            keys=Keys(store),
-            agents=Agents(store, BUILTIN),
-            environments=Environments(store),
-            sessions=Sessions(self.log, BUILTIN, hooks),
-            events=events,
-            threads=Threads(store),
-            resources=Resources(store, self.changed.append),
-            files=Files(store, blobs),
-            models=Models(BUILTIN),
-        )
+from serving import Server, ok
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
+def database_url() -> str | None:
+    """SQLite; modules whose statements matter override it to run on both databases."""
+    return None
+
+
+@pytest.fixture
+def server(tmp_path: Path, database_url: str | None) -> Iterator[Server]:
+    server = Server(tmp_path, database_url)
     server.start()
     yield server
     server.stop()
@@ -147,19 +45,3 @@ def environment(http: httpx2.Client) -> dict[str, Any]:
 @pytest.fixture
 def session(http: httpx2.Client, agent: dict[str, Any], environment: dict[str, Any]) -> dict[str, Any]:
     return ok(http.post("/v1/sessions", json={"agent": agent["id"], "environment_id": environment["id"]}))
-
-
-def ok(response: httpx2.Response) -> dict[str, Any]:
-    assert response.status_code == 200, response.text
-    body: dict[str, Any] = response.json()
-    return body
-
-
-def refused(response: httpx2.Response, status: int = 400) -> str:
-    """Check the whole envelope and return the message."""
-    assert response.status_code == status, response.text
-    body = response.json()
-    assert body["type"] == "error"
-    assert body["request_id"] == response.headers["request-id"]
-    message: str = body["error"]["message"]
-    return message

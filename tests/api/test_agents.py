@@ -6,9 +6,17 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.api.conftest import ok, refused
+
+from databases import Databases
+from hostler.ids import new_id
+from serving import ok, refused
 
 Json = dict[str, Any]
+
+
+@pytest.fixture
+def database_url(databases: Databases) -> str | None:
+    return databases.url(new_id("t").lower())
 
 
 def test_create_resolves_what_was_left_out(agent: Json) -> None:

@@ -6,9 +6,17 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.api.conftest import ok, refused
+
+from databases import Databases
+from hostler.ids import new_id
+from serving import ok, refused
 
 Json = dict[str, Any]
+
+
+@pytest.fixture
+def database_url(databases: Databases) -> str | None:
+    return databases.url(new_id("t").lower())
 
 
 @pytest.mark.parametrize(

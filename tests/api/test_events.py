@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
 import pytest
-from tests.api.conftest import Server, ok, refused
 
+from databases import Databases
+from hostler.ids import new_id
 from hostler.log.entries import Draft
+from serving import Server, ok, refused
 
 Json = dict[str, Any]
+
+
+@pytest.fixture
+def database_url(databases: Databases) -> str | None:
+    return databases.url(new_id("t").lower())
 
 
 def text(value: str = "hi") -> Json:
@@ -194,3 +202,16 @@ def test_list_filters_and_pages(server: Server, http: httpx2.Client, session: Js
     refused(http.get(url, params={"page": "page_zzz"}))
     refused(http.get("/v1/sessions/sesn_no/events"), 404)
     refused(send(http, {"id": "sesn_no"}, message()), 404)
+
+
+def test_of_many_answers_at_once_one_counts(server: Server, http: httpx2.Client, session: Json) -> None:
+    call = Draft(type="agent.custom_tool_use", fields={"name": "t", "input": {}})
+    server.append(session["id"], call)
+
+    def answer(n: int) -> str:
+        event = {"type": "user.custom_tool_result", "custom_tool_use_id": call.id, "content": [text(str(n))]}
+        return str(ok(send(http, session, event))["data"][0]["id"])
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(answer, range(32)))) == 1
+    assert len(listed(http, session)) == 2

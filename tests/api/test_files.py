@@ -9,11 +9,11 @@ from typing import Any
 import httpx2
 import pytest
 from sqlalchemy import insert
-from tests.api.conftest import HEADERS, Server, ok, refused
 
 from hostler import clock
 from hostler.services.reading import rows
 from hostler.store.tables import files as table
+from serving import HEADERS, Server, ok, refused
 
 Json = dict[str, Any]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.api.conftest import HEADERS, KEY, Server, ok, refused
 
 from hostler.api.app import routes
+from serving import HEADERS, KEY, Server, ok, refused
 
 
 def test_order_of_checks_is_the_hosted_one(server: Server) -> None:

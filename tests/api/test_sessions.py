@@ -6,11 +6,18 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.api.conftest import Server, ok, refused
 
+from databases import Databases
+from hostler.ids import new_id
 from hostler.log.entries import Draft
+from serving import Server, ok, refused
 
 Json = dict[str, Any]
+
+
+@pytest.fixture
+def database_url(databases: Databases) -> str | None:
+    return databases.url(new_id("t").lower())
 
 
 def create(http: httpx2.Client, agent: Any, environment: Json, **more: Any) -> httpx2.Response:

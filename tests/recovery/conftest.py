@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from job import Job, check_log, essence
 from mortal import Mortal, config
 

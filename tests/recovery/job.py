@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx2
 import msgspec
-
 from mortal import Mortal
 
 Event = dict[str, Any]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from job import Job, check_log, essence
 from mortal import Mortal
 

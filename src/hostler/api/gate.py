@@ -14,8 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hostler.api.call import Call, ClientGone
 from hostler.api.render import failure
 from hostler.api.router import Match, Route, Router
-from hostler.errors import AuthenticationFailed, HostlerError, InvalidRequest, MethodNotAllowed, NotFound
+from hostler.errors import AuthenticationFailed, HostlerError, InvalidRequest, MethodNotAllowed, NotFound, Unavailable
 from hostler.ids import new_id
+from hostler.store.store import StoreClosed
 
 log = logging.getLogger("hostler.api")
 
@@ -52,6 +53,10 @@ class Gate:
             if started:
                 raise
             await failure(error, request_id)(scope, receive, tagged)
+        except StoreClosed:
+            if not started:
+                closing = Unavailable("The server is shutting down; try again.")
+                await failure(closing, request_id)(scope, receive, tagged)
         except Exception:
             log.exception("%s %s failed (%s)", scope["method"], scope["path"], request_id)
             if started:

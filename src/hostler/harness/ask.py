@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 
 from hostler.harness import context
+from hostler.harness.act import refusal
 from hostler.harness.deps import Deps
-from hostler.harness.drafts import span_end
+from hostler.harness.drafts import error_result, span_end
 from hostler.harness.failure import attempt_failed
 from hostler.harness.run import Interrupted, Run
 from hostler.harness.state import MODEL_MESSAGE, Call
@@ -27,10 +28,14 @@ from hostler.models.protocol import BlockStarted, ModelFailure, ModelRequest, Mo
 
 
 async def ask(run: Run, deps: Deps, tools: ToolTable) -> None:
-    """One model request, from the span's start to its end. Raises NewInput when something came in just before it."""
+    """One model request, from the span's start to its end. Calls still open were refused: they are answered first.
+
+    Raises NewInput when something came in just before it.
+    """
+    refused = [error_result(call, refusal(call)) for call in run.session.open_calls]
     queued = [Consume(entry) for entry in run.session.queued.values()]
     start = Draft(type="span.model_request_start")
-    await run.append([*run.opening(), *queued, start], patch=run.opened(), strict=True)
+    await run.append([*run.opening(), *refused, *queued, start], patch=run.opened(), strict=True)
     try:
         request = await build_request(run, deps, tools)
         speaker = Speaker(deps.log.hub, run.session_id, run.row.thread_id)

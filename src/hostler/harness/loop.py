@@ -43,16 +43,23 @@ async def _step(run: Run, deps: Deps, tools: ToolTable) -> bool:
     session = run.session
     if session.interrupted:
         return await _interrupt(run, deps)
-    if any(call.ready for call in session.open_calls):
+    if any(call.ready for call in session.open_calls) and not _only_refused(run, deps):
         await act(run, deps)
         return False
-    if waiting := [call.id for call in session.open_calls]:
+    if waiting := [call.id for call in session.open_calls if call.waits]:
         await settle(run, deps, {"type": "requires_action", "event_ids": waiting})
         return True
     if session.queued or session.wants_answer:
         return await _speak(run, deps, tools)
     await _finish(run, deps)
     return True
+
+
+def _only_refused(run: Run, deps: Deps) -> bool:
+    """Whether nothing is to be run before the next request: `ask` then answers the refused calls in its own commit, so
+    that their results stand right before the request."""
+    asks_next = run.session.requests < deps.config.requests_per_turn and not due(run, deps)
+    return asks_next and all(call.refused for call in run.session.open_calls)
 
 
 async def _speak(run: Run, deps: Deps, tools: ToolTable) -> bool:

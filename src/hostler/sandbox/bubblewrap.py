@@ -12,118 +12,25 @@ import os
 import re
 import secrets
 import socket
-import subprocess
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from hostler.sandbox import cgroups, files, initlink, launcher, machine, native, rootfs
-from hostler.sandbox.contract import (
-    Check,
-    Command,
-    CommandResult,
-    Exec,
-    Limits,
-    Mount,
-    OutputFile,
-    RestartShell,
-    Sandbox,
-    SandboxSpec,
-    SandboxUnavailable,
-    Shell,
-)
+from hostler.sandbox.contract import Check, Limits, Sandbox, SandboxSpec, SandboxUnavailable
 from hostler.sandbox.initlink import InitLink, Op
+from hostler.sandbox.live import BubblewrapSandbox, State
 from hostler.sandbox.rootfs import Bind, Layout
 
 Egress = Callable[[socket.socket, str], Coroutine[Any, Any, None]]
 
 DEFAULTS = Limits(memory_bytes=4 * 1024**3, cpus=None, processes=1024, file_bytes=4 * 1024**3, disk_bytes=10 * 1024**3)
 DISK_LOOK_SECONDS = 2.0
+_GROUP_TRIES = 100
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_CHUNK = 1 << 20
 _log = logging.getLogger(__name__)
-
-
-class _State(msgspec.Struct, frozen=True):
-    """What is written down of a sandbox before anything runs in it."""
-
-    init: launcher.Running
-    uid: int | None
-    limits: Limits
-
-
-def _encode(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-class BubblewrapSandbox:
-    """A live sandbox of this backend: the contract's `Sandbox`."""
-
-    def __init__(self, layout: Layout, link: InitLink, state: _State) -> None:
-        self.layout = layout
-        self.link = link
-        self.state = state
-        self.egress: asyncio.Task[None] | None = None
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def generation(self) -> str:
-        init = self.state.init
-        return f"{init.boot_id}:{init.pid}:{init.start_time}"
-
-    async def run(self, call_id: str, command: Command) -> CommandResult:
-        if isinstance(command, RestartShell):
-            return await self.link.call(Op.RESTART, call_id)
-        if isinstance(command, Shell):
-            if "\0" in command.script:
-                return CommandResult(exit_code=2, output=b"bash: the script contains a NUL byte\n", output_bytes=37)
-            return await self.link.call(Op.SHELL, call_id, _encode(command.script), timeout_ms=command.timeout_ms)
-        return await self._exec(call_id, command)
-
-    async def _exec(self, call_id: str, command: Exec) -> CommandResult:
-        words = [command.cwd, *command.argv]
-        if not command.argv or any("\0" in word for word in words):
-            raise ValueError("a program and its arguments must be given, without NUL bytes")
-        payload = b"".join(_encode(word) + b"\0" for word in words)
-        return await self.link.call(Op.EXEC, call_id, payload, stdin=command.stdin, timeout_ms=command.timeout_ms)
-
-    async def attach(self, call_id: str) -> CommandResult:
-        return await self.link.call(Op.ATTACH, call_id)
-
-    async def cancel(self, call_id: str) -> None:
-        (await self.link.ask(Op.CANCEL, call_id)).close()
-
-    async def acknowledge(self, call_id: str) -> None:
-        (await self.link.ask(Op.ACK, call_id)).close()
-
-    async def add_mounts(self, mounts: list[Mount]) -> None:
-        for mount in mounts:
-            files.check_target(mount.target)
-        for mount in mounts:
-            await asyncio.to_thread(files.place, self.layout, mount, self.state.uid)
-
-    async def outputs(self) -> list[OutputFile]:
-        return await asyncio.to_thread(files.list_outputs, self.layout.outputs)
-
-    async def read_output(self, path: str) -> AsyncIterator[bytes]:
-        fd = await asyncio.to_thread(files.open_output, self.layout.outputs, path)
-        with os.fdopen(fd, "rb", buffering=0) as file:
-            while chunk := await asyncio.to_thread(file.read, _CHUNK):
-                yield chunk
-
-    @property
-    def live(self) -> bool:
-        return not self.link.closed.done()
-
-    async def release(self) -> None:
-        """Let go of the connection and of the proxy; the sandbox goes on."""
-        self.link.close()
-        if self.egress is not None:
-            self.egress.cancel()
-            await asyncio.gather(self.egress, return_exceptions=True)
-            self.egress = None
 
 
 class BubblewrapBackend:
@@ -147,6 +54,7 @@ class BubblewrapBackend:
         self._locks: dict[str, asyncio.Lock] = {}
         self._made_host: launcher.Host | None = None
         self._groups: cgroups.Groups | None = None
+        self._children: dict[int, int] = {}  # bwrap's process id -> a descriptor of it
         self._disk_task: asyncio.Task[None] | None = None
 
     # -- the contract --
@@ -199,6 +107,10 @@ class BubblewrapBackend:
         for sandbox in list(self._live.values()):
             await sandbox.release()
         self._live.clear()
+        for handle in self._children.values():
+            asyncio.get_running_loop().remove_reader(handle)
+            os.close(handle)
+        self._children.clear()
 
     # -- finding, starting, ending --
 
@@ -232,7 +144,7 @@ class BubblewrapBackend:
         try:
             async with asyncio.timeout(10):
                 await link.hello()
-            state = msgspec.json.decode(layout.state.read_bytes(), type=_State)
+            state = msgspec.json.decode(layout.state.read_bytes(), type=State)
         except (TimeoutError, SandboxUnavailable, OSError, msgspec.MsgspecError):
             link.close()
             return None
@@ -262,21 +174,21 @@ class BubblewrapBackend:
         with contextlib.ExitStack() as stack:
             stack.enter_context(listener)
             groups = self._join(spec.key, limits, stack)
-            process = await launcher.start(
+            child = await launcher.start(
                 host,
                 layout,
                 uid,
                 self._config(spec, limits, proxied),
                 listener.fileno(),
                 groups,
-                lambda init: _write_state(layout.state, _State(init, uid, limits)),
+                lambda init: _write_state(layout.state, State(init, uid, limits)),
             )
-        sandbox = await self._meet(layout, process)
+        self._reap_when_done(child)
+        sandbox = await self._meet(layout)
         return await self._enter(spec.key, sandbox)
 
-    async def _meet(self, layout: Layout, process: subprocess.Popen[bytes]) -> BubblewrapSandbox:
-        state = msgspec.json.decode(layout.state.read_bytes(), type=_State)
-        _reap_when_done(process)
+    async def _meet(self, layout: Layout) -> BubblewrapSandbox:
+        state = msgspec.json.decode(layout.state.read_bytes(), type=State)
         link = await initlink.connect(layout.socket)
         try:
             if link is None:
@@ -290,6 +202,19 @@ class BubblewrapBackend:
             await asyncio.to_thread(launcher.end, state.init)
             raise SandboxUnavailable(f"the sandbox did not start: {launcher.explain(layout.log)}") from error
         return BubblewrapSandbox(layout, link, state)
+
+    def _reap_when_done(self, child: int) -> None:
+        """Collect bwrap's exit status whenever it comes, so that it does not stay a zombie."""
+        loop, handle = asyncio.get_running_loop(), os.pidfd_open(child)
+        self._children[child] = handle
+
+        def done() -> None:
+            loop.remove_reader(handle)
+            os.close(self._children.pop(child))
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child, 0)
+
+        loop.add_reader(handle, done)
 
     def _prepare(self, layout: Layout, host: launcher.Host, uid: int | None) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -352,12 +277,16 @@ class BubblewrapBackend:
         if sandbox is not None:
             await sandbox.release()
         with contextlib.suppress(OSError, msgspec.MsgspecError):
-            state = msgspec.json.decode(layout.state.read_bytes(), type=_State)
+            state = msgspec.json.decode(layout.state.read_bytes(), type=State)
             await asyncio.to_thread(launcher.end, state.init)
             layout.state.unlink()
-        layout.socket.unlink(missing_ok=True)
-        if self._groups_here() is not None:
-            self._groups_here().remove(key)
+        with contextlib.suppress(OSError):
+            layout.socket.unlink()
+        if (groups := self._groups_here()) is not None:
+            for _ in range(_GROUP_TRIES):
+                if groups.remove(key):
+                    break
+                await asyncio.sleep(0.002)
 
     # -- the shell's state, the disk --
 
@@ -379,18 +308,28 @@ class BubblewrapBackend:
             self._disk_task = asyncio.create_task(self._look_at_disks(), name="disk limits of the sandboxes")
 
     async def _look_at_disks(self) -> None:
+        loop, took = asyncio.get_running_loop(), 0.0
         while True:
-            await asyncio.sleep(DISK_LOOK_SECONDS)
+            await asyncio.sleep(max(DISK_LOOK_SECONDS, 20 * took))  # at most a twentieth of a core
+            begun = loop.time()
             for sandbox in [s for s in self._live.values() if s.live]:
-                limit = sandbox.state.limits.disk_bytes
-                used = await asyncio.to_thread(files.used_bytes, sandbox.layout.files)
-                if limit and used > limit:
-                    text = f"hostler: ended, the sandbox's files have {used} bytes and may have {limit}\n"
-                    with contextlib.suppress(SandboxUnavailable):
-                        (await sandbox.link.ask(Op.QUELL, payload=text.encode())).close()
+                try:
+                    await self._look_at_disk(sandbox)
+                except SandboxUnavailable:
+                    continue  # it ended meanwhile
+                except OSError:
+                    _log.exception("cannot look at the files of a sandbox")
+            took = loop.time() - begun
+
+    async def _look_at_disk(self, sandbox: BubblewrapSandbox) -> None:
+        limit = sandbox.state.limits.disk_bytes
+        used = await asyncio.to_thread(files.used_bytes, sandbox.layout.files) if limit else 0
+        if limit and used > limit:
+            text = f"hostler: ended, the sandbox's files have {used} bytes and may have {limit}\n"
+            (await sandbox.link.ask(Op.QUELL, payload=text.encode())).close()
 
 
-def _write_state(path: Path, state: _State) -> None:
+def _write_state(path: Path, state: State) -> None:
     _write_whole(path, msgspec.json.encode(state))
 
 
@@ -398,15 +337,3 @@ def _write_whole(path: Path, data: bytes) -> None:
     half = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     half.write_bytes(data)
     half.replace(path)
-
-
-def _reap_when_done(process: subprocess.Popen[bytes]) -> None:
-    """Collect bwrap's exit status whenever it comes, so that it does not stay a zombie."""
-    loop, handle = asyncio.get_running_loop(), os.pidfd_open(process.pid)
-
-    def done() -> None:
-        loop.remove_reader(handle)
-        os.close(handle)
-        process.wait()
-
-    loop.add_reader(handle, done)

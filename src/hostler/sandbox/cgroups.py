@@ -28,7 +28,7 @@ class Groups(msgspec.Struct, frozen=True):
         joins = []
         for folder in dict.fromkeys(self.folders.values()):
             group = folder / name
-            group.mkdir(exist_ok=True)
+            group.mkdir(parents=True, exist_ok=True)
             joins.append(group / "cgroup.procs")
         for controller, file, value in self._settings(limits):
             if controller in self.folders:
@@ -36,11 +36,16 @@ class Groups(msgspec.Struct, frozen=True):
                     (self.folders[controller] / name / file).write_text(value)
         return joins
 
-    def remove(self, name: str) -> None:
-        """Delete the groups of an ended sandbox. Idempotent."""
+    def remove(self, name: str) -> bool:
+        """Delete the groups of an ended sandbox; say whether they are gone (the last process may take a moment)."""
         for folder in dict.fromkeys(self.folders.values()):
-            with contextlib.suppress(OSError):
+            try:
                 (folder / name).rmdir()
+            except FileNotFoundError:
+                continue
+            except OSError:
+                return False
+        return True
 
     def _settings(self, limits: Limits) -> list[tuple[str, str, str]]:
         memory, cpus, processes = limits.memory_bytes, limits.cpus, limits.processes
@@ -78,7 +83,7 @@ def find(root: Path = Path("/sys/fs/cgroup")) -> Groups | None:
 
 
 def _own_groups() -> dict[str, str]:
-    groups = {}
+    groups: dict[str, str] = {}
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, names, path = line.split(":", 2)
         groups |= dict.fromkeys(names.split(","), path)

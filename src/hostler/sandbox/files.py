@@ -31,7 +31,7 @@ def check_target(target: str) -> None:
         raise ValueError(f"a mount's target must be an absolute path, not {target!r}")
     if any(part in ("", ".", "..") or len(part.encode("utf-8", "surrogatepass")) > 255 for part in parts[1:]):
         raise ValueError(f"a mount's target must be normalised, not {target!r}")
-    if parts[1] in ("proc", "dev", "sys", "usr", "bin", "sbin", "lib", "lib64", "lib32", "etc", "opt") and len(parts):
+    if parts[1] in ("proc", "dev", "sys", "usr", "bin", "sbin", "lib", "lib64", "lib32", "etc", "opt"):
         raise ValueError(f"a mount cannot go into /{parts[1]}, which belongs to the system: {target!r}")
 
 
@@ -81,50 +81,60 @@ def open_output(folder: Path, path: str) -> int:
 
 
 def used_bytes(folder: Path) -> int:
-    """Disk blocks used below `folder`, without following links; what cannot be read counts as nothing."""
-    total = 0
-    for _, _, files, fd in os.fwalk(folder, onerror=None):
-        for name in files:
-            with contextlib.suppress(OSError):
-                total += os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks * 512
+    """Disk blocks used below `folder`, as far as this user may look; a path too long to look at counts as endless.
+
+    By path, since it only counts: a link swapped in at the wrong moment makes a wrong sum, nothing more.
+    """
+    total, todo = 0, [str(folder)]
+    while todo:
+        try:
+            with os.scandir(todo.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append(entry.path)
+                    with contextlib.suppress(FileNotFoundError):
+                        total += entry.stat(follow_symlinks=False).st_blocks * 512
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return 1 << 62
     return total
 
 
 def remove_tree(folder: Path) -> None:
-    """Delete a folder, also where the agent took away the right to look into its folders."""
+    """Delete a folder, also where the agent took away the right to look into its folders.
+
+    Nothing may run in it any more. Without recursion: a tree may be deeper than Python's stack and than any path.
+    """
     with contextlib.suppress(FileNotFoundError):
-        top = os.open(folder, _FOLDER)
+        fd = os.open(folder, _FOLDER)
         try:
-            _empty(top)
+            levels = [_unlink_files(fd)]
+            names: list[str] = []
+            while levels:
+                if levels[-1]:
+                    names.append(levels[-1].pop())
+                    fd = _move(fd, _open_to_delete(fd, names[-1]))
+                    levels.append(_unlink_files(fd))
+                elif levels.pop() == [] and names:
+                    fd = _move(fd, os.open("..", _FOLDER, dir_fd=fd))
+                    os.rmdir(names.pop(), dir_fd=fd)
         finally:
-            os.close(top)
+            os.close(fd)
         folder.rmdir()
 
 
-def _empty(folder: int) -> None:
-    """Delete what is in an open folder. Without recursion: a tree may be deeper than Python's stack."""
-    while (deepest := _unlink_files(folder)) is not None:
-        fd = os.dup(folder)
-        name = deepest
-        while True:
-            below = _open_to_delete(fd, name)
-            inner = _unlink_files(below)
-            if inner is None:
-                os.close(below)
-                os.rmdir(name, dir_fd=fd)
-                break
-            os.close(fd)
-            fd, name = below, inner
-        os.close(fd)
+def _move(old: int, new: int) -> int:
+    os.close(old)
+    return new
 
 
-def _unlink_files(folder: int) -> str | None:
-    """Delete the plain entries of an open folder; return the name of a folder that is left in it."""
-    left = None
+def _unlink_files(folder: int) -> list[str]:
+    """Delete the plain entries of an open folder; return the names of the folders that are left in it."""
+    left = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                left = entry.name
+                left.append(entry.name)
             else:
                 os.unlink(entry.name, dir_fd=folder)
     return left
@@ -167,7 +177,8 @@ def _make_folder(parent: int, name: str, uid: int | None) -> None:
 def _put(source: Path, parent: int, name: str, uid: int | None, *, share: bool) -> None:
     """Put a file in place at once: as another name of the source where that is safe, else as a copy."""
     with contextlib.suppress(FileNotFoundError):
-        os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            raise ValueError(f"cannot place an input at {name}: it is a folder")
         return
     if share:
         with contextlib.suppress(OSError):

@@ -22,6 +22,19 @@ from hostler.sandbox.contract import SandboxUnavailable
 from hostler.sandbox.rootfs import UID, WRITABLE, Bind, Layout
 
 _STAGE = "/tmp/hostler-stage"
+_NAMESPACES = (
+    "--unshare-user",
+    "--unshare-pid",
+    "--unshare-net",
+    "--unshare-ipc",
+    "--unshare-uts",
+    "--unshare-cgroup-try",
+    "--new-session",
+    "--uid",
+    str(UID),
+    "--gid",
+    str(UID),
+)
 _SHM_BYTES = 256 * 1024 * 1024
 _START_SECONDS = 15.0
 # A range that systemd gives to services without a name of their own; it also exists in containers with 65,536 ids.
@@ -73,9 +86,8 @@ class _Stage:
 
 
 def _bwrap_options(host: Host, layout: Layout, stage: _Stage) -> list[str]:
-    options = ["--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
-    options += ["--unshare-cgroup-try", "--as-pid-1", "--new-session", "--clearenv", "--hostname", "sandbox"]
-    options += ["--uid", str(UID), "--gid", str(UID), "--ro-bind", stage.path(layout.root, "root"), "/"]
+    options = [*_NAMESPACES, "--as-pid-1", "--clearenv", "--hostname", "sandbox"]
+    options += ["--ro-bind", stage.path(layout.root, "root"), "/"]
     for number, bind in enumerate(host.binds):
         public = str(bind.source).startswith(("/usr/", "/etc/")) or str(bind.source) in ("/usr", "/bin", "/sbin")
         source = str(bind.source) if public else stage.path(bind.source, f"bind{number}")
@@ -111,8 +123,11 @@ async def start(
     listen: int,
     groups: list[int],
     started: Callable[[Running], None],
-) -> subprocess.Popen[bytes]:
-    """Start a sandbox; `started` hears of its init before the init does anything. Raises `SandboxUnavailable`."""
+) -> int:
+    """Start a sandbox and return the process id of bwrap, a child that must be waited for.
+
+    `started` hears of its init before the init does anything. Raises `SandboxUnavailable`.
+    """
     read_info, write_info = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, read_info)
@@ -124,7 +139,7 @@ async def start(
         argv = command_line(
             host, layout, uid, listen=listen, config=files[1], filter=files[0], info=write_info, groups=groups
         )
-        process = _spawn(argv, layout.log, [listen, write_info, *files, *groups])
+        child = _spawn(argv, layout.log, [listen, write_info, *files, *groups])
         ends.close()
         info = await _read_info(read_info)
     try:
@@ -132,24 +147,24 @@ async def start(
         started(running(pid))
     except (msgspec.MsgspecError, KeyError, ProcessLookupError) as error:
         raise SandboxUnavailable(f"bubblewrap did not start: {explain(layout.log)}") from error
-    return process
+    return child
 
 
-def _spawn(argv: list[str], log: Path, fds: list[int]) -> subprocess.Popen[bytes]:
-    with open(log, "wb") as errors:
-        try:
-            return subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                env={},
-                cwd="/",
-                pass_fds=fds,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise SandboxUnavailable(f"cannot run {argv[0]}: {error}") from error
+def _spawn(argv: list[str], log: Path, fds: list[int]) -> int:
+    """Start the launcher with an empty environment and these descriptors; return its process id.
+
+    Not with `subprocess`: its objects complain when the process outlives them, and outliving is the point.
+    """
+    actions: list[tuple[int, int, str, int, int] | tuple[int, int, int]] = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
+        (os.POSIX_SPAWN_DUP2, 0, 1),
+        (os.POSIX_SPAWN_OPEN, 2, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+        *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in fds),  # onto itself: stays open in the program
+    ]
+    try:
+        return os.posix_spawn(argv[0], argv, {}, file_actions=actions, setsid=True, setsigmask=[])
+    except OSError as error:
+        raise SandboxUnavailable(f"cannot run {argv[0]}: {error}") from error
 
 
 async def _read_info(fd: int) -> bytes:
@@ -179,6 +194,10 @@ def explain(log: Path) -> str:
         text = log.read_bytes()[-2000:].decode(errors="replace").strip()
     except OSError:
         text = ""
+    return _with_hint(text)
+
+
+def _with_hint(text: str) -> str:
     hints = {
         "user namespace": "this machine does not let ordinary users make user namespaces; see docs/sandbox.md",
         "uid map": "this machine does not let ordinary users make user namespaces; see docs/sandbox.md",
@@ -187,6 +206,18 @@ def explain(log: Path) -> str:
     }
     hint = next((hint for word, hint in hints.items() if word in text), "")
     return f"{text or 'it ended without a word'}{' - ' + hint if hint else ''}"
+
+
+def trial(bwrap: Path, init: Path) -> str | None:
+    """Start a sandbox without a session that ends at once; return why it does not start, None when it does."""
+    uid = sandbox_uid("trial")
+    stage = _Stage(uid)
+    program = stage.program(bwrap)
+    drop = [] if uid is None else ["--drop", str(uid), str(uid), *stage.options]
+    options = [*_NAMESPACES, "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+    argv = [str(init), "launch", *drop, "--", program, *options, "--", "/bin/sh", "-c", ":"]
+    done = subprocess.run(argv, env={}, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, timeout=15, check=False)
+    return None if done.returncode == 0 else _with_hint(done.stderr[-2000:].decode(errors="replace").strip())
 
 
 def running(pid: int) -> Running:

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from hostler.sandbox import native, seccomp
+from hostler.sandbox import launcher, native, seccomp
 from hostler.sandbox.cgroups import Groups
 from hostler.sandbox.contract import Check, Limits, SandboxUnavailable
 
@@ -44,8 +44,26 @@ def _version(program: str) -> tuple[int, ...]:
 
 def checks(folder: Path, groups: Groups | None, limits: Limits) -> list[Check]:
     """All that `hostler doctor` says of the embedded sandbox."""
-    found = [_machine(), _kernel(), _bubblewrap(), _program("hostler-init"), _program("hostler-tools"), _folder(folder)]
-    return [*found, *_limits(groups, limits)]
+    needed = [
+        _machine(),
+        _kernel(),
+        _bubblewrap(),
+        _program("hostler-init"),
+        _program("hostler-tools"),
+        _folder(folder),
+    ]
+    return [*needed, _trial(), *_limits(groups, limits)]
+
+
+def _trial() -> Check:
+    """Start and end a sandbox of the same kind, with `true` in the place of the init."""
+    name = "sandbox: trial start"
+    try:
+        said = launcher.trial(bubblewrap(), native.program("hostler-init"))
+    except (SandboxUnavailable, OSError, subprocess.SubprocessError) as error:
+        said = str(error)
+    remedy = "" if said is None else "see docs/sandbox.md for what the machine must allow"
+    return Check(name=name, ok=said is None, detail=said or "a sandbox starts here", remedy=remedy)
 
 
 def _machine() -> Check:

@@ -155,8 +155,10 @@ def supported(machine: str | None = None) -> bool:
 
 
 def program(machine: str | None = None) -> bytes:
-    """Return the filter as an array of `struct sock_filter`. Raises KeyError for a machine it does not know."""
+    """Return the filter as an array of `struct sock_filter`. Raises ValueError for a machine it does not know."""
     machine = machine or platform.machine()
+    if machine not in _ARCHES:
+        raise ValueError(f"no system call filter for {machine}")
     column = list(_ARCHES).index(machine)
     code = [_op(_LOAD, _ARCH), _op(_JUMP_EQ, _ARCHES[machine], 1, 0), _refuse(errno.ENOSYS), _op(_LOAD, _NUMBER)]
     if machine == "x86_64":

@@ -176,6 +176,6 @@ def _apply(agent: Agent, params: AgentUpdate, catalogue: Catalogue) -> Agent:
         changed.system = params.system or None
     if params.tools is not UNSET:
         changed.tools = resolve.tools(params.tools)
-    if not isinstance(params.metadata, Unset):
+    if isinstance(params.metadata, dict):
         changed.metadata = merge(agent.metadata, params.metadata)
     return changed

@@ -95,6 +95,12 @@ def check(events: Sequence[ClientEvent], within: str = "events") -> None:
             _check_content(event, at)
 
 
+def file_documents(event: ClientEvent) -> int:
+    """How many document blocks of an event are given by file id."""
+    blocks = getattr(event, "content", None) or ()
+    return sum(isinstance(block, DocumentBlock) and isinstance(block.source, FileSource) for block in blocks)
+
+
 def take_tx(state: State, events: Sequence[ClientEvent], now: int, within: str = "events") -> Tx[Intake]:
     """Check events against the session and draft them. The caller appends `drafts` with `patch` in the same commit."""
     pending = list(state.pending)

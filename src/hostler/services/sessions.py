@@ -39,7 +39,6 @@ from hostler.wire.sessions import (
 
 _ONE = select(*COLUMNS).where(table.c.id == bindparam("id"))
 _INSERT = insert(table)
-_BLOBS = select(files.c.blob).where(files.c.session_id == bindparam("id"))
 _HEAD = select(table.c.next_seq, table.c.last_at).where(table.c.id == bindparam("id"))
 _DELETES = (
     delete(entries).where(entries.c.session_id == bindparam("id")),
@@ -47,6 +46,9 @@ _DELETES = (
     delete(files).where(files.c.session_id == bindparam("id")),
     delete(table).where(table.c.id == bindparam("id")),
 )
+
+
+MAX_FILE_DOCUMENTS = 100
 
 
 class Hooks(NamedTuple):
@@ -66,12 +68,9 @@ class Filter(NamedTuple):
     archived: bool = False
 
 
-class Created(NamedTuple):
-    session: Session
-    appended: list[Entry]
-
-
 class Changed(NamedTuple):
+    """What a commit left: the session as it now is, and the entries it wrote."""
+
     session: Session
     appended: list[Entry]
 
@@ -90,7 +89,7 @@ class Sessions:
         now = clock.now()
         reference = _reference(params.agent)
 
-        def tx() -> Tx[Created]:
+        def tx() -> Tx[Changed]:
             row = yield from _insert_tx(params, reference, self._catalogue, now)
             made = yield from resources.add_tx(row["id"], params.resources or [], now, "resources")
             appended: list[Entry] = []
@@ -100,7 +99,7 @@ class Sessions:
                 written = yield from append_tx(row["id"], row["thread_id"], taken.drafts, now=now, patch=taken.patch)
                 appended, row["wake_at"] = written.entries, now
             shown = SessionRow.of([row[column.name] for column in COLUMNS])
-            return Created(session(shown, made), appended)
+            return Changed(session(shown, made), appended)
 
         created = await self._store.write(tx, self._created)
         return created.session
@@ -177,7 +176,7 @@ class Sessions:
         await self._store.write(tx, then)
         return SessionDeleted(id=session_id)
 
-    def _created(self, created: Created) -> None:
+    def _created(self, created: Changed) -> None:
         if created.appended:
             self._publish(created.session.id, created.appended)
             self._hooks.wake(created.session.id)
@@ -268,6 +267,8 @@ def _check_initial(events: Sequence[Any]) -> None:
         if type(event).__struct_config__.tag not in allowed:
             raise InvalidRequest(f"initial_events.{index}.type: Input should be {' or '.join(allowed)}")
     intake.check(events, "initial_events")
+    if sum(intake.file_documents(event) for event in events) > MAX_FILE_DOCUMENTS:
+        raise InvalidRequest(f"initial_events: at most {MAX_FILE_DOCUMENTS} documents may be given by file")
 
 
 def _check_update(params: SessionUpdate) -> None:

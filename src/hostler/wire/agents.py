@@ -89,7 +89,7 @@ class AgentUpdate(Params, kw_only=True):
     mcp_servers: ServerList | Unset | None = UNSET
     skills: SkillList | Unset | None = UNSET
     multiagent: Any = UNSET
-    metadata: MetadataPatch | Unset = UNSET
+    metadata: MetadataPatch | Unset | None = UNSET  # null keeps all, as if left out
     execution_identity: ExecutionIdentity | Unset | None = UNSET
     version: Annotated[int, Meta(ge=1)] | Unset | None = UNSET
 

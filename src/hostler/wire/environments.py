@@ -42,7 +42,7 @@ class ConfigParams(Params, kw_only=True):
 class EnvironmentCreate(Params, kw_only=True):
     name: Name
     config: ConfigParams | None = None
-    description: str | None = None
+    description: str | None = ""  # older SDKs do not read null here, so only an explicit one gives it
     metadata: Metadata | None = None
     scope: Literal["organization", "account"] | None = None
 

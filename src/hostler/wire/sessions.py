@@ -13,7 +13,7 @@ from hostler.wire.resources import FileResource, ResourceParams
 from hostler.wire.usage import BudgetLimit, SessionStatus, Stats, Usage
 
 Reference = Annotated[str, Meta(min_length=1, max_length=128)]
-Version = Annotated[int, Meta(ge=1)]
+Version = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Title = Annotated[str, Meta(max_length=512)]
 
 

@@ -14,7 +14,7 @@ from hostler.sandbox.native import build
 def program(name: str) -> Path:
     """Return the path of `hostler-init` or `hostler-tools`. Raises `SandboxUnavailable`, saying what to install."""
     path = build.BINARIES / name
-    if build.stale(name):
+    if build.in_source_tree() and build.stale(name):
         try:
             build.build()
         except (build.CannotBuild, OSError) as error:

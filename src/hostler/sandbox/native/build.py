@@ -16,7 +16,17 @@ from pathlib import Path
 SOURCES = Path(__file__).parent
 BINARIES = SOURCES.parent / "bin"
 PROGRAMS = {
-    "hostler-init": ("init.c", "capture.c", "proctree.c", "launch.c"),
+    "hostler-init": (
+        "init.c",
+        "state.c",
+        "answers.c",
+        "calls.c",
+        "shell.c",
+        "requests.c",
+        "capture.c",
+        "proctree.c",
+        "launch.c",
+    ),
     "hostler-tools": ("tools.c",),
 }
 FLAGS = ("-static", "-O2", "-s", "-Wall")
@@ -44,6 +54,11 @@ def zig_compiler() -> list[str] | None:
     if done.returncode != 0:
         return None
     return [sys.executable, "-m", "ziglang", "cc", "-target", f"{platform.machine()}-linux-musl"]
+
+
+def in_source_tree() -> bool:
+    """Say whether this is a checkout; in an installed package the files' times mean nothing."""
+    return (SOURCES.parents[3] / "hatch_build.py").is_file()
 
 
 def present(name: str) -> list[Path]:

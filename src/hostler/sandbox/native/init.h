@@ -1,4 +1,4 @@
-/* What the parts of hostler-init know of each other. See init.c for what the program is. */
+/* The parts of hostler-init that stand by themselves. See init.c for what the program is. */
 #ifndef HOSTLER_INIT_H
 #define HOSTLER_INIT_H
 

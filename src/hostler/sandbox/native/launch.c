@@ -108,9 +108,9 @@ int launch_main(int argc, char **argv) {
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
+    if (chdir("/") < 0) fail("cannot enter", "/");
     if (uid) {
         stage(items, n);
-        if (chdir("/") < 0) fail("cannot enter", "/");
         drop(uid, gid);
     }
     static char *empty[] = {NULL};

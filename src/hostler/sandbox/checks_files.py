@@ -1,0 +1,137 @@
+"""Trials of inputs and outputs: what the agent sees of the host's files, and what the host takes from the agent's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hostler.sandbox.contract import OUTPUTS, UPLOADS, WORKSPACE, Mount, Sandbox
+from hostler.sandbox.lab import Failed, Lab, Trials, expect, expect_equal
+
+TRIALS = Trials()
+
+
+def _source(lab: Lab, text: str, name: str = "source") -> Path:
+    path = lab.folder / name
+    path.write_text(text)
+    path.chmod(0o600)
+    return path
+
+
+@TRIALS
+async def inputs_are_readable_and_read_only(lab: Lab) -> None:
+    """An input is where its target says, also by /uploads, and cannot be changed, renamed or deleted there."""
+    source = _source(lab, "input")
+    mounts = [Mount(source=source, target=f"{UPLOADS}/deep/er/in.txt"), Mount(source=source, target="/data/in.txt")]
+    sandbox = await lab.sandbox(mounts=mounts)
+    expect_equal(
+        await lab.text(sandbox, f"cat {UPLOADS}/deep/er/in.txt /uploads/deep/er/in.txt /data/in.txt"), "input" * 3, "it"
+    )
+    for target in (f"{UPLOADS}/deep/er/in.txt", "/data/in.txt"):
+        script = f"echo no > {target} || rm -f {target} || mv {target} /tmp/ || chmod 777 {target}"
+        script += f" || touch $(dirname {target})/new"
+        expect((await lab.shell(sandbox, script)).exit_code != 0, f"{target} can be changed")
+    expect_equal(source.read_text(), "input", "the host's file")
+
+
+@TRIALS
+async def inputs_come_while_it_lives(lab: Lab) -> None:
+    """Inputs can be added to a live sandbox; a target that is known stays as it is."""
+    sandbox = await lab.sandbox(mounts=[Mount(source=_source(lab, "one"), target=f"{UPLOADS}/a")])
+    other = _source(lab, "two", "other")
+    targets = (f"{UPLOADS}/a", f"{UPLOADS}/b", f"{WORKSPACE}/sub/c", "/new/top/d")
+    await sandbox.add_mounts([Mount(source=other, target=target) for target in targets])
+    expect_equal(await lab.text(sandbox, f"cat {' '.join(targets)}"), "onetwotwotwo", "the inputs")
+
+
+@TRIALS
+async def inputs_do_not_follow_planted_links(lab: Lab) -> None:
+    """A link of the agent's on the way to a target, or at it, is not followed to the host."""
+    victim = lab.folder / "victim"
+    victim.mkdir()
+    sandbox = await lab.sandbox()
+    await lab.shell(sandbox, f"ln -s {victim} link; ln -s {victim}/file leaf; ln -s /tmp tmp")
+    for target in (f"{WORKSPACE}/link/file", f"{WORKSPACE}/leaf", f"{WORKSPACE}/tmp/file"):
+        try:
+            await sandbox.add_mounts([Mount(source=_source(lab, "x"), target=target)])
+        except ValueError:
+            continue
+    expect_equal(list(victim.iterdir()), [], "the host's folder")
+
+
+@TRIALS
+async def inputs_stay_out_of_the_system(lab: Lab) -> None:
+    """A target that is relative, climbs, or lies among the system's files is refused."""
+    sandbox = await lab.sandbox()
+    source = _source(lab, "x")
+    for target in ("relative", "/../x", "/a/../../x", "/a//b", "/", "/a/./b", "/usr/bin/x", "/etc/passwd", "/proc/x"):
+        try:
+            await sandbox.add_mounts([Mount(source=source, target=target)])
+        except ValueError:
+            continue
+        raise Failed(f"a mount at {target!r} was accepted")
+
+
+async def _read(sandbox: Sandbox, path: str) -> bytes:
+    return b"".join([chunk async for chunk in sandbox.read_output(path)])
+
+
+@TRIALS
+async def outputs_are_listed_and_read(lab: Lab) -> None:
+    """Regular files below the outputs are listed with their size and read whole, whatever their name."""
+    sandbox = await lab.sandbox()
+    await lab.shell(
+        sandbox, f"cd {OUTPUTS}; mkdir -p a/b; head -c 3000000 /dev/zero > a/b/big; echo hi > 'né w'; ln big x"
+    )
+    found = {file.path: file.size_bytes for file in await sandbox.outputs()}
+    expect_equal(found, {"a/b/big": 3_000_000, "né w": 3}, "the outputs")
+    expect_equal(len(await _read(sandbox, "a/b/big")), 3_000_000, "the bytes read")
+
+
+@TRIALS
+async def outputs_do_not_follow_planted_links(lab: Lab) -> None:
+    """Links, pipes and sockets among the outputs are neither listed nor read, and nobody waits for a pipe."""
+    secret = _source(lab, "secret")
+    sandbox = await lab.sandbox()
+    script = (
+        f"cd {OUTPUTS}; ln -s {secret} leak; ln -s {lab.folder} folder; ln -s / root; mkfifo pipe; echo ok > fine; "
+        "python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"sock\")'"
+    )
+    await lab.shell(sandbox, script)
+    expect_equal([file.path for file in await sandbox.outputs()], ["fine"], "the outputs")
+    for path in ("leak", "folder/source", "root/etc/passwd", "pipe", "sock", "../home", "/etc/passwd", "gone", ""):
+        try:
+            await _read(sandbox, path)
+        except FileNotFoundError:
+            continue
+        raise Failed(f"{path!r} was read")
+
+
+@TRIALS
+async def files_survive_hibernation(lab: Lab) -> None:
+    """Everything the agent wrote, wherever it may write, is there after hibernation; destroy leaves nothing."""
+    spec = lab.spec(mounts=[Mount(source=_source(lab, "in"), target=f"{UPLOADS}/in")])
+    sandbox = await lab.backend.provision(spec)
+    places = f"{WORKSPACE} ~ /tmp {OUTPUTS}"
+    await lab.shell(sandbox, f"for d in {places}; do echo kept > $d/kept; done")
+    await lab.backend.hibernate(spec.key)
+    sandbox = await lab.backend.provision(spec)
+    expect_equal(
+        await lab.text(sandbox, f"for d in {places}; do cat $d/kept; done; cat {UPLOADS}/in"),
+        "kept\n" * 4 + "in",
+        "files",
+    )
+    await lab.shell(sandbox, "mkdir -p locked/in; chmod 000 locked/in locked")
+    await lab.backend.destroy(spec.key)
+    await lab.backend.destroy(spec.key)
+    sandbox = await lab.backend.provision(spec)
+    expect_equal(await lab.text(sandbox, "ls -A /workspace ~ /tmp | grep -c kept"), "0", "files after destroy")
+
+
+@TRIALS
+async def a_full_tmp_cripples_nothing(lab: Lab) -> None:
+    """/tmp is on the session's disk, not in memory of its own that a few files fill up."""
+    sandbox = await lab.sandbox()
+    found = await lab.text(
+        sandbox, "stat -f -c %T /tmp /var/tmp; fallocate -l 700M /tmp/big && echo ok; rm -f /tmp/big"
+    )
+    expect("tmpfs" not in found and found.endswith("ok"), f"/tmp is {found!r}")

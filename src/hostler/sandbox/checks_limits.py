@@ -1,0 +1,82 @@
+"""Trials of limits: each is tried only where the backend's probe says that it holds, and then it must."""
+
+from __future__ import annotations
+
+from hostler.sandbox.contract import Exec, Limits
+from hostler.sandbox.lab import Lab, Trials, expect, until
+
+TRIALS = Trials()
+
+
+def _holds(lab: Lab, limit: str) -> bool:
+    return any(check.ok for check in lab.backend.probe() if check.name == f"sandbox limit: {limit}")
+
+
+@TRIALS
+async def a_fork_bomb_is_contained(lab: Lab) -> None:
+    """Where processes are limited, a fork bomb meets the limit, and its timeout leaves nothing of it."""
+    if not _holds(lab, "processes"):
+        return
+    sandbox = await lab.sandbox(limits=Limits(processes=64))
+    bomb = "import os, time\nwhile True:\n try: os.fork(); os.setsid()\n except OSError: pass\n"
+    result = await lab.python(sandbox, bomb, timeout_ms=1000)
+    expect(result.timed_out, f"the bomb ended by itself: {result.errors!r}")
+    found = await lab.run(sandbox, Exec(argv=["pgrep", "-c", "python3"]))
+    expect(found.output == b"0\n", f"parts of the bomb live: {found.output!r}")
+    expect((await lab.shell(sandbox, "echo alive")).output == b"alive\n", "the sandbox did not recover")
+
+
+@TRIALS
+async def processes_are_limited(lab: Lab) -> None:
+    """Where processes are limited, no more than that many can be started."""
+    if not _holds(lab, "processes"):
+        return
+    sandbox = await lab.sandbox(limits=Limits(processes=32))
+    program = (
+        "import os, time\nn = 0\ntry:\n"
+        " while n < 200:\n"
+        "  if os.fork() == 0: time.sleep(30); os._exit(0)\n"
+        "  n += 1\nexcept OSError: pass\nprint(n)\n"
+    )
+    result = await lab.python(sandbox, program)
+    expect(int(result.output) <= 32, f"{result.output!r} processes were started")
+
+
+@TRIALS
+async def files_are_limited(lab: Lab) -> None:
+    """Where the size of a file is limited, none grows beyond it."""
+    if not _holds(lab, "file size"):
+        return
+    sandbox = await lab.sandbox(limits=Limits(file_bytes=1_000_000))
+    await lab.shell(sandbox, "head -c 3000000 /dev/zero > big")
+    size = int(await lab.text(sandbox, "stat -c %s big"))
+    expect(size <= 1_000_000, f"a file has {size} bytes")
+
+
+@TRIALS
+async def memory_is_limited(lab: Lab) -> None:
+    """Where memory is limited, a program that takes more is ended and the sandbox goes on."""
+    if not _holds(lab, "memory"):
+        return
+    sandbox = await lab.sandbox(limits=Limits(memory_bytes=100_000_000))
+    program = "import time\nb = []\nfor _ in range(60): b.append(b'x' * 10_000_000); time.sleep(0.03)\nprint('all')"
+    result = await lab.python(sandbox, program)
+    expect(b"all" not in result.output and result.exit_code != 0, "a program took six times its memory")
+    expect((await lab.shell(sandbox, "echo alive")).output == b"alive\n", "the sandbox did not go on")
+
+
+@TRIALS
+async def the_disk_is_limited(lab: Lab) -> None:
+    """Where the disk is limited, what keeps writing beyond it is ended and can be cleared away."""
+    if not _holds(lab, "disk"):
+        return
+    sandbox = await lab.sandbox(limits=Limits(disk_bytes=50_000_000))
+    script = "for i in $(seq 600); do head -c 1000000 /dev/zero > f$i; sleep 0.05; done"
+    result = await lab.shell(sandbox, script, timeout_ms=25_000)
+    expect(result.exit_code != 0 and not result.timed_out, f"nobody stopped it: {result}")
+    expect(b"50000000" in result.output, f"it was not told why: {result.output!r}")
+
+    async def cleared() -> bool:
+        return (await lab.shell(sandbox, "rm -f f*; ls | wc -l")).output.strip() == b"0"
+
+    await until(cleared, "the files could not be removed")

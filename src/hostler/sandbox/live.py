@@ -1,0 +1,100 @@
+"""A live sandbox of the embedded backend: the contract's words turned into requests to its init.
+
+Files are placed and collected through `files`, never by a path that the agent made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from hostler.sandbox import files, launcher
+from hostler.sandbox.contract import Command, CommandResult, Exec, Limits, Mount, OutputFile, RestartShell, Shell
+from hostler.sandbox.initlink import InitLink, Op
+from hostler.sandbox.rootfs import Layout
+
+_CHUNK = 1 << 20
+
+
+class State(msgspec.Struct, frozen=True):
+    """What is written down of a sandbox before anything runs in it."""
+
+    init: launcher.Running
+    uid: int | None
+    limits: Limits
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+class BubblewrapSandbox:
+    """A live sandbox of this backend: the contract's `Sandbox`."""
+
+    def __init__(self, layout: Layout, link: InitLink, state: State) -> None:
+        self.layout = layout
+        self.link = link
+        self.state = state
+        self.egress: asyncio.Task[None] | None = None
+
+    @property
+    def generation(self) -> str:
+        init = self.state.init
+        return f"{init.boot_id}:{init.pid}:{init.start_time}"
+
+    async def run(self, call_id: str, command: Command) -> CommandResult:
+        if isinstance(command, RestartShell):
+            return await self.link.call(Op.RESTART, call_id)
+        if isinstance(command, Shell):
+            if "\0" in command.script:
+                return CommandResult(exit_code=2, output=b"bash: the script contains a NUL byte\n", output_bytes=37)
+            return await self.link.call(Op.SHELL, call_id, _encode(command.script), timeout_ms=command.timeout_ms)
+        return await self._exec(call_id, command)
+
+    async def _exec(self, call_id: str, command: Exec) -> CommandResult:
+        words = [command.cwd, *command.argv]
+        if not command.argv or any("\0" in word for word in words):
+            raise ValueError("a program and its arguments must be given, without NUL bytes")
+        payload = b"".join(_encode(word) + b"\0" for word in words)
+        return await self.link.call(Op.EXEC, call_id, payload, stdin=command.stdin, timeout_ms=command.timeout_ms)
+
+    async def attach(self, call_id: str) -> CommandResult:
+        return await self.link.call(Op.ATTACH, call_id)
+
+    async def cancel(self, call_id: str) -> None:
+        (await self.link.ask(Op.CANCEL, call_id)).close()
+
+    async def acknowledge(self, call_id: str) -> None:
+        (await self.link.ask(Op.ACK, call_id)).close()
+
+    async def add_mounts(self, mounts: list[Mount]) -> None:
+        for mount in mounts:
+            files.check_target(mount.target)
+        for mount in mounts:
+            await asyncio.to_thread(files.place, self.layout, mount, self.state.uid)
+
+    async def outputs(self) -> list[OutputFile]:
+        return await asyncio.to_thread(files.list_outputs, self.layout.outputs)
+
+    async def read_output(self, path: str) -> AsyncIterator[bytes]:
+        fd = await asyncio.to_thread(files.open_output, self.layout.outputs, path)
+        try:
+            while chunk := await asyncio.to_thread(os.read, fd, _CHUNK):
+                yield chunk
+        finally:
+            os.close(fd)
+
+    @property
+    def live(self) -> bool:
+        return not self.link.closed.done()
+
+    async def release(self) -> None:
+        """Let go of the connection and of the proxy; the sandbox goes on."""
+        self.link.close()
+        if self.egress is not None:
+            self.egress.cancel()
+            await asyncio.gather(self.egress, return_exceptions=True)
+            self.egress = None

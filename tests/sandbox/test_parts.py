@@ -1,0 +1,90 @@
+"""The parts of the backend that need no sandbox: the filter, files in hostile folders, specs that are refused."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+from hostler.sandbox import files, rootfs, seccomp
+from hostler.sandbox.bubblewrap import BubblewrapBackend
+from hostler.sandbox.contract import Check, Mount, SandboxSpec, SandboxUnavailable
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_filter_jumps_stay_inside(machine: str) -> None:
+    code = list(struct.iter_unpack("<HBBI", seccomp.program(machine)))
+    assert len(code) < 4096
+    for number, (operation, yes, no, _) in enumerate(code):
+        if operation & 0x07 == 0x05:
+            assert number + 1 + max(yes, no) < len(code)
+    assert code[-1][0] == 0x06
+
+
+def test_filter_knows_no_other_machine() -> None:
+    assert not seccomp.supported("riscv64")
+    with pytest.raises(ValueError, match="riscv64"):
+        seccomp.program("riscv64")
+
+
+def test_deep_and_locked_trees_are_deleted(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    fd = os.open(top, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    locked = top / "locked"
+    (locked / "in").mkdir(parents=True)
+    (top / "link").symlink_to(tmp_path)
+    (locked / "in").chmod(0)
+    locked.chmod(0)
+    assert files.used_bytes(top) > 0
+    files.remove_tree(top)
+    files.remove_tree(top)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_input_in_place_of_a_folder_is_refused(tmp_path: Path) -> None:
+    layout = rootfs.Layout(tmp_path)
+    rootfs.make_skeleton(layout, [])
+    rootfs.make_writable(layout, None)
+    source = tmp_path / "source"
+    source.write_text("x")
+    with pytest.raises(ValueError, match="folder"):
+        files.place(layout, Mount(source=source, target="/workspace"), None)
+
+
+@pytest.mark.parametrize("key", ["", "../x", "a/b", ".hidden", "a\0b", "x" * 200])
+def test_keys_that_are_no_names_are_refused(folder: Path, key: str) -> None:
+    backend = BubblewrapBackend(folder)
+    with pytest.raises(ValueError, match="named"):
+        asyncio.run(backend.provision(SandboxSpec(key=key)))
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("env", [{"A=B": "x"}, {"": "x"}, {"A": "\0"}])
+def test_environments_that_cannot_be_are_refused(folder: Path, env: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="environment variable"):
+        asyncio.run(BubblewrapBackend(folder).provision(SandboxSpec(key="k", env=env)))
+
+
+def test_a_folder_that_cannot_be_made_is_an_unavailable_sandbox(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    backend = BubblewrapBackend(tmp_path / "file" / "sandboxes")
+    with pytest.raises(SandboxUnavailable, match="directory"):
+        asyncio.run(backend.provision(SandboxSpec(key="k")))
+
+
+def test_probe_tries_a_start_and_names_each_limit(folder: Path) -> None:
+    checks: dict[str, Check] = {check.name: check for check in BubblewrapBackend(folder).probe()}
+    assert checks["sandbox: trial start"].ok, checks["sandbox: trial start"].detail
+    limits = {name.removeprefix("sandbox limit: ") for name in checks if name.startswith("sandbox limit: ")}
+    assert limits == {"memory", "processes", "cpu", "file size", "disk"}
+    assert all(check.ok or check.remedy for check in checks.values())
