@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from job import Job, check_log, essence
-from mortal import Mortal, config
+from mortal import Mortal
 
-SCRIPT = Path(__file__).with_name("script.json")
-HARNESS = ("retry_base = 0.2", "retry_limit = 0.5")
+HARNESS = "retry_base = 0.2\nretry_limit = 0.5"
 
 
 @pytest.fixture(scope="session")
 def long_lived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
-    server = Mortal(tmp_path_factory.mktemp("recovery"), config(SCRIPT, HARNESS))
+    server = Mortal(tmp_path_factory.mktemp("recovery"), harness=HARNESS)
     yield server
     server.close()
 

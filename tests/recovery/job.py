@@ -64,7 +64,7 @@ class Job:
             if self.lost:
                 self.revive()
             self._go_on()
-        while self.server.outstanding():
+        while self.server.orders():
             self.revive()
         return self.listed()
 

@@ -138,7 +138,20 @@ def on_sandboxes() -> None:
     around(BubblewrapBackend, "_end", lambda _, key, __: key, "end")
     around(BubblewrapBackend, "_meet", lambda _, layout, *__: layout.folder.name, "meet")
     around(launcher, "start", lambda _, layout, *__: layout.folder.name, "start")
+    on_spawn()
     around(BubblewrapBackend, "_keep_shell_state", lambda _, sandbox: _of_sandbox(sandbox), "shell_state")
+
+
+def on_spawn() -> None:
+    """bwrap has been started, and what it is to be told has not."""
+    spawn = launcher._spawn
+
+    def wrapped(argv: list[str], log: Path, *more: Any) -> Any:
+        child = spawn(argv, log, *more)
+        passing(log.parent.name, "spawned")
+        return child
+
+    launcher._spawn = wrapped
 
 
 def on_outputs() -> None:
