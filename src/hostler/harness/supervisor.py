@@ -11,6 +11,7 @@ from collections import OrderedDict
 from typing import NoReturn
 
 from hostler import clock
+from hostler.errors import Unavailable
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import session_error
 from hostler.harness.failure import give_up
@@ -27,6 +28,7 @@ HEARTBEAT_SECONDS = 10.0
 TIDY_SECONDS = 5.0
 KEPT_FOLDS = 128
 MAX_CRASHES = 3
+STORE_DOWN_SECONDS = 2.0
 CRASHED = "The server failed while it worked on this session; its log says why. Send a message to try again."
 
 
@@ -41,6 +43,7 @@ class Supervisor:
         self._folds: OrderedDict[str, tuple[int, Session]] = OrderedDict()
         self._sandbox_used: dict[str, float] = {}
         self._crashes: dict[str, int] = {}
+        self._unsure: set[str] = set()  # sessions of which the database may still say that we hold them
         self._ended: asyncio.Queue[str] = asyncio.Queue()
         self._draining = False
         self._quiet = asyncio.Event()
@@ -87,13 +90,20 @@ class Supervisor:
     async def _work(self, session_id: str) -> None:
         self._woken.discard(session_id)
         try:
-            lease = await self._dispatcher.claim(session_id)
+            lease = await self._dispatcher.claim(session_id, again=session_id in self._unsure)
+            self._unsure.discard(session_id)
             if lease is not None:
                 await self._advance(lease)
         except StaleLease:
             log.warning("session %s was taken over", session_id)
         except StoreClosed:
             pass
+        except Unavailable as error:
+            # Nothing is lost, and it is not the session's fault: go on from the log once it can be written again.
+            log.warning("session %s: waits: %s", session_id, error)
+            self._unsure.add(session_id)
+            await asyncio.sleep(STORE_DOWN_SECONDS)
+            self._woken.add(session_id)
         except Exception:
             log.exception("session %s: could not be worked on", session_id)
         finally:
@@ -112,7 +122,7 @@ class Supervisor:
             await advance(run, self._deps)
             self._crashes.pop(lease.session_id, None)
             self._keep(lease, run.session)
-        except StaleLease:
+        except (StaleLease, Unavailable):
             raise
         except Exception:
             await self._crashed(run)
@@ -150,7 +160,10 @@ class Supervisor:
     async def _heartbeat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            await self._dispatcher.heartbeat()
+            try:
+                await self._dispatcher.heartbeat()
+            except Unavailable as error:
+                log.warning("could not extend the leases of running sessions: %s", error)
 
     async def _tidy(self) -> None:
         """Stop the sandboxes of sessions that have been idle for a while."""

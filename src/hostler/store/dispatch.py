@@ -8,6 +8,7 @@ holder that froze and was replaced can write nothing any more.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
@@ -15,10 +16,13 @@ import msgspec
 from sqlalchemy import bindparam, or_, select, update
 
 from hostler import clock
+from hostler.errors import Unavailable
 from hostler.ids import new_id
 from hostler.store.sql import Tx
 from hostler.store.store import Store
 from hostler.store.tables import sessions
+
+log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 30
 SWEEP_SECONDS = 5.0
@@ -28,7 +32,9 @@ _FREE = or_(sessions.c.lease_owner.is_(None), sessions.c.lease_until < bindparam
 _CLAIM = (
     update(sessions)
     .where(
-        sessions.c.id == bindparam("s"), sessions.c.wake_at <= bindparam("now", type_=sessions.c.wake_at.type), _FREE
+        sessions.c.id == bindparam("s"),
+        sessions.c.wake_at <= bindparam("now", type_=sessions.c.wake_at.type),
+        or_(_FREE, sessions.c.lease_owner == bindparam("mine")),
     )
     .values(fence=sessions.c.fence + 1, lease_owner=bindparam("owner"), lease_until=bindparam("until"))
     .returning(sessions.c.fence)
@@ -72,8 +78,9 @@ class Dispatcher(Protocol):
         """The sessions that may need work, as hints come in and sweeps find them. A session may come more than once."""
         ...
 
-    async def claim(self, session_id: str) -> Lease | None:
-        """Take a session. None when it needs no work now, or another worker holds it."""
+    async def claim(self, session_id: str, *, again: bool = False) -> Lease | None:
+        """Take a session. None when it needs no work now, or somebody holds it. `again` also takes what this process
+        itself holds and works on no more, for it could not write that it let go."""
         ...
 
     async def heartbeat(self) -> None:
@@ -110,7 +117,7 @@ class EmbeddedDispatcher:
         sweep_at = loop.time()
         while True:
             if loop.time() >= sweep_at:
-                sweep_at = loop.time() + await self._sweep()
+                sweep_at = loop.time() + await self._sweep_if_possible()
             try:
                 async with asyncio.timeout_at(sweep_at):
                     session_id = await self._hints.get()
@@ -119,9 +126,10 @@ class EmbeddedDispatcher:
             self._waiting.discard(session_id)
             yield session_id
 
-    async def claim(self, session_id: str) -> Lease | None:
+    async def claim(self, session_id: str, *, again: bool = False) -> Lease | None:
         now = clock.now()
-        params = {"s": session_id, "now": now, "owner": self._owner, "until": _until(now)}
+        mine = self._owner if again else None
+        params = {"s": session_id, "now": now, "owner": self._owner, "mine": mine, "until": _until(now)}
         rows = await self._store.write(lambda: _run(_CLAIM, params))
         return Lease(session_id, rows[0][0]) if rows else None
 
@@ -133,6 +141,13 @@ class EmbeddedDispatcher:
 
     async def schedule(self, lease: Lease, at: int) -> None:
         await self._store.write(lambda: _run(_SCHEDULE, {"s": lease.session_id, "token": lease.token, "at": at}))
+
+    async def _sweep_if_possible(self) -> float:
+        try:
+            return await self._sweep()
+        except Unavailable as error:
+            log.warning("could not look for sessions that are due: %s", error)
+            return SWEEP_SECONDS
 
     async def _sweep(self) -> float:
         """Wake every session that is due and free; return the seconds until the next sweep."""
