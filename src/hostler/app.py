@@ -245,6 +245,7 @@ async def serve(
             ready(house, base_url(listener), first_key)
             await asyncio.wait({stopped, work, http, sweep}, return_when=asyncio.FIRST_COMPLETED)
             await house.supervisor.drain(DRAIN_SECONDS if stopped.done() else 0)
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # the streams that are now cut are no errors
             server.should_exit = True
             await asyncio.wait({http})
             for task in (work, sweep, stopped, warm):

@@ -111,7 +111,13 @@ class Router:
             key_hint=route.api_key_env or (f"`api_key` in {where}" if where != "models" else "HOSTLER_MODEL_API_KEY"),
             where=where,
         )
-        return _maker(route.provider, where)(settings)
+        maker = _maker(route.provider, where)
+        try:
+            return maker(settings)
+        except ModelConfigError:
+            raise
+        except ValueError as error:  # a script or a provider of one's own, which doesn't know where it is named
+            raise ModelConfigError(f"{where}: {error}") from error
 
 
 def _maker(name: str, where: str) -> Callable[[ProviderSettings], Model]:

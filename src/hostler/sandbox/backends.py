@@ -53,9 +53,10 @@ def open_backend(folder: Path, config: SandboxConfig, environ: Mapping[str, str]
         opener: Opener = getattr(import_module(module), name)
         return opener(folder, config, environ)
     except (ImportError, AttributeError, ValueError) as error:
-        return UnusableBackend(f"The sandbox backend {config.backend!r} can't be loaded: {error}.")
+        reason = f"The sandbox backend {config.backend!r} can't be loaded: {error}."
+        return UnusableBackend(reason, "correct `backend` in the config file's table [sandbox]")
     except SandboxUnavailable as error:
-        return UnusableBackend(str(error))
+        return UnusableBackend(str(error), "see docs/sandbox.md")
 
 
 def open_bubblewrap(folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Backend:
@@ -76,4 +77,5 @@ def open_bubblewrap(folder: Path, config: SandboxConfig, environ: Mapping[str, s
 
 def open_none(folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Backend:
     """For a server whose agents have no built-in tools."""
-    return UnusableBackend('The configuration sets `sandbox.backend = "none"`.')
+    reason = 'The configuration sets `sandbox.backend = "none"`.'
+    return UnusableBackend(reason, "leave `backend` out if agents are to run commands", wanted=True)

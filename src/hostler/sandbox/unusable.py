@@ -6,10 +6,12 @@ from hostler.sandbox.contract import Check, Sandbox, SandboxSpec, SandboxUnavail
 
 
 class UnusableBackend:
-    """See `contract.Backend`. `reason` says what is missing and how to mend it."""
+    """See `contract.Backend`. `reason` says what is missing, `remedy` how to mend it; `wanted`: nothing is amiss."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, remedy: str, *, wanted: bool = False) -> None:
         self._reason = reason
+        self._remedy = remedy
+        self._wanted = wanted
 
     async def provision(self, spec: SandboxSpec) -> Sandbox:
         raise SandboxUnavailable(self._reason)
@@ -27,7 +29,8 @@ class UnusableBackend:
         pass
 
     def probe(self) -> list[Check]:
-        return [Check(name="sandbox", ok=False, detail=self._reason)]
+        required = not self._wanted
+        return [Check(name="sandbox", ok=False, detail=self._reason, remedy=self._remedy, required=required)]
 
     async def aclose(self, *, stop: bool) -> None:
         pass

@@ -52,6 +52,8 @@ class PostgresStore:
             return cls(url, owner, writer, await asyncpg.create_pool(url, min_size=1, max_size=READERS))
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             raise _translate(error) from error
+        except ValueError as error:  # without its words, which may quote the password
+            raise Unavailable("The --database URL is not a valid postgresql:// URL.") from error
 
     async def write(self, tx: Callable[[], Tx[T]], then: Callable[[T], None] | None = None) -> T:
         if self._closed:
