@@ -1,4 +1,4 @@
-"""A raw keep-alive HTTP/1.1 client for measuring: as little as a client can cost. It must not be used for anything else."""
+"""A raw keep-alive HTTP/1.1 client for measuring: as little as a client can cost. For nothing else."""
 
 from __future__ import annotations
 

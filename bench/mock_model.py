@@ -2,7 +2,7 @@
 told to. Run as a program it prints its URL and serves until killed.
 
 The last user message of a request tells what to do: `plan: N` asks for N rounds of one `bash` call `true` and then ends;
-anything else gets a few tokens of text. Every text begins with the monotonic nanosecond at which the request arrived.
+anything else gets a few tokens. A text begins with the monotonic nanosecond of its request's arrival.
 """
 
 from __future__ import annotations
@@ -94,6 +94,7 @@ def main() -> None:
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", 0))
+        listener.listen(4096)
         print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
         uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", backlog=4096)).run(sockets=[listener])
 

@@ -58,6 +58,7 @@ class Hostler:
         self.url = f"http://127.0.0.1:{port}"
         self._environ = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("ANTHROPIC_", "HOSTLER_"))},
+            "PYTHONPATH": str(HERE.parent / "src"),
             "HOSTLER_API_KEY": KEY,
             "HOSTLER_MODEL_API_KEY": "none",
             "HOSTLER_MODEL_BASE_URL": model_url,
@@ -68,7 +69,7 @@ class Hostler:
         log = (self._folder / "serve.log").open("ab")
         command = [sys.executable, "-m", "hostler.cli", "serve", "--port", str(self._port), "--data-dir"]
         command += [str(self._folder / "data")]
-        self._process = subprocess.Popen(command, env=self._environ, stdout=log, stderr=log)
+        self._process = await asyncio.to_thread(subprocess.Popen, command, env=self._environ, stdout=log, stderr=log)
         while True:
             link = self.connect()
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
@@ -106,6 +107,11 @@ class Hostler:
     async def count_entries(self, session: str) -> int:
         with contextlib.closing(sqlite3.connect(self._folder / "data" / "hostler.db")) as database:
             return int(database.execute("SELECT count(*) FROM entries WHERE session_id = ?", (session,)).fetchone()[0])
+
+    async def progress(self, session: str, before: int) -> None:
+        """Wait until a session's log has grown, by looking: there is nobody to tell us, the server has just started."""
+        while await self.count_entries(session) <= before:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
     async def fill(self, folder: Path, session: str, count: int) -> None:
         """Write a long log straight into the database: making it by turns would take minutes."""
@@ -153,13 +159,14 @@ async def bare_asgi() -> AsyncIterator[Connection]:
         "  await r()\n"
         "  await w({'type':'http.response.start','status':200,'headers':[(b'content-length',b'2')]})\n"
         "  await w({'type':'http.response.body','body':b'{}'})\n"
-        "l=socket.socket(); l.bind(('127.0.0.1',0)); print(l.getsockname()[1],flush=True)\n"
+        "l=socket.socket(); l.bind(('127.0.0.1',0)); l.listen(128); print(l.getsockname()[1],flush=True)\n"
         "uvicorn.Server(uvicorn.Config(app,log_config=None,lifespan='off')).run(sockets=[l])\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=subprocess.PIPE)
     assert process.stdout is not None
     try:
-        yield Connection(f"http://127.0.0.1:{process.stdout.readline().strip()}", "none")
+        port = (await process.stdout.readline()).decode().strip()
+        yield Connection(f"http://127.0.0.1:{port}", "none")
     finally:
         process.kill()
-        process.wait()
+        await process.wait()

@@ -316,8 +316,7 @@ async def restart(bench: Bench) -> list[Row]:
         start = now()
         await bench.server.start()
         ready.append((now() - start) / 1e9)
-        while await bench.server.count_entries(session) <= before:
-            await asyncio.sleep(0.005)
+        await bench.server.progress(session, before)
         spent.append((now() - start) / 1e9)
         await link.call("POST", f"/v1/sessions/{session}/events", {"events": [{"type": "user.interrupt"}]})
     return [

@@ -1,4 +1,4 @@
-"""Measures every path of the speed table and prints it: `python bench/run.py [--scale 0.1] [--only NAME] [--json FILE]`.
+"""Measures every path of the speed table: `python bench/run.py [--scale 0.1] [--only NAME] [--json FILE]`.
 
 Everything runs on this machine's loopback: a mock model of fixed cadence, the real server with its durable settings,
 a raw HTTP client. Take ratios, not absolutes.
@@ -15,9 +15,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "src")]
-
 import uvloop
+
+sys.path.insert(1, str(Path(__file__).parent.parent / "src"))
 
 from processes import Hostler, Mock
 from rows import ROWS, Bench, Row

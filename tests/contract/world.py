@@ -63,11 +63,11 @@ class Follower:
         self._thread = threading.Thread(target=self._run, args=(read,), daemon=True)
         self._thread.start()
 
-    def until(self, *kinds: str, where: Callable[[Any], bool] = lambda _: True) -> list[Any]:
-        """All events up to the next one of these types for which `where` holds."""
+    def until(self, *kinds: str, where: Callable[[Any], bool] = lambda _: True, seconds: float = DEADLINE) -> list[Any]:
+        """All events up to the next one of these types for which `where` holds; fails after so much silence."""
         got: list[Any] = []
         while True:
-            event = self._next(got, f"waited for {kinds}")
+            event = self._next(got, f"waited for {kinds}", seconds)
             got.append(event)
             if self.kind(event) in kinds and where(event):
                 return got
@@ -80,9 +80,9 @@ class Follower:
                 got.append(self._next(got, "waited for the end of the stream"))
         return got
 
-    def _next(self, got: list[Any], why: str) -> Any:
+    def _next(self, got: list[Any], why: str, seconds: float = DEADLINE) -> Any:
         try:
-            what, value = self._queue.get(timeout=DEADLINE)
+            what, value = self._queue.get(timeout=seconds)
         except queue.Empty:
             raise AssertionError(f"{why}; got {[self.kind(event) for event in got]}") from None
         if what == "error":

@@ -39,7 +39,11 @@ async def act(run: Run, deps: Deps) -> None:
     if not calls:
         return
     try:
-        sandbox = await run.unless_interrupted(_sandbox(run, deps))
+        # Not interrupted: a sandbox that is half started would be in the way of the next one.
+        sandbox = await _sandbox(run, deps)
+        await run.refresh()
+        if run.session.interrupted:
+            return
         fresh = [call.id for call in calls if call.dispatched is None]
         if fresh:
             mark = Draft(type=DISPATCHED, fields={"calls": fresh, "generation": sandbox.generation})
