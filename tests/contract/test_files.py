@@ -1,4 +1,4 @@
-"""Files, session resources and models through the strict official SDK, and files on their way in and out of a sandbox."""
+"""Files, session resources and models through the strict official SDK, and files on their way in and out."""
 
 from __future__ import annotations
 
