@@ -45,7 +45,6 @@ from hostler.services.threads import Threads
 from hostler.settings import BadSettings, Settings, decode
 from hostler.store.blobs import Blobs
 from hostler.store.dispatch import EmbeddedDispatcher
-from hostler.store.postgres import PostgresStore
 from hostler.store.sql import Tx
 from hostler.store.sqlite import SqliteStore
 from hostler.store.store import AlreadyOpen, Store
@@ -111,6 +110,8 @@ async def open_store(settings: Settings, *, owner: bool = True) -> Store:
         return await SqliteStore.open(settings.data_dir / "hostler.db", now=clock.now())
     if not settings.database.startswith(("postgresql://", "postgres://")):
         raise BadSettings(f"--database must be a postgresql:// URL, not {settings.database.split(':')[0]!r}.")
+    from hostler.store.postgres import PostgresStore  # with its driver, only where it is used
+
     return await PostgresStore.open(settings.database, now=clock.now(), owner=owner)
 
 

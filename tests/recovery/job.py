@@ -33,6 +33,7 @@ class Job:
         self.server = server
         self.text = text
         self.acknowledged: dict[str, Event] = {}
+        self.lost = False  # the connection was: the server is dead or about to be
         self.progress: list[float] = []  # seconds from a restart's readiness to the next event, one for each death
         agent_id = self._create("agents", {"name": "a", "model": "scripted", **(agent or TOOLS)})
         environment_id = self._create("environments", {"name": "e"})
@@ -47,10 +48,23 @@ class Job:
                 with contextlib.suppress(Died):
                     self.say(self.text)
                     self._follow_to_end(stream)
+        return self.finish()
+
+    def run_to_first_death(self) -> None:
+        """Send the message and wait until the server dies of it."""
+        with self.following() as stream, contextlib.suppress(Died):
+            assert stream is not None
+            self.say(self.text)
+            for _ in stream:
+                pass
+
+    def finish(self) -> list[Event]:
+        """Drive the session on to its end, and the server through the deaths it was ordered."""
         while not self._over():
-            self.revive()
+            if self.lost:
+                self.revive()
             self._go_on()
-        while self.server.outstanding():
+        while self.server.orders():
             self.revive()
         return self.listed()
 
@@ -62,7 +76,7 @@ class Job:
         try:
             response = self.server.client.post(f"/v1/sessions/{self.id}/events", json={"events": events})
         except LOST as error:
-            raise Died from error
+            raise self._died() from error
         assert response.status_code == 200, response.text
         echoes: list[Event] = response.json()["data"]
         for echo in echoes:
@@ -73,7 +87,7 @@ class Job:
         try:
             response = self.server.client.get(f"/v1/sessions/{self.id}/events", params={"limit": 1000})
         except LOST as error:
-            raise Died from error
+            raise self._died() from error
         assert response.status_code == 200, response.text
         data: list[Event] = response.json()["data"]
         assert response.json()["next_page"] is None
@@ -88,6 +102,7 @@ class Job:
                 response = stack.enter_context(self.server.client.stream("GET", path))
                 assert response.status_code == 200
             except LOST:
+                self._died()
                 yield None
                 return
             yield self._read(response)
@@ -117,15 +132,20 @@ class Job:
         return contents
 
     def revive(self) -> None:
-        """Start the server again once it has died, and note how soon the session went on by itself."""
+        """Start the server again once it has died."""
         self.server.wait_killed()
         self.server.start()
+        self.lost = False
 
     def confirm(self, idle: Event) -> None:
         for event_id in idle["stop_reason"]["event_ids"]:
             self.send({"type": "user.tool_confirmation", "tool_use_id": event_id, "result": "allow"})
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _died(self) -> Died:
+        self.lost = True
+        return Died()
 
     def _go_on(self) -> None:
         """After a restart: find out what the state is, do what is the client's to do, and follow to the end."""
@@ -137,7 +157,7 @@ class Job:
             for event in events:
                 self._note(event)
             if not any(event["type"] == "user.message" for event in events):
-                self.say(self.text)
+                self.say(self.text)  # the first try was not acknowledged, and not taken
             elif (last := last_status(events)) is not None and last["type"] == "session.status_idle":
                 if last["stop_reason"]["type"] != "requires_action":
                     return
@@ -172,9 +192,9 @@ class Job:
             try:
                 line = next(lines, None)
             except LOST as error:
-                raise Died from error
+                raise self._died() from error
             if line is None:
-                raise Died
+                raise self._died()
             assert time.monotonic() < end, f"nothing more came:\n{self.server.log()}"
             if line.startswith("data: "):
                 event: Event = msgspec.json.decode(line[6:])
@@ -246,7 +266,9 @@ def check_pairs(events: list[Event]) -> None:
     """Running and idle take turns, for session and thread alike, and every request's span ends once."""
     for kind in ("session.status", "session.thread_status"):
         states = [event["type"].removeprefix(f"{kind}_") for event in events if event["type"].startswith(f"{kind}_")]
-        states = [state for state in states if state != "rescheduled"]
+        again = [i for i, state in enumerate(states) if state == "rescheduled"]  # and running, once more
+        assert all(states[i + 1] == "running" for i in again)
+        states = [state for i, state in enumerate(states) if i not in again and i - 1 not in again]
         assert states == ["running", "idle"] * (len(states) // 2), states
     starts = [event["id"] for event in events if event["type"] == "span.model_request_start"]
     ends = [event["model_request_start_id"] for event in events if event["type"] == "span.model_request_end"]

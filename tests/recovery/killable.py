@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hostler import cli
-from hostler.harness import settle
+from hostler.harness import settle, supervisor
 from hostler.harness.run import Run
 from hostler.log.entries import Draft, Entry, Item
 from hostler.log.hub import Hub
@@ -51,14 +51,14 @@ def passing(session_id: str, point: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def around(owner: Any, name: str, key: Callable[..., str], *points: str) -> None:
-    """Make an async method pass `before:NAME` and `after:NAME`."""
+def around(owner: Any, name: str, key: Callable[..., str], point: str) -> None:
+    """Make an async method pass `before:POINT` and `after:POINT`."""
     whole = getattr(owner, name)
 
     async def wrapped(*args: Any, **kwargs: Any) -> Any:
-        passing(key(*args, **kwargs), f"before:{points[0]}")
+        passing(key(*args, **kwargs), f"before:{point}")
         result = await whole(*args, **kwargs)
-        passing(key(*args, **kwargs), f"after:{points[0]}")
+        passing(key(*args, **kwargs), f"after:{point}")
         return result
 
     setattr(owner, name, wrapped)
@@ -136,9 +136,22 @@ def on_sandboxes() -> None:
     around(BubblewrapBackend, "provision", lambda _, spec: spec.key, "provision")
     around(BubblewrapBackend, "hibernate", lambda _, key: key, "hibernate")
     around(BubblewrapBackend, "_end", lambda _, key, __: key, "end")
-    around(BubblewrapBackend, "_meet", lambda _, layout, __: layout.folder.name, "meet")
+    around(BubblewrapBackend, "_meet", lambda _, layout, *__: layout.folder.name, "meet")
     around(launcher, "start", lambda _, layout, *__: layout.folder.name, "start")
+    on_spawn()
     around(BubblewrapBackend, "_keep_shell_state", lambda _, sandbox: _of_sandbox(sandbox), "shell_state")
+
+
+def on_spawn() -> None:
+    """bwrap has been started, and what it is to be told has not."""
+    spawn = launcher._spawn
+
+    def wrapped(argv: list[str], log: Path, *more: Any) -> Any:
+        child = spawn(argv, log, *more)
+        passing(log.parent.name, "spawned")
+        return child
+
+    launcher._spawn = wrapped
 
 
 def on_outputs() -> None:
@@ -184,4 +197,5 @@ if __name__ == "__main__":
     on_tools()
     on_sandboxes()
     on_outputs()
+    supervisor.TIDY_SECONDS = 0.2
     cli.main()

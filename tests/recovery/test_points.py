@@ -24,6 +24,7 @@ POINTS = [
     "after:append:agent.tool_use",
     "before:provision",
     "before:start",
+    "spawned",
     "after:start",
     "before:meet",
     "after:meet",

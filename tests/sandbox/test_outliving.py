@@ -21,10 +21,12 @@ KEY = "sesn_1"
 SPEC = SandboxSpec(key=KEY, network="none")
 
 
-def _killed_server(folder: Path, environment: dict[str, str], commands: list[list[str]]) -> None:
-    """Run a stand-in until its calls are on their way, and kill it with -9."""
+def _killed_server(
+    folder: Path, environment: dict[str, str], commands: list[list[str]], point: str = "arrived"
+) -> None:
+    """Run a stand-in until its calls have arrived, or are `sent`, and kill it with -9."""
     standin = Path(__file__).with_name("standin.py")
-    argv = [sys.executable, str(standin), str(folder), KEY, json.dumps(commands)]
+    argv = [sys.executable, str(standin), str(folder), KEY, point, json.dumps(commands)]
     with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         assert server.stdout.readline() == "started\n"
@@ -70,6 +72,24 @@ def test_running_and_ended_calls_are_collected_after_kill_9(folder: Path, child_
             await sandbox.attach("never")
         counted = await sandbox.run("count", Shell(script="cat ended late | wc -l"))
         assert counted.output.strip() == b"3"
+
+    _in_new_server(folder, work)
+
+
+def test_a_call_that_is_unknown_after_kill_9_never_begins(folder: Path, child_environment: dict[str, str]) -> None:
+    """Also when the server died while its requests were still on their way."""
+    names = [f"call_{n}" for n in range(40)]
+    commands = [[name, "exec" if n % 2 else "shell", f"echo {name} >> ran"] for n, name in enumerate(names)]
+    _killed_server(folder, child_environment, commands, "sent")
+
+    async def work(backend: BubblewrapBackend) -> None:
+        sandbox = await backend.find(KEY)
+        assert sandbox is not None
+        ends = await asyncio.gather(*(sandbox.attach(name) for name in names), return_exceptions=True)
+        known = {name for name, end in zip(names, ends, strict=True) if not isinstance(end, UnknownCall)}
+        ran = (await sandbox.run("last", Shell(script="cat ran"))).output.decode().split()
+        assert sorted(ran) == sorted(known)
+        assert known
 
     _in_new_server(folder, work)
 

@@ -73,10 +73,7 @@ class BubblewrapBackend:
 
     async def hibernate(self, key: str) -> None:
         async with self._lock(key):
-            sandbox = await self._find(key)
-            if sandbox is not None:
-                await self._keep_shell_state(sandbox)
-                await self._end(key, sandbox)
+            await self._put_to_sleep(key)
 
     async def destroy(self, key: str) -> None:
         async with self._lock(key):
@@ -92,7 +89,7 @@ class BubblewrapBackend:
         for name in sorted(os.listdir(self._folder)):
             if name not in keep and name not in self._live and _KEY.fullmatch(name):
                 async with self._lock(name):
-                    await self._end(name, None)
+                    await self._put_to_sleep(name)
 
     def probe(self) -> list[Check]:
         return machine.checks(self._folder, self._groups_here(), self._limits)
@@ -144,17 +141,28 @@ class BubblewrapBackend:
         try:
             async with asyncio.timeout(10):
                 await link.hello()
-            state = msgspec.json.decode(layout.state.read_bytes(), type=State)
+                state = await self._state_of(layout, link)
+                if layout.fresh.exists():  # the server died between start and this
+                    await self._give_shell_state(layout, link)
         except (TimeoutError, SandboxUnavailable, OSError, msgspec.MsgspecError):
             link.close()
             return None
         return await self._enter(key, BubblewrapSandbox(layout, link, state))
+
+    async def _state_of(self, layout: Layout, link: InitLink) -> State:
+        """What is written down of a live sandbox. One whose server died before it wrote anything is ended."""
+        try:
+            return msgspec.json.decode(layout.state.read_bytes(), type=State)
+        except (OSError, msgspec.MsgspecError):
+            (await link.ask(Op.SHUTDOWN)).close()  # raises once it is gone
+            raise
 
     async def _enter(self, key: str, sandbox: BubblewrapSandbox) -> BubblewrapSandbox:
         if self._egress is not None:
             with contextlib.suppress(initlink.Refused):
                 listener = await sandbox.link.listener()
                 listener.setblocking(False)
+                sandbox.listener = listener
                 sandbox.egress = asyncio.create_task(self._egress(listener, key), name=f"egress of {key}")
         self._live[key] = sandbox
         return sandbox
@@ -166,6 +174,7 @@ class BubblewrapBackend:
         try:
             self._prepare(layout, host, uid)
             await asyncio.gather(*(asyncio.to_thread(files.place, layout, m, uid) for m in spec.mounts))
+            layout.fresh.touch()
             listener = initlink.listen(layout.socket)
         except OSError as error:
             raise SandboxUnavailable(f"cannot make the sandbox's directory {layout.folder}: {error}") from error
@@ -270,6 +279,12 @@ class BubblewrapBackend:
         lines += [f"memory={limits.memory_bytes}"] if limits.memory_bytes and watched else []
         return lines
 
+    async def _put_to_sleep(self, key: str) -> None:
+        sandbox = await self._find(key)
+        if sandbox is not None:
+            await self._keep_shell_state(sandbox)
+        await self._end(key, sandbox)
+
     async def _end(self, key: str, sandbox: BubblewrapSandbox | None) -> None:
         """End the processes of a sandbox, known or left over; its files stay."""
         layout = self._layout(key)
@@ -302,6 +317,7 @@ class BubblewrapBackend:
         with contextlib.suppress(FileNotFoundError):
             if state := layout.shell_state.read_bytes():
                 (await link.ask(Op.RESTORE, payload=state)).close()
+        layout.fresh.unlink(missing_ok=True)
 
     def _watch_disk(self) -> None:
         if self._disk_task is None:

@@ -184,7 +184,7 @@ class Backend(Protocol):
         ...
 
     async def reap(self, keep: set[str]) -> None:
-        """At start: end the sandboxes that outlived an earlier server process and whose key is not in `keep`."""
+        """At start: hibernate the sandboxes that outlived an earlier server process and whose key is not in `keep`."""
         ...
 
     def probe(self) -> list[Check]:

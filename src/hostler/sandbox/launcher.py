@@ -139,7 +139,9 @@ async def start(
         argv = command_line(
             host, layout, uid, listen=listen, config=files[1], filter=files[0], info=write_info, groups=groups
         )
-        child = _spawn(argv, layout.log, [listen, write_info, *files, *groups])
+        # bwrap has the reading end too: should we die now, its word does not fail, and its child is not left waiting
+        # for it forever. The init ends by itself when nobody calls.
+        child = _spawn(argv, layout.log, [listen, read_info, write_info, *files, *groups])
         ends.close()
         info = await _read_info(read_info)
     try:

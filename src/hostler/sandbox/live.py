@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -39,6 +40,7 @@ class BubblewrapSandbox:
         self.link = link
         self.state = state
         self.egress: asyncio.Task[None] | None = None
+        self.listener: socket.socket | None = None  # the proxy's
 
     @property
     def generation(self) -> str:
@@ -98,3 +100,5 @@ class BubblewrapSandbox:
             self.egress.cancel()
             await asyncio.gather(self.egress, return_exceptions=True)
             self.egress = None
+        if self.listener is not None:
+            self.listener.close()  # also when the proxy had not begun

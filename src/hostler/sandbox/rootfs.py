@@ -63,6 +63,7 @@ class Layout:
         self.socket = folder / "init.sock"
         self.state = folder / "state.json"
         self.shell_state = folder / "shell.state"
+        self.fresh = folder / "fresh"  # it stands while a started sandbox has not been given its shell state
         self.log = folder / "launch.log"
 
     @property

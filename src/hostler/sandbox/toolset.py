@@ -64,7 +64,7 @@ async def execute(sandbox: Sandbox, call_id: str, name: str, input: dict[str, An
     except InvalidInput as e:
         return _text(str(e), is_error=True)
     if isinstance(given, Bash) and given.restart and given.command:
-        restarted = await sandbox.run(_restart_id(call_id), RestartShell())
+        restarted = await _once(sandbox, _restart_id(call_id), RestartShell())
         if restarted.cancelled or restarted.exit_code != 0:
             return await _finish(sandbox, call_id, name, given, restarted)
     result = await sandbox.run(call_id, _command(given))
@@ -98,15 +98,20 @@ async def spill(sandbox: Sandbox, call_id: str, text: str) -> str:
         stdin=_fields(name, text),
         timeout_ms=FILE_TOOL_TIMEOUT_MS,
     )
-    try:
-        result = await sandbox.run(spill_id, command)
-    except ValueError:  # an earlier process of the server came this far
-        result = await sandbox.attach(spill_id)
+    result = await _once(sandbox, spill_id, command)
     await sandbox.acknowledge(spill_id)
     if result.exit_code == 0:
         return preview(text, f"the whole is in {file_text(result.output)}, read it in parts with view_range or bash")
     reason = file_text(result.errors).strip() or "the sandbox did not take it"
     return preview(text, f"the whole could not be kept: {reason}")
+
+
+async def _once(sandbox: Sandbox, step_id: str, command: Command) -> CommandResult:
+    """Run a step of a call, or collect it when an earlier process of the server came this far."""
+    try:
+        return await sandbox.run(step_id, command)
+    except ValueError:
+        return await sandbox.attach(step_id)
 
 
 async def _finish(sandbox: Sandbox, call_id: str, name: str, given: Input, result: CommandResult) -> ToolResult:

@@ -12,13 +12,15 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import asyncpg
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 from hostler.errors import Unavailable
 from hostler.store.migrations import MIGRATIONS, SCHEMA_TABLE
-from hostler.store.sql import POSTGRES, Many, Request, Row, Tx, compiled, split
+from hostler.store.sql import Many, Request, Row, Tx, compiled, split
 from hostler.store.store import GROUP_LIMIT, AlreadyOpen, Duplicate, Pending, Spoilt, StoreClosed
 
 T = TypeVar("T")
+POSTGRES = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 READERS = 8
 OWNER_LOCK = 0x686F73746C6572  # "hostler"
 RECONNECT_SECONDS = 0.5

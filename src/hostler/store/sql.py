@@ -6,8 +6,6 @@ from collections.abc import Generator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
-from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.sql.base import Executable
 
@@ -37,10 +35,6 @@ class Compiled(NamedTuple):
 
     def args(self, params: dict[str, Any]) -> list[Any]:
         return [params[name] if name in params else self.defaults[name] for name in self.names]
-
-
-SQLITE: Dialect = SQLiteDialect_pysqlite(paramstyle="qmark")
-POSTGRES: Dialect = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 
 
 @lru_cache(maxsize=1024)

@@ -17,12 +17,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+
 from hostler.errors import Unavailable
 from hostler.store.migrations import MIGRATIONS, SCHEMA_TABLE
-from hostler.store.sql import SQLITE, Many, Request, Row, Tx, compiled, split
+from hostler.store.sql import Many, Request, Row, Tx, compiled, split
 from hostler.store.store import GROUP_LIMIT, Duplicate, Pending, Spoilt, StoreClosed
 
 T = TypeVar("T")
+SQLITE = SQLiteDialect_pysqlite(paramstyle="qmark")
 READERS = 2
 
 

@@ -8,6 +8,7 @@
 #define MAX_CALLS 256
 #define MAX_CONNS 4
 #define MAX_ID 512
+#define MAX_QUEUED 4096
 #define MAX_MESSAGE (160 * 1024)
 #define INLINE_BODY (60 * 1024)
 #define MAX_PAYLOAD (64u * 1024 * 1024)
