@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import httpx2
+from anthropic._response import AsyncBinaryAPIResponse
 
 from running import Server
 
@@ -138,7 +139,8 @@ class Blocking:
     def _result(self, value: Any) -> Any:
         if inspect.isawaitable(value):
             value = self._run(value)
-        return Blocking(value, self._run) if hasattr(value, "__aiter__") else value
+        adapted = hasattr(value, "__aiter__") or isinstance(value, AsyncBinaryAPIResponse)
+        return Blocking(value, self._run) if adapted else value
 
 
 class Loop:
