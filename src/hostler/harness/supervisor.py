@@ -11,6 +11,7 @@ from collections import OrderedDict
 from typing import NoReturn
 
 from hostler import clock
+from hostler.errors import Unavailable
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import session_error
 from hostler.harness.failure import give_up
@@ -150,7 +151,10 @@ class Supervisor:
     async def _heartbeat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            await self._dispatcher.heartbeat()
+            try:
+                await self._dispatcher.heartbeat([run.lease for run in self._runs.values() if run is not None])
+            except Unavailable as problem:
+                log.warning("leases could not be kept: %s", problem)
 
     async def _tidy(self) -> None:
         """Stop the sandboxes of sessions that have been idle for a while."""
