@@ -8,6 +8,7 @@ holder that froze and was replaced can write nothing any more.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
@@ -15,10 +16,13 @@ import msgspec
 from sqlalchemy import bindparam, or_, select, update
 
 from hostler import clock
+from hostler.errors import Unavailable
 from hostler.ids import new_id
 from hostler.store.sql import Tx
 from hostler.store.store import Store
 from hostler.store.tables import sessions
+
+log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 30
 SWEEP_SECONDS = 5.0
@@ -110,7 +114,11 @@ class EmbeddedDispatcher:
         sweep_at = loop.time()
         while True:
             if loop.time() >= sweep_at:
-                sweep_at = loop.time() + await self._sweep()
+                try:
+                    sweep_at = loop.time() + await self._sweep()
+                except Unavailable as problem:
+                    log.warning("no sweep for sessions that need work: %s", problem.message)
+                    sweep_at = loop.time() + SWEEP_SECONDS
             try:
                 async with asyncio.timeout_at(sweep_at):
                     session_id = await self._hints.get()
