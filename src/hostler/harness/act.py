@@ -82,10 +82,9 @@ async def forget(run: Run, deps: Deps, call_ids: list[str]) -> None:
     if sandbox is None:
         return
     for call_id in call_ids:
-        with contextlib.suppress(SandboxUnavailable, UnknownCall, TimeoutError):
+        with contextlib.suppress(SandboxUnavailable, TimeoutError):
             async with asyncio.timeout(FORGET_SECONDS):
-                await sandbox.attach(call_id)
-            await sandbox.acknowledge(call_id)
+                await toolset.forget(sandbox, call_id)
 
 
 async def sandbox_of(run: Run, deps: Deps) -> Sandbox:

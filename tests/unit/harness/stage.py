@@ -58,7 +58,7 @@ AGENT: dict[str, Any] = {
     ],
     "mcp_servers": [],
     "skills": [],
-    "execution_identity": {"type": "platform"},
+    "execution_identity": {"type": "service_account"},
 }
 
 

@@ -80,7 +80,8 @@ def test_interrupted_calls_are_forgotten_by_the_sandbox(tmp_path: Path) -> None:
         await stage.interrupt()
         run.poked.set()
         await task
-        assert sandbox.acknowledged == sandbox.cancelled == sandbox.started
+        assert sandbox.cancelled[-1:] == sandbox.started
+        assert sandbox.acknowledged == sandbox.started
 
     play(tmp_path, work)
 
@@ -144,7 +145,7 @@ def test_a_context_that_stays_too_long_ends_the_turn(tmp_path: Path) -> None:
     async def work(stage: Stage) -> None:
         await stage.say("go")
         await advance(await stage.run(), stage.deps)
-        assert (await stage.types()).count("span.model_request_start") == 3
+        assert (await stage.types()).count("span.model_request_start") == 2
         last = (await stage.events())[-1]
         assert last["stop_reason"]["type"] == "retries_exhausted"
 
