@@ -21,6 +21,7 @@ from sqlalchemy import select
 
 from hostler import clock
 from hostler.api.app import Services, create_app
+from hostler.errors import Unavailable
 from hostler.harness.contents import FileContents
 from hostler.harness.deps import Deps, HarnessConfig
 from hostler.harness.supervisor import Supervisor
@@ -296,7 +297,10 @@ async def _reap(house: Rooms) -> None:
 async def _sweep_files(house: Rooms) -> None:
     """Remove expired files, and contents that nothing names."""
     while True:
-        await house.services.files.sweep()
+        try:
+            await house.services.files.sweep()
+        except Unavailable as problem:
+            log.warning("expired files were not removed: %s", problem.message)
         await asyncio.sleep(SWEEP_FILES_SECONDS)
 
 

@@ -11,7 +11,7 @@ import random
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import session_error, span_end
 from hostler.harness.run import Interrupted, Run
-from hostler.harness.settle import idle_items, idle_patch
+from hostler.harness.settle import idling
 from hostler.harness.state import ATTEMPT_FAILED
 from hostler.log.append import NewInput
 from hostler.log.entries import Consume, Draft, Item
@@ -30,7 +30,7 @@ _ERROR_TYPES = {
 async def attempt_failed(run: Run, deps: Deps, start_id: str, failure: ModelFailure) -> None:
     """Record a failed attempt; then wait for the next one, or give the turn up."""
     end = span_end(start_id, is_error=True)
-    if failure.kind == "context_too_long" and not run.must_summarise and run.session.summaries == 0:
+    if failure.kind == "context_too_long" and run.session.summaries == 0 and not run.must_summarise:
         run.must_summarise = True
         await run.append([end])
         return
@@ -57,11 +57,11 @@ async def give_up(run: Run, items: list[Item]) -> None:
     """End the turn with `retries_exhausted`. What waits is consumed with it: the next message starts afresh."""
     while True:
         flushed = [Consume(entry) for entry in run.session.queued.values()]
-        ending = [*items, *flushed, *idle_items(run, {"type": "retries_exhausted"})]
+        idle, patch = idling(run, {"type": "retries_exhausted"})
         try:
-            await run.append(ending, patch=idle_patch(run), strict=True)
+            await run.append([*items, *flushed, *idle], patch=patch, strict=True)
         except NewInput:
-            continue
+            continue  # it is consumed, too: idle, nobody would come for it
         return
 
 

@@ -43,6 +43,7 @@ class Supervisor:
         self._sandbox_used: dict[str, float] = {}
         self._crashes: dict[str, int] = {}
         self._ended: asyncio.Queue[str] = asyncio.Queue()
+        self._orphans: list[Lease] = []  # of tasks that failed and could perhaps not even let go
         self._draining = False
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -87,6 +88,7 @@ class Supervisor:
 
     async def _work(self, session_id: str) -> None:
         self._woken.discard(session_id)
+        lease = None
         try:
             lease = await self._dispatcher.claim(session_id)
             if lease is not None:
@@ -97,6 +99,8 @@ class Supervisor:
             pass
         except Exception:
             log.exception("session %s: could not be worked on", session_id)
+            if lease is not None:
+                self._orphans.append(lease)
         finally:
             del self._runs[session_id]
             if not self._runs:
@@ -153,8 +157,11 @@ class Supervisor:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             try:
                 await self._dispatcher.heartbeat([run.lease for run in self._runs.values() if run is not None])
+                while self._orphans:
+                    await self._dispatcher.release(self._orphans[-1])
+                    self._orphans.pop()
             except Unavailable as problem:
-                log.warning("leases could not be kept: %s", problem)
+                log.warning("the leases could not be kept alive: %s", problem.message)
 
     async def _tidy(self) -> None:
         """Stop the sandboxes of sessions that have been idle for a while."""

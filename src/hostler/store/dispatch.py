@@ -117,7 +117,11 @@ class EmbeddedDispatcher:
         sweep_at = loop.time()
         while True:
             if loop.time() >= sweep_at:
-                sweep_at = loop.time() + await self._sweep()
+                try:
+                    sweep_at = loop.time() + await self._sweep()
+                except Unavailable as problem:
+                    log.warning("no sweep for sessions that need work: %s", problem.message)
+                    sweep_at = loop.time() + SWEEP_SECONDS
             try:
                 async with asyncio.timeout_at(sweep_at):
                     session_id = await self._hints.get()
