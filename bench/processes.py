@@ -89,6 +89,15 @@ class Hostler:
         self._process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(self._process.wait, 15)
 
+    async def end(self) -> None:
+        """Stop for good: no sandbox is left behind."""
+        from hostler.sandbox.backends import SandboxConfig, open_backend
+
+        await self.stop()
+        backend = open_backend(self._folder / "data" / "sandboxes", SandboxConfig(), os.environ)
+        await backend.reap(set())
+        await backend.aclose(stop=True)
+
     def kill(self) -> None:
         assert self._process is not None
         self._process.kill()

@@ -53,7 +53,8 @@ from hostler.store.tables import sessions
 
 log = logging.getLogger("hostler")
 
-DRAIN_SECONDS = 7.0
+DRAIN_SECONDS = 6.0
+REST_SECONDS = 1.5
 CLOSE_SECONDS = 1
 BACKLOG = 2048
 SWEEP_FILES_SECONDS = 600.0
@@ -221,7 +222,6 @@ async def serve(
     """
     with bound(settings.host, settings.port) as listener:
         async with rooms(settings, wrap) as house:
-            await _reap(house)
             first_key = await _first_key(house)
             config = uvicorn.Config(
                 create_app(house.services),
@@ -236,18 +236,22 @@ async def serve(
             stop = stop or _stop_on_signals()
             work = asyncio.create_task(house.supervisor.run(), name="supervisor")
             sweep = asyncio.create_task(_sweep_files(house), name="sweep-files")
-            warm = asyncio.create_task(house.router.warm_up(), name="warm-up")
+            once = [
+                asyncio.create_task(_reap(house), name="reap"),
+                asyncio.create_task(house.router.warm_up(), name="warm-up"),
+            ]
             http = asyncio.create_task(server.serve(sockets=[listener]), name="http")
             stopped = asyncio.create_task(stop.wait())
             _listen(listener)  # before the announcement: whoever reads it may connect at once
             ready(house, base_url(listener), first_key)
             await asyncio.wait({stopped, work, http, sweep}, return_when=asyncio.FIRST_COMPLETED)
             await house.supervisor.drain(DRAIN_SECONDS if stopped.done() else 0)
+            await house.supervisor.rest(REST_SECONDS)
             server.should_exit = True
             await asyncio.wait({http})
-            for task in (work, sweep, stopped, warm):
+            for task in (work, sweep, stopped, *once):
                 task.cancel()
-            outcomes = await asyncio.gather(work, sweep, http, stopped, warm, return_exceptions=True)
+            outcomes = await asyncio.gather(work, sweep, http, stopped, *once, return_exceptions=True)
     _raise_first(outcomes)
 
 

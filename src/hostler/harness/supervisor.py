@@ -75,6 +75,17 @@ class Supervisor:
         except TimeoutError:
             log.info("leaving %d running sessions for the next start", len(self._runs))
 
+    async def rest(self, seconds: float) -> None:
+        """Stop the sandboxes that idle sessions have left here, as many as that time allows; the others live on until
+        the next start finds them."""
+        idle = [session_id for session_id in self._sandbox_used if session_id not in self._runs]
+        tasks = [asyncio.create_task(self._hibernate(session_id)) for session_id in idle]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
     def ended(self, session_id: str) -> None:
         """A session was archived or deleted: its sandbox goes."""
         self._folds.pop(session_id, None)
