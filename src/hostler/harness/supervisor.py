@@ -156,7 +156,7 @@ class Supervisor:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             try:
-                await self._dispatcher.heartbeat()
+                await self._dispatcher.heartbeat([run.lease for run in self._runs.values() if run is not None])
                 while self._orphans:
                     await self._dispatcher.release(self._orphans[-1])
                     self._orphans.pop()

@@ -199,11 +199,11 @@ def test_a_session_whose_task_failed_is_taken_up_again(tmp_path: Path, monkeypat
                 raise Unavailable("no database")
             return await recall(lease)
 
-        async def missed() -> None:
+        async def missed(leases: list[Lease]) -> None:
             if len(failures) == 1:
                 failures.append("heartbeat")
                 raise Unavailable("no database")
-            await heartbeat()
+            await heartbeat(leases)
 
         supervisor._recall = failing  # type: ignore[method-assign]
         stage.dispatcher.heartbeat = missed  # type: ignore[method-assign]
