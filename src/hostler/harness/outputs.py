@@ -15,6 +15,7 @@ from sqlalchemy import bindparam, insert, select, update
 
 from hostler import clock
 from hostler.errors import RequestTooLarge
+from hostler.harness.act import sandbox_of
 from hostler.harness.deps import Deps
 from hostler.harness.run import Run
 from hostler.ids import new_id
@@ -38,6 +39,8 @@ _FORBIDDEN = re.compile(r'[<>:"|?*\\/\x00-\x1f\x7f]')
 async def collect(run: Run, deps: Deps) -> None:
     """Store every output that is new or changed. Raises SandboxUnavailable."""
     sandbox = run.sandbox or await deps.sandboxes.find(run.session_id)
+    if sandbox is None and run.session.worked:
+        sandbox = await sandbox_of(run, deps)  # it died with files of this turn in its folder
     if sandbox is None:
         return
     found = await sandbox.outputs()

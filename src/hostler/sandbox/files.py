@@ -21,7 +21,8 @@ MAX_OUTPUTS = 10_000
 MAX_DEPTH = 64
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FICLONE = 0x40049409
-_NOT_OURS = (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENXIO, errno.EACCES)
+# EAGAIN: the agent holds a lease on the file.
+_NOT_OURS = (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENXIO, errno.EACCES, errno.EAGAIN)
 
 
 def check_target(target: str) -> None:
@@ -78,26 +79,6 @@ def open_output(folder: Path, path: str) -> int:
         os.close(fd)
         raise FileNotFoundError(path)
     return fd
-
-
-def used_bytes(folder: Path) -> int:
-    """Disk blocks used below `folder`, as far as this user may look; a path too long to look at counts as endless.
-
-    By path, since it only counts: a link swapped in at the wrong moment makes a wrong sum, nothing more.
-    """
-    total, todo = 0, [str(folder)]
-    while todo:
-        try:
-            with os.scandir(todo.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        todo.append(entry.path)
-                    with contextlib.suppress(FileNotFoundError):
-                        total += entry.stat(follow_symlinks=False).st_blocks * 512
-        except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:
-                return 1 << 62
-    return total
 
 
 def remove_tree(folder: Path) -> None:
