@@ -102,7 +102,8 @@ def open_router(settings: Settings, config: ModelsConfig) -> Router:
             allow_script_default=True,
         )
     except ValueError as error:
-        raise BadSettings(f"The config file {settings.config_file}: {error}") from error
+        where = "" if str(error).startswith("HOSTLER_") else f"The config file {settings.config_file}: "
+        raise BadSettings(f"{where}{error}") from error
 
 
 async def open_store(settings: Settings, *, owner: bool = True) -> Store:
@@ -174,14 +175,15 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         )
         dispatcher = EmbeddedDispatcher(store)
         supervisor = Supervisor(deps, dispatcher)
-        services = _services(journal, blobs, router.catalogue, dispatcher, supervisor)
+        files = Files(store, blobs, max_bytes=settings.file_bytes)
+        services = _services(journal, files, router.catalogue, dispatcher, supervisor)
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, services,
         )  # fmt: skip
 
 
 def _services(
-    journal: Log, blobs: Blobs, catalogue: Catalogue, dispatcher: EmbeddedDispatcher, supervisor: Supervisor
+    journal: Log, files: Files, catalogue: Catalogue, dispatcher: EmbeddedDispatcher, supervisor: Supervisor
 ) -> Services:
     store = journal.store
     return Services(
@@ -192,7 +194,7 @@ def _services(
         events=Events(journal, catalogue, dispatcher.wake),
         threads=Threads(store),
         resources=Resources(store, supervisor.inputs_changed),
-        files=Files(store, blobs),
+        files=files,
         models=Models(catalogue),
     )
 
@@ -322,12 +324,14 @@ async def _sweep_files(house: Rooms) -> None:
     while True:
         try:
             await house.services.files.sweep()
-        except Unavailable as problem:
-            log.warning("expired files were not removed: %s", problem.message)
+        except (Unavailable, OSError) as error:
+            log.warning("could not sweep the files: %s", error)
         await asyncio.sleep(SWEEP_FILES_SECONDS)
 
 
 def _raise_first(outcomes: Iterable[object]) -> None:
     for outcome in outcomes:
+        while isinstance(outcome, ExceptionGroup) and len(outcome.exceptions) == 1:
+            outcome = outcome.exceptions[0]
         if isinstance(outcome, Exception) and not isinstance(outcome, asyncio.CancelledError):
             raise outcome

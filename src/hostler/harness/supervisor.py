@@ -28,6 +28,7 @@ HEARTBEAT_SECONDS = 10.0
 TIDY_SECONDS = 5.0
 KEPT_FOLDS = 128
 MAX_CRASHES = 3
+STORE_DOWN_SECONDS = 2.0
 CRASHED = "The server failed while it worked on this session; its log says why. Send a message to try again."
 
 
@@ -42,8 +43,8 @@ class Supervisor:
         self._folds: OrderedDict[str, tuple[int, Session]] = OrderedDict()
         self._sandbox_used: dict[str, float] = {}
         self._crashes: dict[str, int] = {}
+        self._unsure: set[str] = set()  # sessions of which the database may still say that we hold them
         self._ended: asyncio.Queue[str] = asyncio.Queue()
-        self._orphans: list[Lease] = []  # of tasks that failed and could perhaps not even let go
         self._draining = False
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -99,19 +100,23 @@ class Supervisor:
 
     async def _work(self, session_id: str) -> None:
         self._woken.discard(session_id)
-        lease = None
         try:
-            lease = await self._dispatcher.claim(session_id)
+            lease = await self._dispatcher.claim(session_id, again=session_id in self._unsure)
+            self._unsure.discard(session_id)
             if lease is not None:
                 await self._advance(lease)
         except StaleLease:
             log.warning("session %s was taken over", session_id)
         except StoreClosed:
             pass
+        except Unavailable as error:
+            # Nothing is lost, and it is not the session's fault: go on from the log once it can be written again.
+            log.warning("session %s: waits: %s", session_id, error)
+            self._unsure.add(session_id)
+            await asyncio.sleep(STORE_DOWN_SECONDS)
+            self._woken.add(session_id)
         except Exception:
             log.exception("session %s: could not be worked on", session_id)
-            if lease is not None:
-                self._orphans.append(lease)
         finally:
             del self._runs[session_id]
             if not self._runs:
@@ -128,7 +133,7 @@ class Supervisor:
             await advance(run, self._deps)
             self._crashes.pop(lease.session_id, None)
             self._keep(lease, run.session)
-        except StaleLease:
+        except (StaleLease, Unavailable):
             raise
         except Exception:
             await self._crashed(run)
@@ -168,9 +173,6 @@ class Supervisor:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             try:
                 await self._dispatcher.heartbeat([run.lease for run in self._runs.values() if run is not None])
-                while self._orphans:
-                    await self._dispatcher.release(self._orphans[-1])
-                    self._orphans.pop()
             except Unavailable as problem:
                 log.warning("the leases could not be kept alive: %s", problem.message)
 
