@@ -21,6 +21,7 @@ from sqlalchemy import select
 
 from hostler import clock
 from hostler.api.app import Services, create_app
+from hostler.errors import Unavailable
 from hostler.harness.contents import FileContents
 from hostler.harness.deps import Deps, HarnessConfig
 from hostler.harness.supervisor import Supervisor
@@ -210,10 +211,12 @@ async def serve(
     settings: Settings,
     ready: Callable[[Rooms, str, str | None], None],
     wrap: Callable[[Model], Model] = lambda model: model,
+    stop: asyncio.Event | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. `ready` is told the rooms, the base URL, and the first API key when one was made.
+    """Serve until SIGTERM or SIGINT, or until `stop` is set by a caller that handles signals itself.
 
-    On a signal no new session is started, running ones get a few seconds, then streams are cut and the process ends,
+    `ready` is told the rooms, the base URL, and the first API key when one was made.
+    Then no new session is started, running ones get a few seconds, then streams are cut and the process ends,
     within ten seconds in all. What still ran goes on at the next start.
     """
     with bound(settings.host, settings.port) as listener:
@@ -230,15 +233,13 @@ async def serve(
                 timeout_graceful_shutdown=CLOSE_SECONDS,
             )
             server = Server(config)
-            stop = asyncio.Event()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            stop = stop or _stop_on_signals()
             work = asyncio.create_task(house.supervisor.run(), name="supervisor")
             sweep = asyncio.create_task(_sweep_files(house), name="sweep-files")
             warm = asyncio.create_task(house.router.warm_up(), name="warm-up")
             http = asyncio.create_task(server.serve(sockets=[listener]), name="http")
             stopped = asyncio.create_task(stop.wait())
-            listener.listen(BACKLOG)  # before the announcement: whoever reads it may connect at once
+            _listen(listener)  # before the announcement: whoever reads it may connect at once
             ready(house, base_url(listener), first_key)
             await asyncio.wait({stopped, work, http, sweep}, return_when=asyncio.FIRST_COMPLETED)
             await house.supervisor.drain(DRAIN_SECONDS if stopped.done() else 0)
@@ -248,6 +249,13 @@ async def serve(
                 task.cancel()
             outcomes = await asyncio.gather(work, sweep, http, stopped, warm, return_exceptions=True)
     _raise_first(outcomes)
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
 @contextlib.contextmanager
@@ -261,10 +269,22 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
         try:
             listener.bind((host, port))
         except OSError as error:
-            raise BadSettings(
-                f"Can't listen on {host} port {port}: {error.strerror}. Stop what uses it, or choose another --port."
-            ) from error
+            raise _unusable(host, port, error) from error
         yield listener
+
+
+def _listen(listener: socket.socket) -> None:
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:  # another server has bound it at the same moment, and was first
+        host, port = listener.getsockname()[:2]
+        raise _unusable(host, port, error) from error
+
+
+def _unusable(host: str, port: int, error: OSError) -> BadSettings:
+    return BadSettings(
+        f"Can't listen on {host} port {port}: {error.strerror}. Stop what uses it, or choose another --port."
+    )
 
 
 def base_url(listener: socket.socket) -> str:
@@ -296,7 +316,10 @@ async def _reap(house: Rooms) -> None:
 async def _sweep_files(house: Rooms) -> None:
     """Remove expired files, and contents that nothing names."""
     while True:
-        await house.services.files.sweep()
+        try:
+            await house.services.files.sweep()
+        except Unavailable as problem:
+            log.warning("expired files were not removed: %s", problem.message)
         await asyncio.sleep(SWEEP_FILES_SECONDS)
 
 

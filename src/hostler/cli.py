@@ -6,9 +6,11 @@ Heavy rooms are imported inside the commands, so that `--help` is instant.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ from hostler.settings import DEFAULT_HOST, DEFAULT_PORT, Settings, load
 
 if TYPE_CHECKING:
     from hostler.app import Rooms
+    from hostler.recording import Recording
 
 DATA_DIR = click.option(
     "--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where everything is kept.  [HOSTLER_DATA_DIR]"
@@ -170,6 +173,73 @@ def doctor(
         sys.exit(1)
 
 
+@main.command()
+@click.argument("prompt")
+@click.option(
+    "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The script to write, a .json."
+)
+@click.option("--model", metavar="ID", help="The model's id.")
+@click.option("--system", metavar="TEXT", help="The agent's system prompt.")
+@click.option("--agent", type=click.Path(path_type=Path, dir_okay=False), help="A JSON file as for POST /v1/agents.")
+@click.option(
+    "--file", "files", multiple=True, type=click.Path(path_type=Path, dir_okay=False), help="Mount it; repeatable."
+)
+@click.option("--allow", is_flag=True, help="Run tools that ask for a confirmation; without it they are denied.")
+@DATA_DIR
+@CONFIG
+@JSON
+def record(data_dir: Path | None, config: Path | None, as_json: bool, **job: Any) -> None:
+    """Run a session with PROMPT against a real model, and save the script that replays it.
+
+    The models are those of `serve`. Without --data-dir the session lives in a folder that is removed afterwards. Files
+    that the agent hands back are saved beside the script. Ctrl-C ends the session and keeps what was recorded.
+    Ends with 1 when the agent did not end its turn.
+    """
+    from hostler.recording import Job
+    from hostler.recording import record as run_session
+    from hostler.transcript import lines
+
+    def tell(event: dict[str, Any]) -> None:
+        shown = [json.dumps(event)] if as_json else lines(event)
+        if shown:
+            click.echo("\n".join(shown))
+
+    _log_to_stderr(logging.WARNING)
+    with contextlib.ExitStack() as stack:
+        folder = data_dir or Path(stack.enter_context(_passing_folder()))
+        settings = load(data_dir=folder, config_file=config)
+        recording = _run(lambda: run_session(settings, Job(**job), tell))
+    click.echo(json.dumps(_recording(recording)) if as_json else _how_to_replay(recording, keeps=data_dir is not None))
+    sys.exit(0 if recording.stop_reason == "end_turn" else 130 if recording.stop_reason is None else 1)
+
+
+def _passing_folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="hostler-record-", ignore_cleanup_errors=True)
+
+
+def _recording(recording: Recording) -> dict[str, Any]:
+    names = ("session_id", "script", "stop_reason", "outputs")
+    return {"type": "recording", **{name: getattr(recording, name) for name in names}}
+
+
+def _how_to_replay(recording: Recording, *, keeps: bool) -> str:
+    said = [""]
+    if recording.scripted:
+        said.append("No model key is set, so it was the built-in script that was recorded; see `hostler serve --help`.")
+    if recording.stop_reason is None:
+        said.append("Interrupted. What was recorded by then is kept.")
+    if recording.outputs:
+        said += ["The agent handed back:", *(f"  {path}" for path in recording.outputs)]
+    if recording.first_key and keeps:
+        said += ["An API key was made for this new data folder; it is shown this once:", f"  {recording.first_key}"]
+    if recording.script is None:
+        return "\n".join([*said, "Nothing was recorded: the model gave no answer."])
+    route = ["[[models.route]]", 'provider = "script"', f"options = {{ file = {json.dumps(recording.script)} }}"]
+    said += [f"Recorded in {recording.script}. To replay it, put this into a file, say replay.toml:", ""]
+    said += [f"  {line}" for line in route]
+    return "\n".join([*said, "", "then run `hostler serve --config replay.toml` and send the same message."])
+
+
 def _check(check: Any) -> dict[str, Any]:
     return {name: getattr(check, name) for name in ("name", "ok", "required", "detail", "remedy")}
 
@@ -200,15 +270,15 @@ def _with_keys(act: Callable[[Any], Any], data_dir: Path | None, database: str |
     _run(work)
 
 
-def _run(main_coroutine: Callable[[], Any]) -> None:
+def _run(main_coroutine: Callable[[], Any]) -> Any:
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main_coroutine())
+        return runner.run(main_coroutine())
 
 
-def _log_to_stderr() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+def _log_to_stderr(level: int = logging.INFO) -> None:
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 

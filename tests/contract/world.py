@@ -1,6 +1,6 @@
 """What the contract tests share: clients of both kinds, both flavours of the official SDK, and streams with deadlines.
 
-It must not know how the server works: it is written against the API alone.
+It must not know how the server works: it is written against the API, and the script that plays the model.
 """
 
 from __future__ import annotations
@@ -13,13 +13,23 @@ import queue
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
+from anthropic import Anthropic
 from anthropic._response import AsyncBinaryAPIResponse
 
 from running import Server
 
+CONFIG = """
+[harness]
+model_attempts = 3
+
+[models.model."test-small"]
+max_input_tokens = 10000
+"""
+SCRIPT = Path(__file__).with_name("script.json")
 DEADLINE = 20.0
 IDLE = "session.status_idle"
 WEATHER = {
@@ -233,6 +243,17 @@ class World:
     def last_text(self, session_id: str) -> str:
         said = [event for event in self.raw(session_id) if event["type"] == "agent.message"]
         return "".join(block["text"] for block in said[-1]["content"])
+
+
+@contextlib.contextmanager
+def sync_world(server: Server) -> Iterator[World]:
+    """The sync SDK with strict validation."""
+    named: Any = {"base_url": server.base_url, "api_key": server.key, "timeout": DEADLINE}
+    with (
+        httpx2.Client(base_url=server.base_url, headers=server.headers, timeout=DEADLINE) as http,
+        Anthropic(**named, _strict_response_validation=True) as sdk,
+    ):
+        yield World(server, sdk, http)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ FLOORS = {
     "clock": 1,
     "errors": 1,
     "ids": 1,
+    "transcript": 1,
     "settings": 1,
     "wire": 1,
     "log": 2,
@@ -35,8 +36,12 @@ FLOORS = {
     "app": 7,
     "cli": 7,
     "doctor": 7,
+    "recording": 7,
 }
-SIDEWAYS = {("log", "store"), ("cli", "app"), ("cli", "doctor"), ("doctor", "app"), ("settings", "errors")}
+SIDEWAYS = {
+    ("log", "store"), ("settings", "errors"), ("cli", "app"), ("cli", "doctor"), ("cli", "recording"),
+    ("doctor", "app"), ("recording", "app"),
+}  # fmt: skip
 
 
 class Import(NamedTuple):

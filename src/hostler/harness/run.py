@@ -131,6 +131,7 @@ class Run:
         except (NewInput, Duplicate):
             await self.refresh()
             raise
+        self._take_times(patch or {})
         mine = sum(1 for item in items if isinstance(item, Draft))
         if appended.next_seq - mine == self.session.next_seq:
             self.session.absorb(appended.entries)
@@ -149,15 +150,16 @@ class Run:
         """The columns that go with `opening`."""
         if self.session.running and not self.session.rescheduled:
             return {}
-        self.running_since = self.running_since or clock.now()
-        return {"status": "running", "running_since": self.running_since}
+        return {"status": "running", "running_since": self.running_since or clock.now()}
 
     def paused(self) -> dict[str, Any]:
-        """The columns that end a running interval."""
-        if self.running_since is not None:
-            self.active_us += max(0, clock.now() - self.running_since)
-            self.running_since = None
-        return {"active_us": self.active_us, "running_since": None}
+        """The columns that end a running interval. It ends when they are committed."""
+        running_us = max(0, clock.now() - self.running_since) if self.running_since is not None else 0
+        return {"active_us": self.active_us + running_us, "running_since": None}
+
+    def _take_times(self, patch: dict[str, Any]) -> None:
+        self.active_us = patch.get("active_us", self.active_us)
+        self.running_since = patch.get("running_since", self.running_since)
 
     @property
     def thread(self) -> dict[str, Any]:

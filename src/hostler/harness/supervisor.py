@@ -11,6 +11,7 @@ from collections import OrderedDict
 from typing import NoReturn
 
 from hostler import clock
+from hostler.errors import Unavailable
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import session_error
 from hostler.harness.failure import give_up
@@ -42,6 +43,7 @@ class Supervisor:
         self._sandbox_used: dict[str, float] = {}
         self._crashes: dict[str, int] = {}
         self._ended: asyncio.Queue[str] = asyncio.Queue()
+        self._orphans: list[Lease] = []  # of tasks that failed and could perhaps not even let go
         self._draining = False
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -86,6 +88,7 @@ class Supervisor:
 
     async def _work(self, session_id: str) -> None:
         self._woken.discard(session_id)
+        lease = None
         try:
             lease = await self._dispatcher.claim(session_id)
             if lease is not None:
@@ -96,6 +99,8 @@ class Supervisor:
             pass
         except Exception:
             log.exception("session %s: could not be worked on", session_id)
+            if lease is not None:
+                self._orphans.append(lease)
         finally:
             del self._runs[session_id]
             if not self._runs:
@@ -150,7 +155,13 @@ class Supervisor:
     async def _heartbeat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            await self._dispatcher.heartbeat()
+            try:
+                await self._dispatcher.heartbeat([run.lease for run in self._runs.values() if run is not None])
+                while self._orphans:
+                    await self._dispatcher.release(self._orphans[-1])
+                    self._orphans.pop()
+            except Unavailable as problem:
+                log.warning("the leases could not be kept alive: %s", problem.message)
 
     async def _tidy(self) -> None:
         """Stop the sandboxes of sessions that have been idle for a while."""

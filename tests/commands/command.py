@@ -1,0 +1,53 @@
+"""Runs `hostler` commands as processes, in an environment without anything that a developer's shell may hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from running import SOURCE
+
+SECONDS = 60.0
+
+
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANTHROPIC_", "HOSTLER_"))}
+    return {**kept, "PYTHONPATH": str(SOURCE), **(more or {})}
+
+
+def spawn(*arguments: object, environ: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "hostler.cli", *map(str, arguments)]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=environment(environ), text=True, **{**pipes, **options})
+
+
+def hostler(
+    *arguments: object, environ: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    process = spawn(*arguments, environ=environ, cwd=cwd)
+    try:
+        out, err = process.communicate(timeout=SECONDS)
+    finally:
+        process.kill()
+        process.wait()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def complaint(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line of a command that refused, as every command of ours refuses."""
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    lines = done.stderr.splitlines()
+    assert "Traceback" not in done.stderr
+    assert lines, "no word of why"
+    assert lines[-1].startswith("hostler: "), done.stderr
+    return lines[-1].removeprefix("hostler: ")
+
+
+def records(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
