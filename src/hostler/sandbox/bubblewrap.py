@@ -176,7 +176,7 @@ class BubblewrapBackend:
         host = self._host()
         try:
             self._prepare(layout, host, uid)
-            await asyncio.gather(*(asyncio.to_thread(files.place, layout, m, uid) for m in spec.mounts))
+            await asyncio.to_thread(files.place_all, layout, spec.mounts, uid)
             layout.fresh.touch()
             listener = initlink.listen(layout.socket)
         except OSError as error:
