@@ -16,7 +16,7 @@ from hostler.harness.deps import Deps
 from hostler.harness.drafts import session_error
 from hostler.harness.failure import give_up
 from hostler.harness.loop import advance
-from hostler.harness.run import Run, row_tx
+from hostler.harness.run import Run, recall_tx
 from hostler.harness.state import Session
 from hostler.log.append import StaleLease
 from hostler.store.dispatch import Dispatcher, Lease
@@ -144,13 +144,12 @@ class Supervisor:
 
     async def _recall(self, lease: Lease) -> Run:
         """Fold the log, from where this process left it when nobody has held the session since."""
-        row = await self._deps.log.store.read(lambda: row_tx(lease.session_id))
         token, session = self._folds.pop(lease.session_id, (0, Session()))
         if token != lease.token - 1:
             session = Session()
-        run = Run(self._deps.log, lease, row, session)
-        await run.refresh()
-        return run
+        row, entries = await self._deps.log.store.read(lambda: recall_tx(lease.session_id, session.next_seq))
+        session.absorb(entries)
+        return Run(self._deps.log, lease, row, session)
 
     def _keep(self, lease: Lease, session: Session) -> None:
         self._folds[lease.session_id] = (lease.token, session)
