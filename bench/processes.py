@@ -57,7 +57,8 @@ class Hostler:
         self._port = port
         self.url = f"http://127.0.0.1:{port}"
         self._environ = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("ANTHROPIC_", "HOSTLER_"))},
+            **{k: v for k, v in os.environ.items() if not k.startswith(("ANTHROPIC_", "HOSTLER_", "PYTHONDONT"))},
+            "PYTHONPYCACHEPREFIX": str(folder / "pycache"),  # as an installed package has it
             "PYTHONPATH": str(HERE.parent / "src"),
             "HOSTLER_API_KEY": KEY,
             "HOSTLER_MODEL_API_KEY": "none",
