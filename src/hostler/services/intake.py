@@ -66,6 +66,7 @@ class State(NamedTuple):
     pending: list[str]
     queued: int
     idle: bool
+    resting: bool = False  # idle with nothing to do: nobody works on it, nothing waits
     takes_system: bool = True  # whether the model takes system messages in mid-conversation
 
 
@@ -106,6 +107,7 @@ def take_tx(state: State, events: Sequence[ClientEvent], now: int, within: str =
     echoes: list[Draft | Entry] = []
     drafts: dict[str, Draft] = {}  # by what they answer, or by id
     answered = False
+    only_interrupts = all(isinstance(event, UserInterruptParams) for event in events)
     for index, event in enumerate(events):
         at = f"{within}[{index}]"
         _check_thread(event, state, at)
@@ -115,7 +117,8 @@ def take_tx(state: State, events: Sequence[ClientEvent], now: int, within: str =
             echo, answered = (yield from _answer_tx(state, event, drafts, now, at)), True
             pending = [event_id for event_id in pending if event_id != _subject(event)]
         elif isinstance(event, UserInterruptParams):
-            echo, pending = Draft(type="user.interrupt", queued=True), []
+            # There is nothing to interrupt in a session at rest: noted, and nobody is woken.
+            echo, pending = Draft(type="user.interrupt", queued=not (state.resting and only_interrupts)), []
         else:
             _check_waiting(event, pending if state.idle else [], answered, at)
             if isinstance(event, SystemMessageParams) and not state.takes_system:
@@ -129,7 +132,8 @@ def take_tx(state: State, events: Sequence[ClientEvent], now: int, within: str =
             drafts[echo.answers or echo.id] = echo
     if state.queued + sum(draft.queued for draft in drafts.values()) > MAX_QUEUED:
         raise RateLimited(f"{within}: the session has {state.queued} events that wait; at most {MAX_QUEUED} may.")
-    return Intake(echoes, list(drafts.values()), {"pending": encode(pending), "wake_at": now})
+    patch = {} if state.resting and only_interrupts else {"pending": encode(pending), "wake_at": now}
+    return Intake(echoes, list(drafts.values()), patch)
 
 
 def _check_system(events: Sequence[ClientEvent], index: int, at: str) -> None:
