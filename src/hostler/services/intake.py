@@ -41,6 +41,7 @@ from hostler.wire.events import (
 )
 
 MAX_QUEUED = 1000
+MAX_INTERRUPTS = 16  # that may wait beyond it
 CONFIRMS = "confirm:"  # `entries.answers` of a confirmation; a result answers the bare tool use id
 
 _ENTRY = select(*COLUMNS).where(entries.c.session_id == bindparam("s"), entries.c.id == bindparam("id"))
@@ -130,7 +131,10 @@ def take_tx(state: State, events: Sequence[ClientEvent], now: int, within: str =
         echoes.append(echo)
         if isinstance(echo, Draft):
             drafts[echo.answers or echo.id] = echo
-    if state.queued + sum(draft.queued for draft in drafts.values()) > MAX_QUEUED:
+    queued = [draft for draft in drafts.values() if draft.queued]
+    # An interrupt is the way out for a session whose queue is full.
+    room = MAX_QUEUED + (MAX_INTERRUPTS if all(draft.type == "user.interrupt" for draft in queued) else 0)
+    if queued and state.queued + len(queued) > room:
         raise RateLimited(f"{within}: the session has {state.queued} events that wait; at most {MAX_QUEUED} may.")
     patch = {} if state.resting and only_interrupts else {"pending": encode(pending), "wake_at": now}
     return Intake(echoes, list(drafts.values()), patch)
