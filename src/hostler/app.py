@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -21,6 +22,7 @@ from sqlalchemy import select
 
 from hostler import clock
 from hostler.api.app import Services, create_app
+from hostler.api.connection import Connection
 from hostler.errors import Unavailable
 from hostler.harness.contents import FileContents
 from hostler.harness.deps import Deps, HarnessConfig
@@ -222,11 +224,13 @@ async def serve(
     Then no new session is started, running ones get a few seconds, then streams are cut and the process ends,
     within ten seconds in all. What still ran goes on at the next start.
     """
+    raise_file_limit()
     with bound(settings.host, settings.port) as listener:
         async with rooms(settings, wrap) as house:
             first_key = await _first_key(house)
             config = uvicorn.Config(
                 create_app(house.services),
+                http=Connection,
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -262,6 +266,13 @@ def _stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
+
+
+def raise_file_limit() -> None:
+    """Take all the descriptors that the system grants: streams, sandboxes and what agents fetch share them."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextlib.contextmanager

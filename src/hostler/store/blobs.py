@@ -39,6 +39,7 @@ class Blobs:
 
     def open(self) -> None:
         """Make the folders and remove what an earlier process left half written."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
         for stray in self._incoming.iterdir():
             stray.unlink()
