@@ -112,7 +112,7 @@ def test_a_file_too_large_leaves_nothing_behind(
     with create_connection((server.host, server.port), timeout=10) as connection:
         connection.sendall("\r\n".join(lines).encode())
         assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
-    monkeypatch.setattr("hostler.services.files.MAX_BYTES", 5 * 1024 * 1024)
+    monkeypatch.setattr(server.services.files, "max_bytes", 5 * 1024 * 1024)
 
     def chunks() -> Iterator[bytes]:
         yield part()[:-6]

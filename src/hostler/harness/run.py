@@ -17,7 +17,7 @@ from hostler.harness.ledger import Ledger, read_ledger
 from hostler.harness.state import Session
 from hostler.log.append import NewInput
 from hostler.log.entries import Draft, Entry, Item
-from hostler.log.log import Log
+from hostler.log.log import Log, read_tx
 from hostler.sandbox.contract import Sandbox
 from hostler.store.dispatch import Lease
 from hostler.store.sql import Tx
@@ -90,6 +90,13 @@ def row_tx(session_id: str) -> Tx[Row]:
         running_since=running_since,
         inputs=[Input(blob, target) for blob, target in inputs],
     )
+
+
+def recall_tx(session_id: str, from_seq: int) -> Tx[tuple[Row, list[Entry]]]:
+    """Read all that a wake begins with, in one look: the row, and the entries from `from_seq` on."""
+    row = yield from row_tx(session_id)
+    entries = yield from read_tx(session_id, from_seq)
+    return row, entries
 
 
 class Run:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from hostler.errors import Unavailable
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import session_error
 from hostler.harness.outputs import collect
@@ -38,7 +39,7 @@ async def deliver(run: Run, deps: Deps) -> list[Item]:
     """Collect the outputs; a sandbox that fails here costs the files of this turn, and says so, but not the turn."""
     try:
         await collect(run, deps)
-    except SandboxUnavailable as problem:
+    except (SandboxUnavailable, Unavailable) as problem:
         message = f"The outputs of this turn could not be collected: {problem}"
         return [session_error("unknown_error", message, "retrying")]
     return []

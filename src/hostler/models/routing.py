@@ -133,7 +133,8 @@ def _maker(name: str, where: str) -> Callable[[ProviderSettings], Model]:
 
 def _checked_url(url: str, where: str) -> str:
     if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
-        raise ModelConfigError(f"{where}.base_url: {_without_user(url)!r} is no http or https URL")
+        name = f"{where}.base_url" if where != "models" else "HOSTLER_MODEL_BASE_URL"
+        raise ModelConfigError(f"{name}: {_without_user(url)!r} is no http or https URL")
     return url
 
 

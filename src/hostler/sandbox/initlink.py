@@ -141,7 +141,7 @@ class InitLink:
         """The disk space, in whole MiB, of files without a name that processes inside have open."""
         answer = await self.ask(Op.HELD)
         answer.close()
-        return max(answer.exit_code, 0) << 20
+        return max(int(answer.exit_code), 0) << 20
 
     async def listener(self) -> socket.socket:
         """Return the socket on which the sandbox's programs reach the egress proxy."""

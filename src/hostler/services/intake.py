@@ -15,8 +15,7 @@ import msgspec
 from sqlalchemy import bindparam, or_, select
 
 from hostler.errors import InvalidRequest, RateLimited
-from hostler.log.entries import Draft, Entry
-from hostler.log.log import ENTRY
+from hostler.log.entries import COLUMNS, Draft, Entry
 from hostler.services.reading import first
 from hostler.services.resolve import NOT_YET
 from hostler.store.sql import Tx
@@ -44,9 +43,9 @@ from hostler.wire.events import (
 MAX_QUEUED = 1000
 CONFIRMS = "confirm:"  # `entries.answers` of a confirmation; a result answers the bare tool use id
 
-_ENTRY = select(*ENTRY).where(entries.c.session_id == bindparam("s"), entries.c.id == bindparam("id"))
+_ENTRY = select(*COLUMNS).where(entries.c.session_id == bindparam("s"), entries.c.id == bindparam("id"))
 _ANSWER = (
-    select(*ENTRY)
+    select(*COLUMNS)
     .where(
         entries.c.session_id == bindparam("s"),
         or_(entries.c.answers == bindparam("a"), entries.c.answers == bindparam("b")),
