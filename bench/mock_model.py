@@ -1,8 +1,8 @@
 """A model endpoint of fixed cadence, in a process of its own: it says when each request arrived, and streams what it is
 told to. Run as a program it prints its URL and serves until killed.
 
-The last user message of a request tells what to do: `plan: N` asks for N rounds of one `bash` call `true` and then ends;
-anything else gets a few tokens. A text begins with the monotonic nanosecond of its request's arrival.
+The last user message tells what to do: `plan: N` asks for N rounds of one `bash` call `true` and then ends; anything
+else gets a few tokens. A text begins with the monotonic nanosecond of its request's arrival.
 """
 
 from __future__ import annotations

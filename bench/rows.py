@@ -193,7 +193,7 @@ async def many_sessions(bench: Bench) -> list[Row]:
     before, start = bench.server.cpu_seconds(), now()
     gate = asyncio.Semaphore(count)
 
-    async def one() -> int:
+    async def one() -> str:
         async with gate:
             own, stream = bench.server.connect(), bench.server.connect()
             session = (await own.call("POST", "/v1/sessions", body))["id"]
@@ -209,14 +209,17 @@ async def many_sessions(bench: Bench) -> list[Row]:
             listed = await own.call("GET", f"/v1/sessions/{session}/events?limit=1000")
             own.close()
             stream.close()
-            return int(results == 2 and len(listed["data"]) == 17)
+            if results == 2 and len(listed["data"]) == 17:
+                return ""
+            odd = [event for event in listed["data"] if event.get("is_error") or event["type"] == "session.error"]
+            return f"{len(listed['data'])} events, {results} results, {str(odd)[:300]}"
 
-    good = sum(await asyncio.gather(*(one() for _ in range(count))))
+    problems = [problem for problem in await asyncio.gather(*(one() for _ in range(count))) if problem]
     seconds = (now() - start) / 1e9
     cpu = (bench.server.cpu_seconds() - before) / count * 1000
-    note = f"{count} sessions in {seconds:.1f} s, {count - good} with an error or a lost event"
+    note = f"{count} sessions in {seconds:.1f} s {'; '.join(problems[:2])[:400]}"
     return [
-        Row(name=f"{count} concurrent turns: failed", unit="", value=count - good, target=0, note=note),
+        Row(name=f"{count} concurrent turns: failed", unit="", value=len(problems), target=0, note=note),
         Row(name="CPU of the server per such turn", unit="ms", value=round(cpu, 2)),
     ]
 

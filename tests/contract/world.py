@@ -1,6 +1,6 @@
 """What the contract tests share: clients of both kinds, both flavours of the official SDK, and streams with deadlines.
 
-It must not know how the server works: it is written against the API alone.
+It must not know how the server works: it is written against the API, and the script that plays the model.
 """
 
 from __future__ import annotations
@@ -13,12 +13,24 @@ import queue
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
+from anthropic import Anthropic
+from anthropic._models import BaseModel
+from anthropic._response import AsyncBinaryAPIResponse
 
 from running import Server
 
+CONFIG = """
+[harness]
+model_attempts = 3
+
+[models.model."test-small"]
+max_input_tokens = 10000
+"""
+SCRIPT = Path(__file__).with_name("script.json")
 DEADLINE = 20.0
 IDLE = "session.status_idle"
 WEATHER = {
@@ -138,7 +150,8 @@ class Blocking:
     def _result(self, value: Any) -> Any:
         if inspect.isawaitable(value):
             value = self._run(value)
-        return Blocking(value, self._run) if hasattr(value, "__aiter__") else value
+        adapted = hasattr(value, "__aiter__") or isinstance(value, AsyncBinaryAPIResponse)
+        return Blocking(value, self._run) if adapted else value
 
 
 class Loop:
@@ -234,6 +247,17 @@ class World:
 
 
 @contextlib.contextmanager
+def sync_world(server: Server) -> Iterator[World]:
+    """The sync SDK with strict validation."""
+    named: Any = {"base_url": server.base_url, "api_key": server.key, "timeout": DEADLINE}
+    with (
+        httpx2.Client(base_url=server.base_url, headers=server.headers, timeout=DEADLINE) as http,
+        Anthropic(**named, _strict_response_validation=True) as sdk,
+    ):
+        yield World(server, sdk, http)
+
+
+@contextlib.contextmanager
 def following(opened: Any) -> Iterator[Follower]:
     follower = Follower(opened, iter, lambda event: str(event.type))
     try:
@@ -261,3 +285,16 @@ def only(events: Iterable[Any], kind: str) -> list[Any]:
 
 def kind_of(event: Any) -> str:
     return str(event["type"] if isinstance(event, dict) else event.type)
+
+
+def unknown_fields(value: Any, at: str = "") -> list[str]:
+    """Paths of what the server says beyond the SDK's types, which even strict validation lets pass: a misspelt optional
+    field, or a private one."""
+    if isinstance(value, list):
+        return [path for index, item in enumerate(value) for path in unknown_fields(item, f"{at}[{index}]")]
+    if not isinstance(value, BaseModel):
+        return []
+    found = [f"{at}.{name}" for name in value.model_extra or {}]
+    for name in type(value).model_fields:
+        found += unknown_fields(getattr(value, name), f"{at}.{name}")
+    return found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -31,14 +31,12 @@ def test_serving_loads_no_vendor_library() -> None:
 
 
 def test_help_is_instant() -> None:
-    """The best of three, for the machine may be busy; 0.3 s is the budget."""
+    """Computing time, the best of five: the machine may be busy with other tests. 0.3 s is the budget."""
 
     def once() -> float:
-        began = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "hostler.cli", "--help"], capture_output=True, check=True)
-        return time.perf_counter() - began
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    bare = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "pass"], check=True)
-    bare = time.perf_counter() - bare
-    assert min(once() for _ in range(3)) < 0.3 + bare
+    assert min(once() for _ in range(5)) < 0.3

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 
 import pytest
-
 from job import Died, Event, Job, check_log, essence
 from mortal import Mortal
 
@@ -264,7 +263,8 @@ def sleepy_server(sleepy: Mortal) -> Mortal:
 
 
 @pytest.mark.parametrize(
-    "point", ["before:hibernate", "before:shell_state", "after:shell_state", "before:end 2", "after:end 2", "after:hibernate"]
+    "point",
+    ["before:hibernate", "before:shell_state", "after:shell_state", "before:end 2", "after:end 2", "after:hibernate"],
 )
 def test_hibernation(sleepy_server: Mortal, point: str) -> None:
     job = Job(sleepy_server, "put")

@@ -77,11 +77,19 @@ async def _receive(call: Call, files: Files) -> tuple[Blob, Upload]:
             blob = await files.store(form.chunks())
         elif part.name == "expires_in_seconds":
             said = said._replace(expires_in_seconds=_seconds(await form.text()))
+        elif part.name == "purpose":
+            _purpose(await form.text())
         else:
             raise InvalidRequest(f"{part.name[:100]}: Extra inputs are not permitted")
     if blob is None:
         raise InvalidRequest("file: Field required")
     return blob, said
+
+
+def _purpose(text: str) -> None:
+    """Published curl examples say what every file here is for; another purpose can't be honoured."""
+    if text != "agent":
+        raise InvalidRequest("purpose: Input should be 'agent'")
 
 
 def _seconds(text: str) -> int:

@@ -8,6 +8,7 @@ know it never began it, so it is run; otherwise its outcome is unknown, and the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 from hostler.harness.deps import Deps
@@ -25,6 +26,7 @@ UNKNOWN = (
     "The sandbox was lost while this tool ran, so its outcome is unknown: it may have run, in part or in full. "
     "Files may be missing or changed. Check before you repeat it."
 )
+FORGET_SECONDS = 2.0
 INTERRUPTED = "Tool execution was interrupted before completion. Please retry."
 
 
@@ -40,7 +42,7 @@ async def act(run: Run, deps: Deps) -> None:
         return
     try:
         # Not interrupted: a sandbox that is half started would be in the way of the next one.
-        sandbox = await _sandbox(run, deps)
+        sandbox = await sandbox_of(run, deps)
         await run.refresh()
         if run.session.interrupted:
             return
@@ -63,16 +65,29 @@ def refusal(call: Call) -> str:
     return f"{denied} {call.deny_message}" if call.deny_message else denied
 
 
-async def cancel_dispatched(run: Run, deps: Deps) -> None:
-    """End what still runs for calls that are about to be answered as interrupted."""
-    started = [call for call in run.session.open_calls if call.dispatched is not None]
+async def cancel_dispatched(run: Run, deps: Deps) -> list[str]:
+    """End what still runs for calls that are about to be answered as interrupted; return their ids."""
+    started = [call.id for call in run.session.open_calls if call.dispatched is not None]
     sandbox = await deps.sandboxes.find(run.session_id) if started else None
     if sandbox is not None:
-        for call in started:
-            await toolset.cancel(sandbox, call.id)
+        with contextlib.suppress(SandboxUnavailable):  # then nothing runs there any more
+            for call_id in started:
+                await toolset.cancel(sandbox, call_id)
+    return started
 
 
-async def _sandbox(run: Run, deps: Deps) -> Sandbox:
+async def forget(run: Run, deps: Deps, call_ids: list[str]) -> None:
+    """Let the sandbox drop calls that were cancelled, now that their answers are in the log: it keeps so many only."""
+    sandbox = await deps.sandboxes.find(run.session_id) if call_ids else None
+    if sandbox is None:
+        return
+    for call_id in call_ids:
+        with contextlib.suppress(SandboxUnavailable, TimeoutError):
+            async with asyncio.timeout(FORGET_SECONDS):
+                await toolset.forget(sandbox, call_id)
+
+
+async def sandbox_of(run: Run, deps: Deps) -> Sandbox:
     """The session's sandbox, provisioned at the first need of a wake, with all inputs that are mounted by now."""
     if run.inputs_stale:
         await run.reload()
@@ -109,7 +124,8 @@ async def _perform(run: Run, sandbox: Sandbox, call: Call, *, fresh: bool) -> No
     else:
         result = await _recover(sandbox, call)
     await run.append([tool_result(call, result.content, is_error=result.is_error)])
-    await sandbox.acknowledge(call.id)
+    with contextlib.suppress(SandboxUnavailable):  # the next call will find out
+        await sandbox.acknowledge(call.id)
 
 
 async def _recover(sandbox: Sandbox, call: Call) -> toolset.ToolResult:

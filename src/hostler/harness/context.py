@@ -101,7 +101,9 @@ def shortened(built: list[Message], limit: int) -> list[Message]:
         built = [{**message, "content": _clipped(message["content"])} for message in built]
     while len(built) > 2 and _size(built) > limit:
         # Never leave a tool result without the call before it.
-        end = next((i for i in range(2, len(built)) if not _answers(built[i])), len(built) - 1)
+        end = next((i for i in range(2, len(built)) if not _answers(built[i])), None)
+        if end is None:
+            break
         built = [built[0], *built[end:]]
     return built
 

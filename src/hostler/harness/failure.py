@@ -11,8 +11,9 @@ import random
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import session_error, span_end
 from hostler.harness.run import Interrupted, Run
-from hostler.harness.settle import idle_items, idle_patch
+from hostler.harness.settle import idling
 from hostler.harness.state import ATTEMPT_FAILED
+from hostler.log.append import NewInput
 from hostler.log.entries import Consume, Draft, Item
 from hostler.models.protocol import ModelFailure
 
@@ -29,7 +30,7 @@ _ERROR_TYPES = {
 async def attempt_failed(run: Run, deps: Deps, start_id: str, failure: ModelFailure) -> None:
     """Record a failed attempt; then wait for the next one, or give the turn up."""
     end = span_end(start_id, is_error=True)
-    if failure.kind == "context_too_long" and run.session.summaries == 0:
+    if failure.kind == "context_too_long" and run.session.summaries == 0 and not run.must_summarise:
         run.must_summarise = True
         await run.append([end])
         return
@@ -54,9 +55,14 @@ async def attempt_failed(run: Run, deps: Deps, start_id: str, failure: ModelFail
 
 async def give_up(run: Run, items: list[Item]) -> None:
     """End the turn with `retries_exhausted`. What waits is consumed with it: the next message starts afresh."""
-    flushed = [Consume(entry) for entry in run.session.queued.values()]
-    items = [*items, *flushed, *idle_items(run, {"type": "retries_exhausted"})]
-    await run.append(items, patch=idle_patch(run))
+    while True:
+        flushed = [Consume(entry) for entry in run.session.queued.values()]
+        idle, patch = idling(run, {"type": "retries_exhausted"})
+        try:
+            await run.append([*items, *flushed, *idle], patch=patch, strict=True)
+        except NewInput:
+            continue  # it is consumed, too: idle, nobody would come for it
+        return
 
 
 def _delay(attempt: int, wished: float | None, deps: Deps) -> float:

@@ -6,13 +6,13 @@ what is left. It must not keep anything between steps but the fold.
 
 from __future__ import annotations
 
-from hostler.harness.act import INTERRUPTED, act, cancel_dispatched
+from hostler.harness.act import INTERRUPTED, act, cancel_dispatched, forget
 from hostler.harness.ask import ask
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, session_error, span_end
 from hostler.harness.failure import give_up
 from hostler.harness.run import Run
-from hostler.harness.settle import RELEASED, deliver, idle_items, idle_patch, settle
+from hostler.harness.settle import RELEASED, deliver, idling, settle
 from hostler.harness.state import Said
 from hostler.harness.summarise import due, summarise
 from hostler.harness.tooltable import ToolTable
@@ -93,13 +93,14 @@ async def _interrupt(run: Run, deps: Deps) -> bool:
     if idle and all(entry.type == "user.interrupt" for entry in queue[:cut]):
         await run.append(consumed, patch={} if redirected else RELEASED, strict=True)
         return not redirected
-    await cancel_dispatched(run, deps)
+    cancelled = await cancel_dispatched(run, deps)
     results = [error_result(call, INTERRUPTED) for call in run.session.open_calls]
     items = [*run.opening(), *results, *consumed]
     patch = {**run.opened(), "pending": b"[]"}
-    if redirected:
-        await run.append(items, patch=patch, strict=True)
-        return False
-    items += [*await deliver(run, deps), *idle_items(run, END_TURN)]
-    await run.append(items, patch={**patch, **idle_patch(run)}, strict=True)
-    return True
+    if not redirected:
+        items += await deliver(run, deps)
+        closing, columns = idling(run, END_TURN)
+        items, patch = [*items, *closing], {**patch, **columns}
+    await run.append(items, patch=patch, strict=True)
+    await forget(run, deps, cancelled)
+    return not redirected

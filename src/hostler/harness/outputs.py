@@ -15,6 +15,7 @@ from sqlalchemy import bindparam, insert, select, update
 
 from hostler import clock
 from hostler.errors import RequestTooLarge
+from hostler.harness.act import sandbox_of
 from hostler.harness.deps import Deps
 from hostler.harness.run import Run
 from hostler.ids import new_id
@@ -36,26 +37,35 @@ _FORBIDDEN = re.compile(r'[<>:"|?*\\/\x00-\x1f\x7f]')
 
 
 async def collect(run: Run, deps: Deps) -> None:
-    """Store every output that is new or changed. Raises SandboxUnavailable."""
+    """Store every output that is new or changed, as long as all of them together are not too much: a file may claim
+    gigabytes that the sandbox's disk does not hold. Raises SandboxUnavailable, and Unavailable when nothing is kept."""
     sandbox = run.sandbox or await deps.sandboxes.find(run.session_id)
+    if sandbox is None and run.session.worked:
+        sandbox = await sandbox_of(run, deps)  # it died with files of this turn in its folder
     if sandbox is None:
         return
     found = await sandbox.outputs()
     if not found:
         return
     known = await deps.log.store.read(lambda: _known(run.session_id))
+    room = deps.config.outputs_bytes
     for output in found:
-        if known.get(output.path) != _tag(output):
-            await _collect_one(run, deps, sandbox, output)
+        if known.get(_shown(output.path)) == _tag(output):
+            room -= output.size_bytes
+        elif output.size_bytes <= room:
+            room -= await _collect_one(run, deps, sandbox, output)
 
 
-async def _collect_one(run: Run, deps: Deps, sandbox: Sandbox, output: OutputFile) -> None:
+async def _collect_one(run: Run, deps: Deps, sandbox: Sandbox, output: OutputFile) -> int:
+    """Store one output; return the bytes that it had."""
+    if output.size_bytes > deps.config.output_bytes:
+        return 0  # too large to keep: it stays in the sandbox
     try:
         blob = await deps.blobs.write(sandbox.read_output(output.path), limit=deps.config.output_bytes)
     except (FileNotFoundError, RequestTooLarge):
-        # Gone meanwhile, or too large to keep: it stays in the sandbox.
-        return
+        return 0  # gone, or grown too large meanwhile
     await deps.log.store.write(lambda: _store(run.session_id, output, blob.name, blob.size))
+    return blob.size
 
 
 def _known(session_id: str) -> Tx[dict[str, str]]:
@@ -65,13 +75,13 @@ def _known(session_id: str) -> Tx[dict[str, str]]:
 
 def _store(session_id: str, output: OutputFile, blob: str, size: int) -> Tx[None]:
     tag = _tag(output)
-    changed = yield _CHANGE, {"s": session_id, "path": output.path, "blob_": blob, "size": size, "tag": tag}
+    changed = yield _CHANGE, {"s": session_id, "path": _shown(output.path), "blob_": blob, "size": size, "tag": tag}
     if not changed:
         yield _ADD, _row(session_id, output, blob, size, tag)
 
 
 def _row(session_id: str, output: OutputFile, blob: str, size: int, tag: str) -> dict[str, Any]:
-    name = _FORBIDDEN.sub("_", PurePosixPath(output.path).name)[:255]
+    name = _FORBIDDEN.sub("_", PurePosixPath(_shown(output.path)).name)[:255]
     return {
         "id": new_id("file"),
         "filename": name,
@@ -80,11 +90,16 @@ def _row(session_id: str, output: OutputFile, blob: str, size: int, tag: str) ->
         "downloadable": 1,
         "session_id": session_id,
         "blob": blob,
-        "output_path": output.path,
+        "output_path": _shown(output.path),
         "output_tag": tag,
         "created_at": clock.now(),
         "expires_at": None,
     }
+
+
+def _shown(path: str) -> str:
+    """The path as text: bytes that are not UTF-8 are written out, since neither the database nor JSON can hold them."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _tag(output: OutputFile) -> str:

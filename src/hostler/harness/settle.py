@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from hostler.errors import Unavailable
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import session_error
 from hostler.harness.outputs import collect
@@ -30,30 +31,30 @@ async def settle(run: Run, deps: Deps, stop_reason: dict[str, Any], details: dic
         await run.append([], patch=RELEASED, strict=True)
         return
     items: list[Item] = await deliver(run, deps)
-    await run.append([*items, *idle_items(run, stop_reason, details)], patch=idle_patch(run), strict=True)
+    idle, patch = idling(run, stop_reason, details)
+    await run.append([*items, *idle], patch=patch, strict=True)
 
 
 async def deliver(run: Run, deps: Deps) -> list[Item]:
     """Collect the outputs; a sandbox that fails here costs the files of this turn, and says so, but not the turn."""
     try:
         await collect(run, deps)
-    except SandboxUnavailable as problem:
+    except (SandboxUnavailable, Unavailable) as problem:
         message = f"The outputs of this turn could not be collected: {problem}"
         return [session_error("unknown_error", message, "retrying")]
     return []
 
 
-def idle_items(run: Run, stop_reason: dict[str, Any], details: dict[str, Any] | None = None) -> list[Item]:
-    """The thread's idle event, the usage so far, the session's idle event."""
-    run.paused()
+def idling(
+    run: Run, stop_reason: dict[str, Any], details: dict[str, Any] | None = None
+) -> tuple[list[Item], dict[str, Any]]:
+    """The thread's idle event, the usage so far, the session's idle event; and the columns that go with them."""
+    times = run.paused()
     stop = {"stop_reason": stop_reason, "stop_details": details}
-    usage = {"usage": msgspec.to_builtins(run.ledger.wire(run.active_us)), "budget": run.row.budget}
-    return [
+    usage = {"usage": msgspec.to_builtins(run.ledger.wire(times["active_us"])), "budget": run.row.budget}
+    items: list[Item] = [
         Draft(type="session.thread_status_idle", fields={**run.thread, **stop}),
         Draft(type="session.usage", fields=usage),
         Draft(type="session.status_idle", fields=stop),
     ]
-
-
-def idle_patch(run: Run) -> dict[str, Any]:
-    return {"status": "idle", **run.paused(), **RELEASED}
+    return items, {"status": "idle", **times, **RELEASED}

@@ -106,6 +106,7 @@ class Session:
         self.context_tokens = 0  # of the last request and its answer
         self.summaries = 0  # in a row, with no answer between
         self.rescheduled = False
+        self.worked = False  # a tool went to the sandbox since the last idle event
 
     def absorb(self, entries: Iterable[Entry]) -> None:
         """Take in entries in list order. Entries it knows already change nothing, unless they have been consumed."""
@@ -162,6 +163,7 @@ def _summed(session: Session, _: str, note: dict[str, Any]) -> None:
 def _dispatched(session: Session, _: str, note: dict[str, Any]) -> None:
     for call_id in note["calls"]:
         session.calls[call_id].dispatched = note["generation"]
+    session.worked = True
 
 
 def _answered(key: str) -> Callable[[Session, str, dict[str, Any]], None]:
@@ -203,6 +205,7 @@ def _rescheduled(session: Session, _: str, __: dict[str, Any]) -> None:
 
 def _idle(session: Session, _: str, event: dict[str, Any]) -> None:
     session.running, session.settled, session.rescheduled = False, True, False
+    session.worked = False
     if event["stop_reason"]["type"] != "requires_action":
         session.wants_answer = False
         session.failures = session.requests = session.continuations = session.summaries = 0

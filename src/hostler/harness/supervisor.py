@@ -16,7 +16,7 @@ from hostler.harness.deps import Deps
 from hostler.harness.drafts import session_error
 from hostler.harness.failure import give_up
 from hostler.harness.loop import advance
-from hostler.harness.run import Run, row_tx
+from hostler.harness.run import Run, recall_tx
 from hostler.harness.state import Session
 from hostler.log.append import StaleLease
 from hostler.store.dispatch import Dispatcher, Lease
@@ -76,6 +76,17 @@ class Supervisor:
         except TimeoutError:
             log.info("leaving %d running sessions for the next start", len(self._runs))
 
+    async def rest(self, seconds: float) -> None:
+        """Stop the sandboxes that idle sessions have left here, as many as that time allows; the others live on until
+        the next start finds them."""
+        idle = [session_id for session_id in self._sandbox_used if session_id not in self._runs]
+        tasks = [asyncio.create_task(self._hibernate(session_id)) for session_id in idle]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
     def ended(self, session_id: str) -> None:
         """A session was archived or deleted: its sandbox goes."""
         self._folds.pop(session_id, None)
@@ -133,13 +144,12 @@ class Supervisor:
 
     async def _recall(self, lease: Lease) -> Run:
         """Fold the log, from where this process left it when nobody has held the session since."""
-        row = await self._deps.log.store.read(lambda: row_tx(lease.session_id))
         token, session = self._folds.pop(lease.session_id, (0, Session()))
         if token != lease.token - 1:
             session = Session()
-        run = Run(self._deps.log, lease, row, session)
-        await run.refresh()
-        return run
+        row, entries = await self._deps.log.store.read(lambda: recall_tx(lease.session_id, session.next_seq))
+        session.absorb(entries)
+        return Run(self._deps.log, lease, row, session)
 
     def _keep(self, lease: Lease, session: Session) -> None:
         self._folds[lease.session_id] = (lease.token, session)
@@ -161,9 +171,9 @@ class Supervisor:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             try:
-                await self._dispatcher.heartbeat()
-            except Unavailable as error:
-                log.warning("could not extend the leases of running sessions: %s", error)
+                await self._dispatcher.heartbeat([run.lease for run in self._runs.values() if run is not None])
+            except Unavailable as problem:
+                log.warning("the leases could not be kept alive: %s", problem.message)
 
     async def _tidy(self) -> None:
         """Stop the sandboxes of sessions that have been idle for a while."""

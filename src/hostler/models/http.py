@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -86,12 +86,30 @@ class EventClient:
         assert self._client is not None
         headers = {"content-type": "application/json", "accept": "text/event-stream", **headers}
         headers.setdefault("accept-encoding", "identity")
-        async with self._client.stream("POST", url, headers=headers, content=body) as response:
+        async with self._reach(url, headers, body) as response:
             if response.status_code != 200:
                 raise await self._refusal(response)
             await self._check_is_stream(response)
             async for event in httpx2.EventSource(response):
                 yield event
+
+    @asynccontextmanager
+    async def _reach(self, url: str, headers: dict[str, str], body: bytes) -> AsyncGenerator[httpx2.Response]:
+        """Send the request. A kept connection that the server was just closing is not a failure of the model: when it
+        ends before the first byte of an answer, the request goes out once more on another one."""
+        import httpx2
+
+        assert self._client is not None
+        request = self._client.build_request("POST", url, headers=headers, content=body)
+        try:
+            response = await self._client.send(request, stream=True)
+        except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
+            request = self._client.build_request("POST", url, headers=headers, content=body)
+            response = await self._client.send(request, stream=True)
+        try:
+            yield response
+        finally:
+            await response.aclose()
 
     async def _refusal(self, response: httpx2.Response) -> ModelFailure:
         body = await _read_some(response)

@@ -56,8 +56,9 @@ class Router:
     ) -> None:
         config = config or ModelsConfig()
         self.catalogue: Catalogue = configured(config)
-        self.scripted = allow_script_default and not (api_key or base_url)
-        default = ModelRoute(provider="script" if self.scripted else "anthropic", api_key=api_key, base_url=base_url)
+        unset = allow_script_default and not (api_key or base_url)
+        self.scripted = unset and all(route.pattern != "*" for route in config.route)
+        default = ModelRoute(provider="script" if unset else "anthropic", api_key=api_key, base_url=base_url)
         routes = [*config.route, default]
         self._routes = [
             (route, self._provider(route, f"models.route[{number}]" if number < len(config.route) else "models"))

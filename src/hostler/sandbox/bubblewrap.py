@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import re
 import secrets
@@ -20,6 +19,7 @@ import msgspec
 
 from hostler.sandbox import cgroups, files, initlink, launcher, machine, native, rootfs
 from hostler.sandbox.contract import Check, Limits, Sandbox, SandboxSpec, SandboxUnavailable
+from hostler.sandbox.disks import Disks
 from hostler.sandbox.initlink import InitLink, Op
 from hostler.sandbox.live import BubblewrapSandbox, State
 from hostler.sandbox.rootfs import Bind, Layout
@@ -27,10 +27,8 @@ from hostler.sandbox.rootfs import Bind, Layout
 Egress = Callable[[socket.socket, str], Coroutine[Any, Any, None]]
 
 DEFAULTS = Limits(memory_bytes=4 * 1024**3, cpus=None, processes=1024, file_bytes=4 * 1024**3, disk_bytes=10 * 1024**3)
-DISK_LOOK_SECONDS = 2.0
 _GROUP_TRIES = 100
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_log = logging.getLogger(__name__)
 
 
 class BubblewrapBackend:
@@ -44,12 +42,15 @@ class BubblewrapBackend:
         ripgrep: Path | None = None,
         ca_bundle: Path | None = None,
         limits: Limits = DEFAULTS,
+        lonely_seconds: int = 3600,
     ) -> None:
+        """`lonely_seconds`: how long the processes of a sandbox go on when no server comes back for them."""
         self._folder = folder.absolute()
         self._egress = egress
         self._ripgrep = ripgrep
         self._ca_bundle = ca_bundle
         self._limits = limits
+        self._lonely_seconds = lonely_seconds
         self._live: dict[str, BubblewrapSandbox] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._made_host: launcher.Host | None = None
@@ -87,8 +88,10 @@ class BubblewrapBackend:
         if not self._folder.is_dir():
             return
         for name in sorted(os.listdir(self._folder)):
-            if name not in keep and name not in self._live and _KEY.fullmatch(name):
-                async with self._lock(name):
+            if name in keep or not _KEY.fullmatch(name):
+                continue
+            async with self._lock(name):
+                if name not in self._live:  # else somebody has taken it up meanwhile
                     await self._put_to_sleep(name)
 
     def probe(self) -> list[Check]:
@@ -173,7 +176,7 @@ class BubblewrapBackend:
         host = self._host()
         try:
             self._prepare(layout, host, uid)
-            await asyncio.gather(*(asyncio.to_thread(files.place, layout, m, uid) for m in spec.mounts))
+            await asyncio.to_thread(files.place_all, layout, spec.mounts, uid)
             layout.fresh.touch()
             listener = initlink.listen(layout.socket)
         except OSError as error:
@@ -272,6 +275,7 @@ class BubblewrapBackend:
 
     def _config(self, spec: SandboxSpec, limits: Limits, proxied: bool) -> list[str]:
         lines = [f"env:{name}={value}" for name, value in rootfs.environment(spec.env, proxied=proxied).items()]
+        lines.append(f"lonely={self._lonely_seconds}")
         lines += ["proxy"] if proxied else []
         lines += [f"processes={limits.processes}"] if limits.processes else []
         lines += [f"file={limits.file_bytes}"] if limits.file_bytes else []
@@ -321,28 +325,8 @@ class BubblewrapBackend:
 
     def _watch_disk(self) -> None:
         if self._disk_task is None:
-            self._disk_task = asyncio.create_task(self._look_at_disks(), name="disk limits of the sandboxes")
-
-    async def _look_at_disks(self) -> None:
-        loop, took = asyncio.get_running_loop(), 0.0
-        while True:
-            await asyncio.sleep(max(DISK_LOOK_SECONDS, 20 * took))  # at most a twentieth of a core
-            begun = loop.time()
-            for sandbox in [s for s in self._live.values() if s.live]:
-                try:
-                    await self._look_at_disk(sandbox)
-                except SandboxUnavailable:
-                    continue  # it ended meanwhile
-                except OSError:
-                    _log.exception("cannot look at the files of a sandbox")
-            took = loop.time() - begun
-
-    async def _look_at_disk(self, sandbox: BubblewrapSandbox) -> None:
-        limit = sandbox.state.limits.disk_bytes
-        used = await asyncio.to_thread(files.used_bytes, sandbox.layout.files) if limit else 0
-        if limit and used > limit:
-            text = f"hostler: ended, the sandbox's files have {used} bytes and may have {limit}\n"
-            (await sandbox.link.ask(Op.QUELL, payload=text.encode())).close()
+            disks = Disks(self._folder, self._live.values)
+            self._disk_task = asyncio.create_task(disks.watch(), name="disks of the sandboxes")
 
 
 def _write_state(path: Path, state: State) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
-from hostler.sandbox.contract import OUTPUTS, UPLOADS, WORKSPACE, Mount, Sandbox
-from hostler.sandbox.lab import Failed, Lab, Trials, expect, expect_equal
+from hostler.sandbox.contract import OUTPUTS, UPLOADS, WORKSPACE, Exec, Mount, Sandbox
+from hostler.sandbox.lab import Failed, Lab, Trials, expect, expect_equal, until
 
 TRIALS = Trials()
 
@@ -107,17 +108,59 @@ async def outputs_do_not_follow_planted_links(lab: Lab) -> None:
 
 
 @TRIALS
+async def odd_outputs_harm_nobody(lab: Lab) -> None:
+    """Outputs that nobody may read, that somebody holds a lease on, or whose name is no text are listed or left out, and
+    reading one ends in its bytes or in FileNotFoundError."""
+    sandbox = await lab.sandbox()
+    program = (
+        f"import fcntl, os, signal, time\nos.chdir('{OUTPUTS}')\nsignal.signal(signal.SIGIO, signal.SIG_IGN)\n"
+        "for name in (b'\\xff', b'new\\nline', b'x' * 255, b'locked', b'leased'): open(name, 'w').write('hi')\n"
+        "os.chmod('locked', 0)\nfd = os.open('leased', os.O_RDWR)\nfcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n"
+        "open('/tmp/ready', 'w').close()\ntime.sleep(30)\n"
+    )
+    call_id = lab.call_id()
+    running = asyncio.create_task(sandbox.run(call_id, Exec(argv=["python3", "-c", program])))
+
+    async def ready() -> bool:
+        return (await lab.run(sandbox, Exec(argv=["test", "-e", "/tmp/ready"]))).exit_code == 0
+
+    await until(ready, "the outputs were not made")
+    read = {}
+    for output in await sandbox.outputs():
+        try:
+            async with asyncio.timeout(5):
+                read[output.path] = await _read(sandbox, output.path)
+        except FileNotFoundError:
+            read[output.path] = b"hi"
+    await sandbox.cancel(call_id)
+    await running
+    expect({"\udcff", "new\nline", "x" * 255} <= set(read) and set(read.values()) == {b"hi"}, f"found {read}")
+
+
+@TRIALS
+async def an_input_whose_way_is_blocked_is_left_out(lab: Lab) -> None:
+    """What the agent has put where an input would go costs it that input, and nothing else."""
+    spec = lab.spec(mounts=[Mount(source=_source(lab, "in"), target=f"{WORKSPACE}/in/data")])
+    sandbox = await lab.backend.provision(spec)
+    await lab.shell(sandbox, "rm -rf in; ln -s /etc in; mkdir -p x/data")
+    await sandbox.add_mounts([*spec.mounts, Mount(source=_source(lab, "in"), target=f"{WORKSPACE}/x/data")])
+    await lab.backend.hibernate(spec.key)
+    sandbox = await lab.backend.provision(spec)
+    expect_equal(await lab.text(sandbox, "readlink in; ls -d x/data"), "/etc\nx/data", "what the agent made")
+
+
+@TRIALS
 async def files_survive_hibernation(lab: Lab) -> None:
     """Everything the agent wrote, wherever it may write, is there after hibernation; destroy leaves nothing."""
     spec = lab.spec(mounts=[Mount(source=_source(lab, "in"), target=f"{UPLOADS}/in")])
     sandbox = await lab.backend.provision(spec)
-    places = f"{WORKSPACE} ~ /tmp {OUTPUTS}"
+    places = f"{WORKSPACE} ~ /tmp /mnt/user {OUTPUTS}"
     await lab.shell(sandbox, f"for d in {places}; do echo kept > $d/kept; done")
     await lab.backend.hibernate(spec.key)
     sandbox = await lab.backend.provision(spec)
     expect_equal(
         await lab.text(sandbox, f"for d in {places}; do cat $d/kept; done; cat {UPLOADS}/in"),
-        "kept\n" * 4 + "in",
+        "kept\n" * 5 + "in",
         "files",
     )
     await lab.shell(sandbox, "mkdir -p locked/in; chmod 000 locked/in locked")

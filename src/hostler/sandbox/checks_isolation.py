@@ -11,7 +11,7 @@ import ssl
 from pathlib import Path
 
 from hostler.sandbox.contract import Exec, Shell
-from hostler.sandbox.lab import Lab, Trials, expect, expect_equal
+from hostler.sandbox.lab import Lab, Trials, expect, expect_equal, until
 
 TRIALS = Trials()
 
@@ -101,7 +101,9 @@ calls = {
     "handle": (304 if x86 else 265, 0, 0, 0), "kexec": (246 if x86 else 104, 0, 0, 0, 0),
     "setns": (308 if x86 else 268, 0, 0), "fsopen": (430, b"tmpfs", 0), "chroot": (161 if x86 else 51, b"/"),
     "vsock": (41 if x86 else 198, 40, 1, 0), "packet": (41 if x86 else 198, 17, 3, 0),
-    "netfilter": (41 if x86 else 198, 16, 3, 12), "sti": (16 if x86 else 29, 0, 0x5412, b"x"),
+    "netfilter": (41 if x86 else 198, 16, 3, 12), "sctp": (41 if x86 else 198, 2, 1, 132),
+    "raw": (41 if x86 else 198, 10, 3, 255), "smc": (41 if x86 else 198, 2, 1, 256), "alg": (41 if x86 else 198, 38, 5, 0),
+    "aio": (206 if x86 else 0, 8, ctypes.byref(ctypes.c_ulong(0))), "sti": (16 if x86 else 29, 0, 0x5412, b"x"),
     "personality": (135 if x86 else 92, 0x0400000),
 }
 for name, (number, *args) in calls.items():
@@ -184,6 +186,60 @@ async def the_init_cannot_be_touched(lab: Lab) -> None:
     expect_equal(result.output, b"-1 -1\n", "what could be had of it")
     result = await lab.shell(sandbox, "kill -9 -1; kill -STOP -1; echo still")
     expect_equal(await lab.text(sandbox, "echo here"), "here", "the sandbox afterwards")
+
+
+_FILL = """
+import os
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    for fd in range(3, 200):
+        path = f"/proc/{pid}/fd/{fd}"
+        try:
+            if not os.readlink(path).startswith("pipe:"):
+                continue
+            pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+            while True:
+                os.write(pipe, b"r" * 4096)
+        except OSError:
+            pass
+open("/tmp/filled", "w").close()
+"""
+
+
+@TRIALS
+async def the_init_waits_for_nobody(lab: Lab) -> None:
+    """A shell that was stopped and whose descriptors were filled up holds up neither a call nor the next shell."""
+    sandbox = await lab.sandbox()
+    await lab.run(sandbox, Exec(argv=["tee", "/tmp/fill.py"], stdin=_FILL.encode()))
+    attack = "(sleep 0.2; kill -STOP $$; python3 /tmp/fill.py) >/dev/null 2>&1 & disown; rm -f /tmp/filled; echo begun"
+    expect_equal(await lab.text(sandbox, attack), "begun", "the attack")
+
+    async def filled() -> bool:
+        return (await lab.run(sandbox, Exec(argv=["test", "-e", "/tmp/filled"]))).exit_code == 0
+
+    await until(filled, "the attack did not come to its end")
+    await lab.shell(sandbox, "echo one", timeout_ms=3000)
+    expect_equal((await lab.run(sandbox, Exec(argv=["echo", "alive"]))).output, b"alive\n", "another call")
+    expect_equal(await lab.text(sandbox, "echo here"), "here", "the shell afterwards")
+
+
+@TRIALS
+async def a_result_cannot_be_forged_by_accident_or_guess(lab: Lab) -> None:
+    """What a script writes where the shell's driver reports ends the shell: no later call gets an earlier one's end."""
+    sandbox = await lab.sandbox()
+    forge = "for i in {10..20}; do eval \"printf '0\\n' >&$i\"; done 2>/dev/null; sleep 0.3; echo tail"
+    for script in (forge, "builtin() { echo 0; }"):
+        await lab.shell(sandbox, script, timeout_ms=3000)
+        await lab.shell(sandbox, "false", timeout_ms=3000)
+        result = await lab.shell(sandbox, "echo mine; (exit 7)", timeout_ms=3000)
+        expect_equal((result.exit_code, result.output), (7, b"mine\n"), f"the call after {script!r}")
+
+
+@TRIALS
+async def a_crash_starts_no_program_of_the_host(lab: Lab) -> None:
+    """The kernel neither writes a core dump nor hands one to the host's collector, which runs as root there."""
+    sandbox = await lab.sandbox()
+    limit = await lab.text(sandbox, "awk '/core/ { print $5, $6 }' /proc/self/limits")
+    expect_equal(limit, "1 1", "the limit of 1 byte that alone means none")
 
 
 @TRIALS

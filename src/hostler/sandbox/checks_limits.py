@@ -80,3 +80,54 @@ async def the_disk_is_limited(lab: Lab) -> None:
         return (await lab.shell(sandbox, "rm -f f*; ls | wc -l")).output.strip() == b"0"
 
     await until(cleared, "the files could not be removed")
+
+
+_HIDDEN_MEMORY = {
+    "memory files": "import os, time\nkept = []\nfor _ in range(20):\n kept.append(os.memfd_create('x'))\n "
+    "os.write(kept[-1], b'x' * 20_000_000); time.sleep(0.05)\nprint('all')",
+    "detached segments": "import ctypes, time\nlibc = ctypes.CDLL(None)\nlibc.shmat.restype = ctypes.c_void_p\n"
+    "for _ in range(20):\n segment = libc.shmget(0, 20_000_000, 0o1600)\n at = libc.shmat(segment, None, 0)\n"
+    " if at in (None, 2**64 - 1): raise SystemExit(1)\n"
+    " ctypes.memset(at, 1, 20_000_000); libc.shmdt(ctypes.c_void_p(at)); time.sleep(0.1)\n"
+    "print(open('/proc/sysvipc/shm').read().count('20000000') < 10 or 'all')",
+    "a pack of processes": "import os, time\nfor _ in range(30):\n if os.fork() == 0:\n  kept = b'x' * 20_000_000; "
+    "time.sleep(30); os._exit(0)\ntime.sleep(2)\n"
+    "left = sum(os.waitpid(-1, os.WNOHANG)[0] == 0 for _ in range(30))\nprint('all' if left > 20 else 'some')",
+}
+
+
+@TRIALS
+async def memory_cannot_be_hidden(lab: Lab) -> None:
+    """Where memory is limited, memory that belongs to no process, or to many, counts too."""
+    if not _holds(lab, "memory"):
+        return
+    for name, program in _HIDDEN_MEMORY.items():
+        sandbox = await lab.sandbox(limits=Limits(memory_bytes=100_000_000))
+        result = await lab.python(sandbox, program)
+        expect(b"all" not in result.output, f"{name} took six times the sandbox's memory")
+        expect((await lab.shell(sandbox, "echo alive")).output == b"alive\n", "the sandbox did not go on")
+
+
+_HIDDEN_FILES = {
+    "files without a name": "import os, time\nwhile True:\n fd = os.open('x', os.O_RDWR | os.O_CREAT); os.unlink('x')\n"
+    " os.posix_fallocate(fd, 0, 5_000_000); time.sleep(0.1)",
+    "a locked folder": "import os, time\nos.mkdir('in')\nkept = os.open('in', os.O_RDONLY)\nos.chmod('in', 0)\nn = 0\n"
+    "while True:\n os.chmod('in', 0o700); fd = os.open(f'x{n}', os.O_RDWR | os.O_CREAT, dir_fd=kept); os.chmod('in', 0)\n"
+    " os.posix_fallocate(fd, 0, 5_000_000); os.close(fd); n += 1; time.sleep(0.1)",
+    "empty files": "import os, time\nn = 0\nwhile True:\n os.close(os.open(f'x{n}', os.O_CREAT)); n += 1\n"
+    " if n % 1000 == 0: time.sleep(0.05)",
+    "a deep tree": "import os, time\nfor _ in range(1000): os.mkdir('d'); os.chdir('d')\ntime.sleep(60)",
+}
+
+
+@TRIALS
+async def disk_space_cannot_be_hidden(lab: Lab) -> None:
+    """Where the disk is limited, what has no name, cannot be looked into or is empty counts too."""
+    if not _holds(lab, "disk"):
+        return
+    for name, program in _HIDDEN_FILES.items():
+        sandbox = await lab.sandbox(limits=Limits(disk_bytes=50_000_000))
+        result = await lab.python(sandbox, program, timeout_ms=20_000)
+        expect(
+            not result.timed_out and b"50000000" in result.errors, f"nobody stopped {name}: {result.errors[-300:]!r}"
+        )

@@ -140,15 +140,18 @@ class Sandbox(Protocol):
         ...
 
     async def add_mounts(self, mounts: list[Mount]) -> None:
-        """Give a provisioned sandbox more inputs; known targets are left as they are."""
+        """Give a provisioned sandbox more inputs; known targets are left as they are, and so is what the agent has put
+        in the way of one. Raises ValueError for a target that is none, before anything is placed."""
         ...
 
     async def outputs(self) -> list[OutputFile]:
-        """Regular files below `OUTPUTS`, planted symlinks and special files left out."""
+        """Regular files below `OUTPUTS`, planted symlinks and special files left out. In a name, bytes that are not
+        UTF-8 are surrogate escapes."""
         ...
 
     def read_output(self, path: str) -> AsyncIterator[bytes]:
-        """The bytes of one output in chunks. Raises FileNotFoundError when it is gone or no regular file inside."""
+        """The bytes of one output in chunks. Raises FileNotFoundError when it is gone, no regular file inside, or kept
+        from being read, and SandboxUnavailable when the disk fails."""
         ...
 
 

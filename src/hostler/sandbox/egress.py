@@ -10,6 +10,7 @@ import asyncio
 import errno
 import logging
 import re
+import resource
 import socket
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Coroutine
@@ -55,9 +56,10 @@ _BUSY = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class EgressLimits(Struct, frozen=True, kw_only=True):
-    """Bounds for each sandbox. Connections over the number wait in the socket's backlog."""
+    """Bounds for each sandbox, and `in_all` for the sum. Connections over the number wait in the socket's backlog."""
 
     connections: int = 256
+    in_all: int = 4096
     header_seconds: float = 15
     connect_seconds: float = 10
     idle_seconds: float = 600
@@ -78,6 +80,9 @@ class EgressProxy:
             Upstream.of(policy.upstream)  # refuse a wrong one at the start of the server
         self._policy = policy
         self._limits = limits or EgressLimits()
+        # Each takes two descriptors, of which agents shall never have more than half.
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._seats = asyncio.Semaphore(max(1, min(self._limits.in_all, descriptors // 4)))
         self._threads = ThreadPoolExecutor(_RESOLVER_THREADS, "egress-resolver")
         self._resolve = resolve or system_resolver(self._threads)
         self._connect = connect
@@ -105,19 +110,32 @@ class EgressProxy:
                 task = connections.create_task(self._handle(client, route, key))
                 task.add_done_callback(lambda _: seats.release())
 
+    @asynccontextmanager
+    async def _seat(self, client: socket.socket) -> AsyncIterator[None]:
+        try:
+            await self._seats.acquire()
+        except asyncio.CancelledError:
+            client.close()
+            raise
+        try:
+            yield
+        finally:
+            self._seats.release()
+
     async def _handle(self, client: socket.socket, route: Route, key: str) -> None:
         """One connection, whose every failure is its own."""
-        try:
-            reader, writer = await asyncio.open_connection(sock=client, limit=HEADER_BYTES)
-        except OSError:
-            client.close()
-            return
-        try:
-            await _Exchange(reader, writer, route, self._limits).run()
-        except Exception:
-            log.exception("egress of %s: a connection failed", key)
-        finally:
-            await _close(writer)
+        async with self._seat(client):
+            try:
+                reader, writer = await asyncio.open_connection(sock=client, limit=HEADER_BYTES)
+            except OSError:
+                client.close()
+                return
+            try:
+                await _Exchange(reader, writer, route, self._limits).run()
+            except Exception:
+                log.exception("egress of %s: a connection failed", key)
+            finally:
+                await _close(writer)
 
 
 class _Exchange:

@@ -8,26 +8,33 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from hostler.sandbox.contract import Mount, OutputFile
+from hostler.sandbox.contract import Mount, OutputFile, SandboxUnavailable
 from hostler.sandbox.rootfs import Layout
 
 MAX_OUTPUTS = 10_000
 MAX_DEPTH = 64
+_log = logging.getLogger(__name__)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FICLONE = 0x40049409
-_NOT_OURS = (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENXIO, errno.EACCES)
+# EAGAIN: the agent holds a lease on the file.
+_NOT_OURS = (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENXIO, errno.EACCES, errno.EAGAIN)
+
+
+class Blocked(Exception):
+    """The agent has put something else where an input, or a folder on the way to it, would be."""
 
 
 def check_target(target: str) -> None:
     """Raise ValueError unless `target` is an absolute, normalised path of a file."""
     parts = target.split("/")
-    if not target.startswith("/") or len(target) > 4000 or "\0" in target:
+    if not target.startswith("/") or len(target.encode("utf-8", "surrogatepass")) > 4000 or "\0" in target:
         raise ValueError(f"a mount's target must be an absolute path, not {target!r}")
     if any(part in ("", ".", "..") or len(part.encode("utf-8", "surrogatepass")) > 255 for part in parts[1:]):
         raise ValueError(f"a mount's target must be normalised, not {target!r}")
@@ -35,11 +42,22 @@ def check_target(target: str) -> None:
         raise ValueError(f"a mount cannot go into /{parts[1]}, which belongs to the system: {target!r}")
 
 
+def place_all(layout: Layout, mounts: list[Mount], uid: int | None) -> None:
+    """Place what can be placed; what the agent has put something in the way of stays out. Raises SandboxUnavailable."""
+    for mount in mounts:
+        try:
+            place(layout, mount, uid)
+        except Blocked as blocked:
+            _log.warning("%s: %s", layout.folder.name, blocked)
+        except OSError as error:
+            raise SandboxUnavailable(f"cannot place the input {mount.target}: {error.strerror}") from error
+
+
 def place(layout: Layout, mount: Mount, uid: int | None) -> None:
     """Put one input where the sandbox sees it; a target that is there already is left as it is.
 
     Outside the agent's folders it lies in the skeleton, which is read-only inside. In them it is a plain file.
-    Raises ValueError when the way there is not a way of plain folders.
+    Raises Blocked when the way there is not a way of plain folders.
     """
     check_target(mount.target)
     home = layout.writable(mount.target)
@@ -50,7 +68,7 @@ def place(layout: Layout, mount: Mount, uid: int | None) -> None:
             _put(mount.source, parent, parts[-1], uid if home else None, share=home is None and uid is None)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise ValueError(f"cannot place an input at {mount.target}: the way there is no plain folder") from error
+            raise Blocked(f"cannot place an input at {mount.target}: the way there is no plain folder") from error
         raise
 
 
@@ -78,26 +96,6 @@ def open_output(folder: Path, path: str) -> int:
         os.close(fd)
         raise FileNotFoundError(path)
     return fd
-
-
-def used_bytes(folder: Path) -> int:
-    """Disk blocks used below `folder`, as far as this user may look; a path too long to look at counts as endless.
-
-    By path, since it only counts: a link swapped in at the wrong moment makes a wrong sum, nothing more.
-    """
-    total, todo = 0, [str(folder)]
-    while todo:
-        try:
-            with os.scandir(todo.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        todo.append(entry.path)
-                    with contextlib.suppress(FileNotFoundError):
-                        total += entry.stat(follow_symlinks=False).st_blocks * 512
-        except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:
-                return 1 << 62
-    return total
 
 
 def remove_tree(folder: Path) -> None:
@@ -178,7 +176,7 @@ def _put(source: Path, parent: int, name: str, uid: int | None, *, share: bool) 
     """Put a file in place at once: as another name of the source where that is safe, else as a copy."""
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-            raise ValueError(f"cannot place an input at {name}: it is a folder")
+            raise Blocked(f"cannot place an input at {name}: it is a folder")
         return
     if share:
         with contextlib.suppress(OSError):

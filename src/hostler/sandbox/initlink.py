@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hostler.sandbox.contract import CommandResult, SandboxUnavailable, UnknownCall
 
-VERSION = 1
+VERSION = 2
 MAX_PAYLOAD = 64 * 1024 * 1024
 _REQUEST = struct.Struct("<IBBHII")
 _ANSWER = struct.Struct("<IBBHiiQII")
@@ -41,6 +41,7 @@ class Op(IntEnum):
     LISTENER = 10
     SHUTDOWN = 11
     QUELL = 12
+    HELD = 13
 
 
 class Busy(Exception):
@@ -135,6 +136,12 @@ class InitLink:
             return answer.take(answer.exit_code) if answer.fd >= 0 else b""
         finally:
             answer.close()
+
+    async def held_bytes(self) -> int:
+        """The disk space, in whole MiB, of files without a name that processes inside have open."""
+        answer = await self.ask(Op.HELD)
+        answer.close()
+        return max(int(answer.exit_code), 0) << 20
 
     async def listener(self) -> socket.socket:
         """Return the socket on which the sandbox's programs reach the egress proxy."""

@@ -13,7 +13,17 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from hostler.sandbox import files, launcher
-from hostler.sandbox.contract import Command, CommandResult, Exec, Limits, Mount, OutputFile, RestartShell, Shell
+from hostler.sandbox.contract import (
+    Command,
+    CommandResult,
+    Exec,
+    Limits,
+    Mount,
+    OutputFile,
+    RestartShell,
+    SandboxUnavailable,
+    Shell,
+)
 from hostler.sandbox.initlink import InitLink, Op
 from hostler.sandbox.rootfs import Layout
 
@@ -26,6 +36,13 @@ class State(msgspec.Struct, frozen=True):
     init: launcher.Running
     uid: int | None
     limits: Limits
+
+
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, _CHUNK)
+    except OSError as error:
+        raise SandboxUnavailable(f"an output cannot be read: {error.strerror}") from error
 
 
 def _encode(text: str) -> bytes:
@@ -75,8 +92,8 @@ class BubblewrapSandbox:
     async def add_mounts(self, mounts: list[Mount]) -> None:
         for mount in mounts:
             files.check_target(mount.target)
-        for mount in mounts:
-            await asyncio.to_thread(files.place, self.layout, mount, self.state.uid)
+        if mounts:
+            await asyncio.to_thread(files.place_all, self.layout, mounts, self.state.uid)
 
     async def outputs(self) -> list[OutputFile]:
         return await asyncio.to_thread(files.list_outputs, self.layout.outputs)
@@ -84,7 +101,7 @@ class BubblewrapSandbox:
     async def read_output(self, path: str) -> AsyncIterator[bytes]:
         fd = await asyncio.to_thread(files.open_output, self.layout.outputs, path)
         try:
-            while chunk := await asyncio.to_thread(os.read, fd, _CHUNK):
+            while chunk := await asyncio.to_thread(_read, fd):
                 yield chunk
         finally:
             os.close(fd)

@@ -81,6 +81,7 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
 
 _CLONE = {"x86_64": 56, "aarch64": 220}
 _CLONE3 = 435
+_IO_SETUP = {"x86_64": 206, "aarch64": 0}
 _SOCKET = {"x86_64": 41, "aarch64": 198}
 _SOCKETPAIR = {"x86_64": 53, "aarch64": 199}
 _IOCTL = {"x86_64": 16, "aarch64": 29}
@@ -89,6 +90,7 @@ _PERSONALITY = {"x86_64": 135, "aarch64": 92}
 # CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 _CLONE_NEW = 0x80 | 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+_IP_PROTOCOLS = (0, 1, 6, 17, 58)  # any, ICMP, TCP, UDP, ICMPv6
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _PERSONALITIES = (0x0, 0x0008, 0x20000, 0x20008, 0x40000, 0xFFFFFFFF)  # Linux, 32-bit name, 2.6 name, no ASLR, "ask"
 
@@ -120,16 +122,20 @@ def _clone_rule(number: int) -> bytes:
 
 
 def _socket_rule(number: int) -> bytes:
-    """UNIX and IP sockets; of netlink only the protocol that lists interfaces."""
+    """UNIX sockets; TCP, UDP and ping of IP, since the others load kernel modules that hardly anybody tests; of netlink
+    only the protocol that lists interfaces."""
+    protocols = [_op(_JUMP_EQ, value, len(_IP_PROTOCOLS) - i, 0) for i, value in enumerate(_IP_PROTOCOLS)]
     return _rule(
         number,
         _op(_LOAD, _ARG0),
-        _op(_JUMP_EQ, _AF_UNIX, 6, 0),
-        _op(_JUMP_EQ, _AF_INET, 5, 0),
-        _op(_JUMP_EQ, _AF_INET6, 4, 0),
-        _op(_JUMP_EQ, _AF_NETLINK, 0, 2),
+        _op(_JUMP_EQ, _AF_UNIX, len(protocols) + 7, 0),
+        _op(_JUMP_EQ, _AF_INET, 4, 0),
+        _op(_JUMP_EQ, _AF_INET6, 3, 0),
+        _op(_JUMP_EQ, _AF_NETLINK, 0, len(protocols) + 3),
         _op(_LOAD, _ARG2),
-        _op(_JUMP_EQ, 0, 1, 0),
+        _op(_JUMP_EQ, 0, len(protocols) + 2, len(protocols) + 1),
+        _op(_LOAD, _ARG2),
+        *protocols,
         _refuse(errno.EAFNOSUPPORT),
     )
 
@@ -167,6 +173,8 @@ def program(machine: str | None = None) -> bytes:
     code += [_deny_number(number) for number in numbers]
     # clone3 hides its flags behind a pointer: without it the C library falls back to clone.
     code.append(_deny_number(_CLONE3, errno.ENOSYS))
+    # Its contexts are a number for the whole host, which one sandbox could use up: programs have other ways.
+    code.append(_deny_number(_IO_SETUP[machine], errno.ENOSYS))
     code += [
         _clone_rule(_CLONE[machine]),
         _socket_rule(_SOCKET[machine]),

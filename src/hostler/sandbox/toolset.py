@@ -7,6 +7,7 @@ go to the caller as they are.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from typing import Any
 
@@ -21,6 +22,7 @@ from hostler.sandbox.contract import (
     RestartShell,
     Sandbox,
     Shell,
+    UnknownCall,
 )
 from hostler.sandbox.contract import TOOLS as TOOLS_PROGRAM
 from hostler.sandbox.render import FILE_TOOL_TIMEOUT_MS, Rendered, file_text, preview, render
@@ -38,7 +40,7 @@ from hostler.sandbox.toolspec import (
     parse,
 )
 
-__all__ = ["SPILL_LIMIT", "TOOLS", "ToolResult", "attach", "cancel", "execute", "spill"]
+__all__ = ["SPILL_LIMIT", "TOOLS", "ToolResult", "attach", "cancel", "execute", "forget", "spill"]
 
 SPILL_LIMIT = 100_000  # characters
 SPILL_DIRECTORIES = ("/mnt/session/tool_outputs", "/workspace/.tool_outputs")  # the first that takes the file
@@ -84,6 +86,14 @@ async def cancel(sandbox: Sandbox, call_id: str) -> None:
     """End a running tool call, whichever of its steps it is at."""
     await sandbox.cancel(_restart_id(call_id))
     await sandbox.cancel(call_id)
+
+
+async def forget(sandbox: Sandbox, call_id: str) -> None:
+    """Wait for the end of a cancelled tool call and let the sandbox drop it."""
+    for step_id in (_restart_id(call_id), call_id):
+        with contextlib.suppress(UnknownCall):
+            await sandbox.attach(step_id)
+            await sandbox.acknowledge(step_id)
 
 
 async def spill(sandbox: Sandbox, call_id: str, text: str) -> str:

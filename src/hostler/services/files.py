@@ -147,8 +147,12 @@ class Files:
         return sum([await self._forget(names[at : at + SWEPT_AT_ONCE]) for at in range(0, len(names), SWEPT_AT_ONCE)])
 
     async def _forget(self, names: list[str]) -> int:
-        """Remove those of these blobs that no file names, unless so fresh that an upload may be about to."""
-        named = await self._store.read(lambda: rows(select(files.c.blob).where(files.c.blob.in_(names))))
+        """Remove those of these blobs that no living file names, unless so fresh that an upload may be about to.
+
+        The row of an expired file stays, to say so.
+        """
+        living = _living(select(files.c.blob), clock.now()).where(files.c.blob.in_(names))
+        named = await self._store.read(lambda: rows(living))
         loose = set(names) - {row[0] for row in named}
         return await asyncio.to_thread(self._remove, loose)
 

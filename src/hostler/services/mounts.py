@@ -11,6 +11,7 @@ import posixpath
 from collections.abc import Iterable
 
 from hostler.errors import InvalidRequest
+from hostler.sandbox.files import check_target
 
 UPLOADS = "/mnt/session/uploads"
 OUTPUTS = "/mnt/session/outputs"
@@ -21,7 +22,7 @@ _MAX_SEGMENT = 255
 def place(mount_path: str | None, default_name: str, at: str) -> str:
     """Return the absolute, normalised target. Raises InvalidRequest for one that leaves its folder or can't exist."""
     if mount_path is None:
-        return f"{UPLOADS}/{default_name}"
+        return _checked(f"{UPLOADS}/{default_name}", at)
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in mount_path):
         raise InvalidRequest(f"{at}: control characters are not allowed")
     if any(len(part.encode("utf-8")) > _MAX_SEGMENT for part in mount_path.split("/")):
@@ -39,7 +40,7 @@ def place(mount_path: str | None, default_name: str, at: str) -> str:
         raise InvalidRequest(f"{at}: {mount_path!r} names a folder, not a file")
     if _within(target, OUTPUTS):
         raise InvalidRequest(f"{at}: {OUTPUTS} is for what the agent hands back")
-    return target
+    return _checked(target, at)
 
 
 def check_overlap(target: str, others: Iterable[str], at: str) -> None:
@@ -47,6 +48,15 @@ def check_overlap(target: str, others: Iterable[str], at: str) -> None:
     for other in others:
         if _within(target, other) or _within(other, target):
             raise InvalidRequest(f"{at}: mount_path overlaps another resource ({other})")
+
+
+def _checked(target: str, at: str) -> str:
+    """The sandbox has the last word on what it can mount; it must not come when the session already runs."""
+    try:
+        check_target(target)
+    except ValueError as error:
+        raise InvalidRequest(f"{at}: {error}") from error
+    return target
 
 
 def _split(mount_path: str) -> tuple[str, str]:

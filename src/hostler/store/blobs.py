@@ -7,16 +7,20 @@ A blob is written to a temporary name, synced, and renamed: a name that exists i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ParamSpec, TypeVar
 
 import msgspec
 
 from hostler.errors import RequestTooLarge, Unavailable
 from hostler.ids import new_id
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Blob(msgspec.Struct, frozen=True):
@@ -35,6 +39,7 @@ class Blobs:
 
     def open(self) -> None:
         """Make the folders and remove what an earlier process left half written."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
         for stray in self._incoming.iterdir():
             stray.unlink()
@@ -45,24 +50,22 @@ class Blobs:
     async def write(self, chunks: AsyncIterator[bytes], *, limit: int) -> Blob:
         """Store what `chunks` gives, never holding more than a chunk in memory, and return it synced to disk.
 
-        Raises RequestTooLarge beyond `limit` bytes and Unavailable when the disk refuses; then nothing is left behind.
+        Raises RequestTooLarge beyond `limit` bytes, Unavailable when the disk refuses, and what `chunks` raises; then
+        nothing is left behind.
         """
         incoming = self._incoming / new_id("blob")
         digest, size = hashlib.sha256(), 0
-        try:
-            with await asyncio.to_thread(incoming.open, "wb") as file:
-                async for chunk in chunks:
-                    size += len(chunk)
-                    if size > limit:
-                        raise RequestTooLarge(f"The file exceeds the limit of {limit} bytes.")
-                    await asyncio.to_thread(_add, file, digest, chunk)
-                await asyncio.to_thread(_sync, file)
+        with contextlib.ExitStack() as stack:
+            stack.callback(incoming.unlink, missing_ok=True)
+            file = stack.enter_context(await _on_disk(incoming.open, "wb"))
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > limit:
+                    raise RequestTooLarge(f"The file exceeds the limit of {limit} bytes.")
+                await _on_disk(_add, file, digest, chunk)
+            await _on_disk(_sync, file)
             name = digest.hexdigest()
-            await asyncio.to_thread(self._keep, incoming, name)
-        except OSError as error:
-            raise Unavailable(f"The file could not be stored: {error.strerror}. Check free space.") from error
-        finally:
-            incoming.unlink(missing_ok=True)
+            await _on_disk(self._keep, incoming, name)
         return Blob(name, size)
 
     def names(self) -> list[str]:
@@ -83,6 +86,13 @@ class Blobs:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+
+async def _on_disk(work: Callable[P, R], *args: P.args, **more: P.kwargs) -> R:
+    try:
+        return await asyncio.to_thread(work, *args, **more)
+    except OSError as error:
+        raise Unavailable(f"The file could not be stored: {error.strerror}. Check free space.") from error
 
 
 def _add(file: BinaryIO, digest: hashlib._Hash, chunk: bytes) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import bindparam, or_, select, update
 from hostler import clock
 from hostler.errors import Unavailable
 from hostler.ids import new_id
-from hostler.store.sql import Tx
+from hostler.store.sql import Many, Tx
 from hostler.store.store import Store
 from hostler.store.tables import sessions
 
@@ -46,7 +46,11 @@ _DUE = (
     .limit(SWEEP_LIMIT)
 )
 _NEXT = select(sessions.c.wake_at).where(sessions.c.wake_at > bindparam("now")).order_by(sessions.c.wake_at).limit(1)
-_EXTEND = update(sessions).where(sessions.c.lease_owner == bindparam("owner")).values(lease_until=bindparam("until"))
+_EXTEND = (
+    update(sessions)
+    .where(sessions.c.id == bindparam("s"), sessions.c.fence == bindparam("token"))
+    .values(lease_until=bindparam("until"))
+)
 _RELEASE = (
     update(sessions)
     .where(sessions.c.id == bindparam("s"), sessions.c.fence == bindparam("token"))
@@ -83,8 +87,8 @@ class Dispatcher(Protocol):
         itself holds and works on no more, for it could not write that it let go."""
         ...
 
-    async def heartbeat(self) -> None:
-        """Keep the leases of this process alive."""
+    async def heartbeat(self, leases: list[Lease]) -> None:
+        """Keep these leases alive. One that is not kept ends by itself, and the next sweep finds its session."""
         ...
 
     async def release(self, lease: Lease) -> None:
@@ -104,6 +108,7 @@ class EmbeddedDispatcher:
         self._owner = new_id("wrkr")
         self._hints: asyncio.Queue[str] = asyncio.Queue()
         self._waiting: set[str] = set()
+        self._owned = False
 
     def wake(self, session_id: str) -> None:
         if session_id not in self._waiting:
@@ -111,13 +116,11 @@ class EmbeddedDispatcher:
             self._hints.put_nowait(session_id)
 
     async def wakes(self) -> AsyncIterator[str]:
-        # Whoever held a lease is dead: this process owns the database.
-        await self._store.write(lambda: _run(_VOID))
         loop = asyncio.get_running_loop()
         sweep_at = loop.time()
         while True:
             if loop.time() >= sweep_at:
-                sweep_at = loop.time() + await self._sweep_if_possible()
+                sweep_at = loop.time() + await self._sweep()
             try:
                 async with asyncio.timeout_at(sweep_at):
                     session_id = await self._hints.get()
@@ -133,8 +136,14 @@ class EmbeddedDispatcher:
         rows = await self._store.write(lambda: _run(_CLAIM, params))
         return Lease(session_id, rows[0][0]) if rows else None
 
-    async def heartbeat(self) -> None:
-        await self._store.write(lambda: _run(_EXTEND, {"owner": self._owner, "until": _until(clock.now())}))
+    async def heartbeat(self, leases: list[Lease]) -> None:
+        until = _until(clock.now())
+
+        def tx() -> Tx[None]:
+            yield Many(_EXTEND, [{"s": lease.session_id, "token": lease.token, "until": until} for lease in leases])
+
+        if leases:
+            await self._store.write(tx)
 
     async def release(self, lease: Lease) -> None:
         await self._store.write(lambda: _run(_RELEASE, {"s": lease.session_id, "token": lease.token}))
@@ -142,20 +151,21 @@ class EmbeddedDispatcher:
     async def schedule(self, lease: Lease, at: int) -> None:
         await self._store.write(lambda: _run(_SCHEDULE, {"s": lease.session_id, "token": lease.token, "at": at}))
 
-    async def _sweep_if_possible(self) -> float:
-        try:
-            return await self._sweep()
-        except Unavailable as error:
-            log.warning("could not look for sessions that are due: %s", error)
-            return SWEEP_SECONDS
-
     async def _sweep(self) -> float:
         """Wake every session that is due and free; return the seconds until the next sweep."""
         now = clock.now()
-        due = await self._store.read(lambda: _run(_DUE, {"now": now}))
+        try:
+            if not self._owned:
+                # Whoever held a lease is dead: this process owns the database.
+                await self._store.write(lambda: _run(_VOID))
+                self._owned = True
+            due = await self._store.read(lambda: _run(_DUE, {"now": now}))
+            rows = await self._store.read(lambda: _run(_NEXT, {"now": now}))
+        except Unavailable as problem:
+            log.warning("sessions that are due could not be looked for: %s", problem)
+            return SWEEP_SECONDS
         for (session_id,) in due:
             self.wake(session_id)
-        rows = await self._store.read(lambda: _run(_NEXT, {"now": now}))
         return min(SWEEP_SECONDS, (rows[0][0] - now) / 1e6) if rows else SWEEP_SECONDS
 
 

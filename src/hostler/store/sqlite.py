@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import queue
 import sqlite3
 import threading
@@ -209,6 +210,8 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _migrate(path: Path, now: int) -> None:
+    # SQLite gives its other files the mode of this one. The folder may be one that others can enter.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = _connect(path)
     try:
         connection.execute(SCHEMA_TABLE)

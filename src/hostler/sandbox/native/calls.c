@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -98,6 +100,19 @@ static void limit(int what, uint64_t value) {
     setrlimit(what, &r);
 }
 
+/* What is in a memory file belongs to no process, so whoever adds up processes would not see it. */
+static void refuse_memory_files(void) {
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0), /* the number; the filter of all has judged the architecture */
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_memfd_create, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 447 /* memfd_secret */, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {sizeof code / sizeof *code, code};
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0) _exit(126);
+}
+
 /* In the child: nothing of ours may be left behind. */
 void become_agent(const char *cwd) {
     sigset_t none;
@@ -109,8 +124,9 @@ void become_agent(const char *cwd) {
     limit(RLIMIT_NPROC, nproc_limit);
     limit(RLIMIT_FSIZE, fsize_limit);
     limit(RLIMIT_NOFILE, nofile_limit);
-    struct rlimit zero = {0, 0};
-    setrlimit(RLIMIT_CORE, &zero);
+    struct rlimit no_core = {1, 1}; /* of 0 the kernel would still start the host's program for core dumps */
+    setrlimit(RLIMIT_CORE, &no_core);
+    if (memory_limit) refuse_memory_files();
     if (chdir(cwd) < 0) {
         dprintf(2, "hostler: cannot enter %s: %s\n", cwd, strerror(errno));
         _exit(126);

@@ -27,20 +27,40 @@ static long long started;
 
 static void watch_memory(void) {
     struct pidlist all = {0};
-    uint64_t sum = 0, most = 0;
-    pid_t biggest = 0;
+    uint64_t sum = proc_detached_bytes();
+    if (sum > memory_limit / 4) proc_free_detached();
     proc_scan(&all);
-    for (size_t i = 0; i < all.len; i++) {
-        uint64_t bytes = proc_anonymous_bytes(all.items[i].pid);
-        sum += bytes;
-        if (bytes > most) most = bytes, biggest = all.items[i].pid;
+    uint64_t *bytes = calloc(all.len + 1, sizeof *bytes);
+    for (size_t i = 0; bytes && i < all.len; i++) sum += bytes[i] = proc_anonymous_bytes(all.items[i].pid);
+    for (size_t n = 0; bytes && n < all.len && sum > memory_limit; n++) { /* a pack of small ones counts like a big one */
+        size_t most = 0;
+        for (size_t i = 1; i < all.len; i++)
+            if (bytes[i] > bytes[most]) most = i;
+        if (!bytes[most]) break;
+        kill(all.items[most].pid, SIGKILL);
+        sum -= bytes[most] < sum ? bytes[most] : sum;
+        bytes[most] = 0;
     }
-    if (sum > memory_limit && biggest) kill(biggest, SIGKILL);
+    free(bytes);
     pidlist_free(&all);
 }
 
+/* Nobody has been connected for so long that no server will come: what runs for nobody ends, the files stay. A result that
+ * nobody has fetched is worth a longer wait, a running call an endless one: it has its own timeout. */
+static long long lonely_left(long long now) {
+    static long long since;
+    bool busy = !lonely_limit || !contacted;
+    for (int c = 0; c < MAX_CONNS; c++) busy = busy || conns[c] >= 0;
+    for (struct call *k = calls; k; k = k->next) busy = busy || k->state != DONE;
+    if (busy) since = 0;
+    if (busy) return -1;
+    if (!since) since = now;
+    long long left = since + (long long)lonely_limit * 1000 * (calls ? LONELY_WITH_RESULTS : 1) - now;
+    return left < 0 ? 0 : left;
+}
+
 static int next_wait(long long now) {
-    long long wait = -1;
+    long long wait = lonely_left(now);
     if (!contacted) wait = started + FIRST_CONTACT_MS - now;
     for (struct call *k = calls; k; k = k->next)
         if (k->state == RUNNING && k->timeout_ms && !(k->flags & OUT_TIMED_OUT)) {
@@ -61,6 +81,7 @@ static void on_time(void) {
     static long long watched;
     long long now = now_ms();
     if (!contacted && now >= started + FIRST_CONTACT_MS) _exit(75);
+    if (lonely_left(now) == 0) _exit(0);
     for (struct call *k = calls; k; k = k->next)
         if (k->state == RUNNING && k->timeout_ms && now >= k->deadline && !(k->flags & OUT_TIMED_OUT))
             stop_call(k, OUT_TIMED_OUT);
@@ -135,7 +156,7 @@ static int open_proxy(void) {
     return fd;
 }
 
-/* NUL-ended lines: "memory=N", "processes=N", "file=N", "files=N", "proxy", "env:NAME=VALUE" */
+/* NUL-ended lines: "memory=N", "processes=N", "file=N", "files=N", "lonely=SECONDS", "proxy", "env:NAME=VALUE" */
 static void read_config(int fd) {
     struct stat st;
     size_t vars = 0;
@@ -149,6 +170,7 @@ static void read_config(int fd) {
         else if (!strncmp(p, "processes=", 10)) nproc_limit = strtoull(p + 10, NULL, 10);
         else if (!strncmp(p, "file=", 5)) fsize_limit = strtoull(p + 5, NULL, 10);
         else if (!strncmp(p, "files=", 6)) nofile_limit = strtoull(p + 6, NULL, 10);
+        else if (!strncmp(p, "lonely=", 7)) lonely_limit = strtoull(p + 7, NULL, 10);
         else if (!strcmp(p, "proxy")) proxy_fd = open_proxy();
     }
 }

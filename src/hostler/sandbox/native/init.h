@@ -51,6 +51,9 @@ const struct proc *proc_find(const struct pidlist *l, pid_t pid);
 bool proc_below(const struct pidlist *all, const struct proc *p, pid_t root); /* p is root or descends from it */
 bool proc_below_any(const struct pidlist *all, const struct proc *p, const struct pidlist *roots);
 uint64_t proc_anonymous_bytes(pid_t pid);
+uint64_t proc_detached_bytes(void);                 /* System V memory that no process has attached */
+void proc_free_detached(void);
+uint64_t proc_deleted_bytes(const char *same_disk); /* files without a name that some process has open */
 
 /* Stop, then kill, whatever `match` names, again and again until a scan finds nothing new. */
 void proc_kill(bool (*match)(const struct pidlist *all, const struct proc *p, void *arg), void *arg);

@@ -9,11 +9,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ipc.h>
+#include <sys/shm.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define KILL_ROUNDS 200
 #define MAX_EXITS 4096
+#define MAX_DELETED 2048 /* files counted at a look */
+#define MAX_LOOKS 65536  /* descriptors */
 
 bool pidlist_add(struct pidlist *l, struct proc p) {
     if (l->len == l->cap) {
@@ -118,6 +123,67 @@ uint64_t proc_anonymous_bytes(pid_t pid) {
     s = strstr(buf, "\nRssShmem:");
     if (s) sscanf(s + 10, "%llu", &shmem);
     return (anon + shmem) * 1024;
+}
+
+/* The columns: key shmid perms size cpid lpid nattch uid gid cuid cgid atime dtime ctime rss swap */
+static uint64_t detached(bool and_free) {
+    static char line[512];
+    uint64_t sum = 0;
+    FILE *f = fopen("/proc/sysvipc/shm", "re");
+    while (f && fgets(line, sizeof line, f)) {
+        int id = 0;
+        unsigned long long attached = 1, bytes = 0;
+        if (sscanf(line, "%*d %d %*o %*u %*d %*d %llu %*u %*u %*u %*u %*u %*u %*u %llu", &id, &attached, &bytes) != 3)
+            continue;
+        if (attached) continue; /* its pages count with the processes */
+        sum += bytes;
+        if (and_free) shmctl(id, IPC_RMID, NULL);
+    }
+    if (f) fclose(f);
+    return sum;
+}
+
+uint64_t proc_detached_bytes(void) { return detached(false); }
+
+void proc_free_detached(void) { detached(true); }
+
+struct seen {
+    ino_t inodes[MAX_DELETED];
+    size_t len;
+};
+
+static uint64_t deleted_of(pid_t pid, dev_t disk, struct seen *seen, size_t *looks) {
+    char path[48];
+    uint64_t sum = 0;
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    DIR *d = opendir(path);
+    struct dirent *e;
+    while (d && *looks < MAX_LOOKS && (e = readdir(d))) {
+        struct stat st;
+        size_t i = 0;
+        ++*looks;
+        if (fstatat(dirfd(d), e->d_name, &st, 0) < 0 || !S_ISREG(st.st_mode) || st.st_nlink || st.st_dev != disk) continue;
+        while (i < seen->len && seen->inodes[i] != st.st_ino) i++;
+        if (i < seen->len || seen->len == MAX_DELETED) continue;
+        seen->inodes[seen->len++] = st.st_ino;
+        sum += (uint64_t)st.st_blocks * 512;
+    }
+    if (d) closedir(d);
+    return sum;
+}
+
+uint64_t proc_deleted_bytes(const char *same_disk) {
+    static struct seen seen;
+    struct pidlist all = {0};
+    struct stat st;
+    uint64_t sum = 0;
+    size_t looks = 0;
+    seen.len = 0;
+    if (stat(same_disk, &st) < 0) return 0;
+    proc_scan(&all);
+    for (size_t i = 0; i < all.len; i++) sum += deleted_of(all.items[i].pid, st.st_dev, &seen, &looks);
+    pidlist_free(&all);
+    return sum;
 }
 
 /* A stopped process keeps its slot under the process limit, so a fork bomb runs out of room instead of out of our sight. */

@@ -98,6 +98,7 @@ static void dispatch(int c, const struct request *r, const char *id, char *paylo
     case LISTENER: reply(c, r->seq, proxy_fd >= 0 ? OK : FAILED, 0, proxy_fd); break;
     case SHUTDOWN: _exit(0);
     case QUELL: on_quell(c, r, payload); break;
+    case HELD: reply(c, r->seq, OK, (int32_t)(proc_deleted_bytes("/workspace") >> 20), -1); break;
     default: reply(c, r->seq, FAILED, 0, -1);
     }
 }

@@ -5,9 +5,11 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -44,11 +46,23 @@ static bool set_script(const char *script, size_t len) {
            lseek(shell.memory, 0, SEEK_SET) == 0;
 }
 
+/* One order to bash. A stopped bash whose pipe somebody has filled must not make us wait: such a bash is given up. */
+static bool order(char what) {
+    unsigned tag;
+    char text[1 + TAG_LEN + 1];
+    if (getrandom(&tag, sizeof tag, GRND_NONBLOCK) != sizeof tag) tag = (unsigned)now_ms() * 2654435761u;
+    snprintf(shell.tag, sizeof shell.tag, "%08x", tag);
+    snprintf(text, sizeof text, "%c%s", what, shell.tag);
+    shell.reported_len = 0;
+    return write_all(shell.control, text, 1 + TAG_LEN);
+}
+
 static bool start_shell(void) {
     int control[2] = {-1, -1}, report_w = -1, out_w = -1;
     close_shell_files();
     if (pipe2(control, O_CLOEXEC) < 0) return false;
     shell.control = control[1];
+    fcntl(shell.control, F_SETFL, O_NONBLOCK);
     shell.report = pipe_in(&report_w);
     shell.memory = memfd_create("script", MFD_CLOEXEC);
     capture_init(&shell.out, pipe_in(&out_w));
@@ -64,8 +78,7 @@ static bool start_shell(void) {
     shell.pid = pid;
     shell.reported_len = 0;
     shell.doing = IDLE;
-    if (saved_state && set_script(saved_state, saved_state_len)) {
-        write_all(shell.control, "s", 1);
+    if (saved_state && set_script(saved_state, saved_state_len) && order('s')) {
         shell.doing = RESTORING;
         shell.own_deadline = now_ms() + OWN_LINE_MS;
     }
@@ -121,8 +134,7 @@ void next_shell_call(void) {
         k->deadline = now_ms() + k->timeout_ms;
         shell.call = k;
         shell.doing = IN_CALL;
-        if (!set_script(k->script, k->script_len) || !write_all(shell.control, "r", 1))
-            kill(shell.pid, SIGKILL);
+        if (!set_script(k->script, k->script_len) || !order('r')) kill(shell.pid, SIGKILL);
         free(k->script);
         k->script = NULL;
     }
@@ -150,14 +162,17 @@ void shell_reported(void) {
     }
     shell.reported_len += (size_t)n;
     shell.reported[shell.reported_len] = 0;
-    if (!strchr(shell.reported, '\n')) {
-        if (shell.reported_len == sizeof shell.reported - 1) shell.reported_len = 0;
+    char *end = strchr(shell.reported, '\n'), *tag = strchr(shell.reported, ' ');
+    if (!end && shell.reported_len < sizeof shell.reported - 1) return;
+    bool ours = end && !end[1] && tag && !strncmp(tag + 1, shell.tag, TAG_LEN) &&
+                tag + 1 + TAG_LEN == end;
+    shell.reported_len = 0;
+    if (shell.doing == IDLE || (!ours && shell.doing != RESTORING)) { /* no word of the driver: nothing it says counts */
+        kill(shell.pid, SIGKILL);
         return;
     }
-    int code = atoi(shell.reported);
-    shell.reported_len = 0;
     if (shell.doing == IN_CALL) {
-        shell.call->exit_code = code & 0xff;
+        shell.call->exit_code = atoi(shell.reported) & 0xff;
         shell_call_over(shell.call);
     } else if (shell.doing == DUMPING) answer_dump();
     else {
@@ -227,7 +242,7 @@ void on_dump(int c, uint32_t seq) {
     shell.own_deadline = now_ms() + OWN_LINE_MS;
     shell.dump_conn = c;
     shell.dump_seq = seq;
-    write_all(shell.control, "d", 1);
+    if (!order('d')) kill(shell.pid, SIGKILL);
 }
 
 void on_restore(int c, const struct request *r, const char *payload) {

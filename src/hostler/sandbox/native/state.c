@@ -15,7 +15,7 @@ int conns[MAX_CONNS] = {-1, -1, -1, -1};
 int listen_fd = -1, signal_fd = -1, proxy_fd = -1, oom_fd = -1;
 bool contacted;
 char *environment[MAX_ENV + 2];
-uint64_t memory_limit, nproc_limit, fsize_limit, nofile_limit = 65536;
+uint64_t memory_limit, nproc_limit, fsize_limit, nofile_limit = 65536, lonely_limit;
 struct shell shell = {.control = -1, .report = -1, .memory = -1, .dump_conn = -1};
 
 long long now_ms(void) {

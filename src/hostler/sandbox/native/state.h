@@ -4,7 +4,7 @@
 
 #include "init.h"
 
-#define VERSION 1
+#define VERSION 2
 #define MAX_CALLS 256
 #define MAX_CONNS 4
 #define MAX_ID 512
@@ -18,8 +18,9 @@
 #define WATCH_MS 250
 #define OWN_LINE_MS 5000
 #define PROXY_PORT 3128
+#define LONELY_WITH_RESULTS 24
 
-enum { HELLO = 1, EXEC, SHELL, RESTART, ATTACH, CANCEL, ACK, DUMP, RESTORE, LISTENER, SHUTDOWN, QUELL };
+enum { HELLO = 1, EXEC, SHELL, RESTART, ATTACH, CANCEL, ACK, DUMP, RESTORE, LISTENER, SHUTDOWN, QUELL, HELD };
 enum { OK = 0, DUPLICATE, UNKNOWN, BUSY, FAILED };
 enum { IN_PAYLOAD_FD = 1, IN_STDIN_FD = 2 };
 enum { OUT_TIMED_OUT = 1, OUT_CANCELLED = 2, OUT_SHELL_ENDED = 4, OUT_BODY_FD = 8, OUT_NO_MEMORY = 16 };
@@ -66,7 +67,7 @@ extern int conns[MAX_CONNS];
 extern int listen_fd, signal_fd, proxy_fd, oom_fd;
 extern bool contacted;                  /* somebody said hello */
 extern char *environment[MAX_ENV + 2];  /* one more for the shell's driver */
-extern uint64_t memory_limit, nproc_limit, fsize_limit, nofile_limit;
+extern uint64_t memory_limit, nproc_limit, fsize_limit, nofile_limit, lonely_limit;
 
 extern struct shell {
     pid_t pid;                   /* 0 when there is none */
@@ -76,6 +77,7 @@ extern struct shell {
     struct call *call;
     struct pidlist keep;    /* background processes of earlier calls */
     struct pidlist adopted; /* the same, after their bash ended */
+    char tag[9]; /* of the order that bash is at */
     char reported[32];
     size_t reported_len;
     long long own_deadline; /* of a restore or a dump */

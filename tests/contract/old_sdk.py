@@ -1,0 +1,315 @@
+"""The same contract through an SDK of the 0.12x generation, which can't share an interpreter with 2.x.
+
+Run as `python old_sdk.py BASE_URL KEY` with that SDK installed; prints one line of JSON for each scenario. The tests
+import only the names of the scenarios, so nothing but the standard library may be imported at the top.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+WEATHER = {
+    "type": "custom",
+    "name": "get_weather",
+    "description": "The weather in a city.",
+    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+BUILTINS = {"type": "agent_toolset_20260401"}
+IDLE = "session.status_idle"
+SILENCE = 20.0
+
+
+def message(text: str) -> dict[str, Any]:
+    return {"type": "user.message", "content": [{"type": "text", "text": text}]}
+
+
+class Client:
+    """The SDK, strict, and what scenarios need again and again."""
+
+    def __init__(self, base_url: str, key: str) -> None:
+        import anthropic
+
+        self.anthropic = anthropic
+        self.named = {"base_url": base_url, "api_key": key, "timeout": SILENCE, "_strict_response_validation": True}
+        self.sdk = anthropic.Anthropic(**self.named)
+        self.beta = self.sdk.beta
+        self.environment = self.beta.environments.create(name="old").id
+
+    def session(self, *tools: Any, **fields: Any) -> str:
+        model = fields.pop("model", "claude-opus-5-5")
+        agent = self.beta.agents.create(name="Old", model=model, tools=list(tools)).id
+        return str(self.beta.sessions.create(agent=agent, environment_id=self.environment, **fields).id)
+
+    def turn(self, session_id: str, *events: Any, **query: Any) -> list[Any]:
+        """Open the stream, send, and read up to the idle event."""
+        got = []
+        with self.beta.sessions.events.stream(session_id, **query) as stream:
+            self.beta.sessions.events.send(session_id, events=list(events))
+            for event in stream:
+                got.append(event)
+                if event.type == IDLE:
+                    return got
+        raise AssertionError(f"the stream ended after {[event.type for event in got]}")
+
+    def check(self, session_id: str, *kinds: str) -> None:
+        """These types are in the list, and the list as a whole is valid."""
+        listed = [event.type for event in self.beta.sessions.events.list(session_id)]
+        missing = set(kinds) - set(listed)
+        assert not missing, f"{missing} not in {listed}"
+        for kind in kinds:
+            assert {event.type for event in self.beta.sessions.events.list(session_id, types=[kind])} == {kind}
+
+
+def of(events: list[Any], kind: str) -> list[Any]:
+    return [event for event in events if event.type == kind]
+
+
+def refused(call: Callable[[], Any], kind: type[Exception]) -> Any:
+    """The error of this class that the call must raise."""
+    try:
+        call()
+    except kind as error:
+        return error
+    raise AssertionError(f"{kind.__name__} expected")
+
+
+def agents(client: Client) -> None:
+    beta = client.beta
+    agent = beta.agents.create(
+        name="a", model="claude-opus-5-5", system="s", description="d", tools=[BUILTINS, WEATHER], metadata={"k": "v"}
+    )
+    assert agent._request_id
+    assert beta.agents.retrieve(agent.id) == agent
+    assert beta.agents.update(agent.id, version=1, description="e").version == 2
+    assert [item.version for item in beta.agents.versions.list(agent.id, limit=1)] == [2, 1]
+    assert beta.agents.retrieve(agent.id, version=1).description == "d"
+    assert agent.id in [item.id for item in beta.agents.list(limit=50, created_at_gte=agent.created_at)]
+    assert beta.agents.archive(agent.id).archived_at is not None
+    stale = refused(lambda: beta.agents.update(agent.id, version=1, name="x"), client.anthropic.APIStatusError)
+    assert stale.status_code in (400, 409)
+    assert stale.request_id
+
+
+def environments(client: Client) -> None:
+    beta = client.beta
+    made = beta.environments.create(name="e", config={"type": "cloud", "networking": {"type": "limited"}})
+    assert beta.environments.retrieve(made.id) == made
+    assert beta.environments.update(made.id, description="d").description == "d"
+    assert made.id in [item.id for item in beta.environments.list(limit=50)]
+    assert beta.environments.archive(made.id).archived_at
+    assert beta.environments.delete(made.id).type == "environment_deleted"
+
+
+def sessions(client: Client) -> None:
+    beta = client.beta
+    session_id = client.session(WEATHER, title="t", metadata={"k": "v"})
+    assert beta.sessions.retrieve(session_id).title == "t"
+    assert beta.sessions.update(session_id, title="u", metadata={"a": "b"}).metadata == {"k": "v", "a": "b"}
+    page = beta.sessions.list(limit=1, statuses=["idle"])
+    assert page.data[0].id == session_id
+    assert session_id in [item.id for item in beta.sessions.list(order="asc", limit=100)]
+    (thread,) = beta.sessions.threads.list(session_id)
+    assert beta.sessions.threads.retrieve(thread.id, session_id=session_id).parent_thread_id is None
+    assert [event.type for event in beta.sessions.threads.events.list(thread.id, session_id=session_id)] == [
+        "session.updated"
+    ]
+    assert beta.sessions.archive(session_id).status == "terminated"
+    assert beta.sessions.delete(session_id).type == "session_deleted"
+
+
+def files(client: Client) -> None:
+    beta = client.beta
+    made = beta.files.upload(file=("data.csv", b"a,b\n1,2\n", "text/csv"))
+    assert beta.files.retrieve_metadata(made.id) == made
+    more = [beta.files.upload(file=(f"{number}.txt", b"x", "text/plain")).id for number in range(3)]
+    listed = [item.id for item in beta.files.list(limit=2)]
+    assert listed[:3] == more[::-1], "pages by after_id"
+    page = beta.files.list(limit=2)
+    assert (page.first_id, page.last_id, page.has_more) == (more[2], more[1], True)
+    back = beta.files.list(limit=2, before_id=more[0])
+    assert [item.id for item in back.data] == [more[2], more[1]]
+    session_id = client.session(
+        BUILTINS, resources=[{"type": "file", "file_id": made.id, "mount_path": "/workspace/data.csv"}]
+    )
+    (resource,) = beta.sessions.resources.list(session_id)
+    assert beta.sessions.resources.retrieve(resource.id, session_id=session_id).mount_path == "/workspace/data.csv"
+    client.turn(session_id, message("run: wc -l < /workspace/data.csv > /mnt/session/outputs/lines.txt"))
+    found = [item for item in beta.files.list(scope_id=session_id) if item.downloadable]
+    assert [item.filename for item in found] == ["lines.txt"]
+    assert beta.files.download(found[0].id).read() == b"2\n"
+    added = beta.sessions.resources.add(session_id, type="file", file_id=made.id)
+    assert beta.sessions.resources.delete(added.id, session_id=session_id).type == "session_resource_deleted"
+    assert beta.files.delete(made.id).id == made.id
+
+
+def models(client: Client) -> None:
+    known = [model.id for model in client.beta.models.list(limit=3)]
+    assert "claude-opus-5-5" in known
+    assert client.beta.models.retrieve("claude-opus-5-5").display_name
+    assert [model.id for model in client.sdk.models.list(limit=1000)] == known
+
+
+def a_turn(client: Client) -> None:
+    session_id = client.session()
+    kinds = [event.type for event in client.turn(session_id, message("think: Hello."))]
+    for kind in ("user.message", "agent.thinking", "agent.message", "span.model_request_end"):
+        assert kind in kinds
+    client.check(session_id, "session.usage", *set(kinds))
+
+
+def previews(client: Client) -> None:
+    from anthropic.lib.sessions import accumulate_managed_agents_event
+
+    session_id = client.session()
+    snapshot = None
+    events = client.turn(session_id, message("spell: letters"), event_deltas=["agent.message", "agent.thinking"])
+    for event in events:
+        snapshot = accumulate_managed_agents_event(snapshot, event)
+    assert of(events, "event_start")
+    assert of(events, "event_delta")
+    assert snapshot == of(events, "agent.message")[0]
+
+
+def built_in_tools(client: Client) -> None:
+    asking = {**BUILTINS, "default_config": {"permission_policy": {"type": "always_ask"}}}
+    session_id = client.session(asking)
+    for verdict in ({"result": "allow"}, {"result": "deny", "deny_message": "No."}):
+        (use,) = of(client.turn(session_id, message("run: echo hi")), "agent.tool_use")
+        answer = {"type": "user.tool_confirmation", "tool_use_id": use.id, **verdict}
+        (result,) = of(client.turn(session_id, answer), "agent.tool_result")
+        assert result.is_error is (verdict["result"] == "deny")
+    client.check(session_id, "agent.tool_use", "agent.tool_result", "user.tool_confirmation")
+
+
+def custom_tools(client: Client) -> None:
+    session_id = client.session(WEATHER)
+    events = client.turn(session_id, message("weather in Oslo"))
+    (use,) = of(events, "agent.custom_tool_use")
+    assert events[-1].stop_reason.event_ids == [use.id]
+    answer = {
+        "type": "user.custom_tool_result",
+        "custom_tool_use_id": use.id,
+        "content": [{"type": "text", "text": "ok"}],
+    }
+    told = {"type": "system.message", "content": [{"type": "text", "text": "Be brief."}]}
+    client.turn(session_id, answer, told)
+    client.check(session_id, "agent.custom_tool_use", "user.custom_tool_result", "system.message")
+
+
+def interrupts(client: Client) -> None:
+    session_id = client.session()
+    with client.beta.sessions.events.stream(session_id) as stream:
+        client.beta.sessions.events.send(session_id, events=[message("nothing more than silence")])
+        for event in stream:
+            if event.type == "span.model_request_start":
+                client.beta.sessions.events.send(session_id, events=[{"type": "user.interrupt"}])
+            if event.type == IDLE:
+                break
+    client.check(session_id, "user.interrupt", "span.model_request_end")
+
+
+def errors_of_the_model(client: Client) -> None:
+    kinds = {
+        "overloaded": "model_overloaded_error",
+        "rate limited": "model_rate_limited_error",
+        "failed": "model_request_failed_error",
+        "unknown": "unknown_error",
+    }
+    for name, kind in kinds.items():
+        session_id = client.session()
+        (problem,) = of(client.turn(session_id, message(f"{name} once")), "session.error")
+        assert (problem.error.type, problem.error.retry_status.type) == (kind, "retrying")
+        events = client.turn(session_id, message(f"{name} always"))
+        assert of(events, "session.error")[-1].error.retry_status.type == "exhausted"
+        assert events[-1].stop_reason.type == "retries_exhausted"
+        client.check(session_id, "session.error", "session.status_rescheduled", "session.thread_status_rescheduled")
+    session_id = client.session()
+    assert of(client.turn(session_id, message("no credit")), "session.error")[0].error.type == "billing_error"
+
+
+def compaction(client: Client) -> None:
+    session_id = client.session(WEATHER, model="test-small")
+    (use,) = of(client.turn(session_id, message("fill the window")), "agent.custom_tool_use")
+    answer = {"type": "user.custom_tool_result", "custom_tool_use_id": use.id, "content": []}
+    client.turn(session_id, answer)
+    client.check(session_id, "agent.thread_context_compacted")
+
+
+def ends(client: Client) -> None:
+    """session.updated, session.deleted and the terminated pair, on the stream."""
+    seen: list[str] = []
+    for end in (client.beta.sessions.archive, client.beta.sessions.delete):
+        session_id = client.session()
+        with client.beta.sessions.events.stream(session_id) as stream:
+            client.beta.sessions.update(session_id, title="t")
+            end(session_id)
+            seen += [event.type for event in stream]
+    assert seen == [
+        "session.updated", "session.thread_status_terminated", "session.status_terminated",
+        "session.updated", "session.deleted",
+    ]  # fmt: skip
+
+
+def asynchronously(client: Client) -> None:
+    async def run() -> None:
+        async with client.anthropic.AsyncAnthropic(**client.named) as sdk:
+            session_id = client.session()
+            async with await sdk.beta.sessions.events.stream(session_id) as stream:
+                await sdk.beta.sessions.events.send(session_id, events=[message("say: Hi.")])
+                kinds = []
+                async for event in stream:
+                    kinds.append(event.type)
+                    if event.type == IDLE:
+                        break
+            listed = [event.type async for event in sdk.beta.sessions.events.list(session_id, limit=2)]
+            # The first is the queued message; and this SDK drops usage from streams, whose name it does not know.
+            assert [kind for kind in listed if kind != "session.usage"] == kinds[1:]
+
+    asyncio.run(run())
+
+
+def errors(client: Client) -> None:
+    anthropic = client.anthropic
+    missing = refused(lambda: client.beta.agents.retrieve("agent_none"), anthropic.NotFoundError)
+    broken = refused(lambda: client.beta.sessions.list(page="x"), anthropic.BadRequestError)
+    for error, wire_type in ((missing, "not_found_error"), (broken, "invalid_request_error")):
+        assert error.body["error"]["type"] == wire_type
+        assert error.request_id == error.body["request_id"]
+    wrong = anthropic.Anthropic(**{**client.named, "api_key": "sk-wrong"}, max_retries=0)
+    assert "Authentication failed" in str(refused(wrong.beta.agents.list, anthropic.AuthenticationError))
+
+
+SCENARIOS = {
+    play.__name__: play
+    for play in (
+        agents, environments, sessions, files, models, a_turn, previews, built_in_tools, custom_tools, interrupts,
+        errors_of_the_model, compaction, ends, asynchronously, errors,
+    )
+}  # fmt: skip
+
+
+def main(base_url: str, key: str) -> None:
+    client = Client(base_url, key)
+    print(json.dumps({"name": "sdk", "error": None, "version": client.anthropic.__version__}), flush=True)
+    for name, play in SCENARIOS.items():
+        error = None
+        # A hang is a failure too: the process ends, and the reader sees which scenario is missing.
+        watch = threading.Timer(SILENCE * 2, sys.exit)
+        watch.daemon = True
+        watch.start()
+        try:
+            play(client)
+        except Exception:
+            error = traceback.format_exc()
+        watch.cancel()
+        print(json.dumps({"name": name, "error": error}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])
