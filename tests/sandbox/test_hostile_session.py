@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from running import Server
 
 CANARIES = {
@@ -73,7 +74,10 @@ def server(tmp_path: Path) -> Iterator[Server]:
 _RULES = [
     {
         "when": {"user_text_matches": "(?s)^run:\\s*(.*\\S)"},
-        "turns": [{"tools": [{"name": "bash", "input": {"command": "{{1}}"}}]}, {"text": "It said: {{last_tool_result}}"}],
+        "turns": [
+            {"tools": [{"name": "bash", "input": {"command": "{{1}}"}}]},
+            {"text": "It said: {{last_tool_result}}"},
+        ],
     }
 ]
 _SCRIPT = {"rules": _RULES, "otherwise": {"text": "ok"}}

@@ -102,7 +102,8 @@ calls = {
     "setns": (308 if x86 else 268, 0, 0), "fsopen": (430, b"tmpfs", 0), "chroot": (161 if x86 else 51, b"/"),
     "vsock": (41 if x86 else 198, 40, 1, 0), "packet": (41 if x86 else 198, 17, 3, 0),
     "netfilter": (41 if x86 else 198, 16, 3, 12), "sctp": (41 if x86 else 198, 2, 1, 132),
-    "raw": (41 if x86 else 198, 10, 3, 255), "smc": (41 if x86 else 198, 2, 1, 256), "alg": (41 if x86 else 198, 38, 5, 0),
+    "raw": (41 if x86 else 198, 10, 3, 255), "smc": (41 if x86 else 198, 2, 1, 256),
+    "alg": (41 if x86 else 198, 38, 5, 0),
     "aio": (206 if x86 else 0, 8, ctypes.byref(ctypes.c_ulong(0))), "sti": (16 if x86 else 29, 0, 0x5412, b"x"),
     "personality": (135 if x86 else 92, 0x0400000),
 }
