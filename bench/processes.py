@@ -57,7 +57,8 @@ class Hostler:
         self._port = port
         self.url = f"http://127.0.0.1:{port}"
         self._environ = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("ANTHROPIC_", "HOSTLER_"))},
+            **{k: v for k, v in os.environ.items() if not k.startswith(("ANTHROPIC_", "HOSTLER_", "PYTHONDONT"))},
+            "PYTHONPYCACHEPREFIX": str(folder / "pycache"),  # as an installed package has it
             "PYTHONPATH": str(HERE.parent / "src"),
             "HOSTLER_API_KEY": KEY,
             "HOSTLER_MODEL_API_KEY": "none",
@@ -88,6 +89,15 @@ class Hostler:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(self._process.wait, 15)
+
+    async def end(self) -> None:
+        """Stop for good: no sandbox is left behind."""
+        from hostler.sandbox.backends import SandboxConfig, open_backend
+
+        await self.stop()
+        backend = open_backend(self._folder / "data" / "sandboxes", SandboxConfig(), os.environ)
+        await backend.reap(set())
+        await backend.aclose(stop=True)
 
     def kill(self) -> None:
         assert self._process is not None

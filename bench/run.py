@@ -35,7 +35,7 @@ async def measure(scale: float, only: str | None, folder: Path) -> list[Row]:
                 print(f"... {row.__name__}", file=sys.stderr, flush=True)
                 found += await row(bench)
     finally:
-        server.kill()
+        await server.end()
         mock.close()
     return found
 

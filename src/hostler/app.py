@@ -55,7 +55,8 @@ from hostler.store.tables import sessions
 
 log = logging.getLogger("hostler")
 
-DRAIN_SECONDS = 7.0
+DRAIN_SECONDS = 6.0
+REST_SECONDS = 1.5
 CLOSE_SECONDS = 1
 BACKLOG = 2048
 SWEEP_FILES_SECONDS = 600.0
@@ -103,7 +104,8 @@ def open_router(settings: Settings, config: ModelsConfig) -> Router:
             allow_script_default=True,
         )
     except ValueError as error:
-        raise BadSettings(f"The config file {settings.config_file}: {error}") from error
+        where = "" if str(error).startswith("HOSTLER_") else f"The config file {settings.config_file}: "
+        raise BadSettings(f"{where}{error}") from error
 
 
 async def open_store(settings: Settings, *, owner: bool = True) -> Store:
@@ -175,14 +177,15 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         )
         dispatcher = EmbeddedDispatcher(store)
         supervisor = Supervisor(deps, dispatcher)
-        services = _services(journal, blobs, router.catalogue, dispatcher, supervisor)
+        files = Files(store, blobs, max_bytes=settings.file_bytes)
+        services = _services(journal, files, router.catalogue, dispatcher, supervisor)
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, services,
         )  # fmt: skip
 
 
 def _services(
-    journal: Log, blobs: Blobs, catalogue: Catalogue, dispatcher: EmbeddedDispatcher, supervisor: Supervisor
+    journal: Log, files: Files, catalogue: Catalogue, dispatcher: EmbeddedDispatcher, supervisor: Supervisor
 ) -> Services:
     store = journal.store
     return Services(
@@ -193,7 +196,7 @@ def _services(
         events=Events(journal, catalogue, dispatcher.wake),
         threads=Threads(store),
         resources=Resources(store, supervisor.inputs_changed),
-        files=Files(store, blobs),
+        files=files,
         models=Models(catalogue),
     )
 
@@ -224,7 +227,6 @@ async def serve(
     raise_file_limit()
     with bound(settings.host, settings.port) as listener:
         async with rooms(settings, wrap) as house:
-            await _reap(house)
             first_key = await _first_key(house)
             config = uvicorn.Config(
                 create_app(house.services),
@@ -240,18 +242,22 @@ async def serve(
             stop = stop or _stop_on_signals()
             work = asyncio.create_task(house.supervisor.run(), name="supervisor")
             sweep = asyncio.create_task(_sweep_files(house), name="sweep-files")
-            warm = asyncio.create_task(house.router.warm_up(), name="warm-up")
+            once = [
+                asyncio.create_task(_reap(house), name="reap"),
+                asyncio.create_task(house.router.warm_up(), name="warm-up"),
+            ]
             http = asyncio.create_task(server.serve(sockets=[listener]), name="http")
             stopped = asyncio.create_task(stop.wait())
             _listen(listener)  # before the announcement: whoever reads it may connect at once
             ready(house, base_url(listener), first_key)
             await asyncio.wait({stopped, work, http, sweep}, return_when=asyncio.FIRST_COMPLETED)
             await house.supervisor.drain(DRAIN_SECONDS if stopped.done() else 0)
+            await house.supervisor.rest(REST_SECONDS)
             server.should_exit = True
             await asyncio.wait({http})
-            for task in (work, sweep, stopped, warm):
+            for task in (work, sweep, stopped, *once):
                 task.cancel()
-            outcomes = await asyncio.gather(work, sweep, http, stopped, warm, return_exceptions=True)
+            outcomes = await asyncio.gather(work, sweep, http, stopped, *once, return_exceptions=True)
     _raise_first(outcomes)
 
 
@@ -329,12 +335,14 @@ async def _sweep_files(house: Rooms) -> None:
     while True:
         try:
             await house.services.files.sweep()
-        except Unavailable as problem:
-            log.warning("expired files were not removed: %s", problem.message)
+        except (Unavailable, OSError) as error:
+            log.warning("could not sweep the files: %s", error)
         await asyncio.sleep(SWEEP_FILES_SECONDS)
 
 
 def _raise_first(outcomes: Iterable[object]) -> None:
     for outcome in outcomes:
+        while isinstance(outcome, ExceptionGroup) and len(outcome.exceptions) == 1:
+            outcome = outcome.exceptions[0]
         if isinstance(outcome, Exception) and not isinstance(outcome, asyncio.CancelledError):
             raise outcome

@@ -80,7 +80,8 @@ def serve(host: str | None, port: int | None, data_dir: Path | None, database: s
 def _announce(house: Rooms, url: str, first_key: str | None) -> None:
     lines = [f"Hostler {__version__} listens on {url}", f"Data: {house.settings.data_dir}"]
     if house.router.scripted:
-        lines.append("Model: the built-in script (no model key is set; see `hostler serve --help`)")
+        where = " where no route of the config file fits" if len(house.router.describe()) > 1 else ""
+        lines.append(f"Model: the built-in script{where} (no model key is set; see `hostler serve --help`)")
     if first_key:
         lines += ["", "Your API key is shown this once. Paste these two lines where your program runs:", ""]
         lines += [f"export ANTHROPIC_BASE_URL={url}", f"export ANTHROPIC_API_KEY={first_key}"]

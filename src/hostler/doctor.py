@@ -9,6 +9,7 @@ import shutil
 import socket
 import sqlite3
 import sys
+from pathlib import Path
 
 from hostler.app import configuration, open_router
 from hostler.errors import HostlerError
@@ -47,16 +48,20 @@ def _python() -> Check:
 
 def _data_folder(settings: Settings) -> Check:
     folder = settings.data_dir
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    existing = _existing(folder)
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         remedy = "choose a folder that you may write, with --data-dir"
         return Check(name="data folder", ok=False, detail=f"{existing} can't be written", remedy=remedy)
     return Check(name="data folder", ok=True, detail=f"{folder}{'' if folder.exists() else ' (will be made)'}")
 
 
+def _existing(folder: Path) -> Path:
+    """The folder itself, or the one in which it would be made."""
+    return next(path for path in (folder, *folder.parents) if os.path.exists(path))
+
+
 def _disk(settings: Settings) -> Check:
-    existing = next(path for path in (settings.data_dir, *settings.data_dir.parents) if path.exists())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(_existing(settings.data_dir)).free
     remedy = "free some space: sandboxes, files and the log all live in the data folder"
     return Check(name="disk", ok=free >= LOW_DISK, detail=f"{free / 1024**3:.1f} GiB free", remedy=remedy)
 

@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -18,6 +18,8 @@ from hostler.errors import HostlerError
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8400
+DEFAULT_FILE_MB = 500
+MIB = 1024 * 1024
 TABLES = ("models", "harness", "sandbox")
 
 
@@ -38,13 +40,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tables: dict[str, dict[str, Any]] = {}
     config_file: Path | None = None
     environ: Mapping[str, str] = {}
+    file_bytes: int = DEFAULT_FILE_MB * MIB
 
 
 class _ServerTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     host: str | None = None
-    port: int | None = None
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
     data_dir: str | None = None
     database: str | None = None
+    file_mb: Annotated[int, msgspec.Meta(ge=1)] = DEFAULT_FILE_MB
 
 
 def load(
@@ -76,6 +80,7 @@ def load(
         tables=tables,
         config_file=config_file,
         environ=dict(environ),
+        file_bytes=server.file_mb * MIB,
     )
 
 
@@ -113,7 +118,7 @@ def _port(environ: Mapping[str, str], server: _ServerTable) -> int:
     text = environ.get("HOSTLER_PORT")
     if text is None:
         return server.port if server.port is not None else DEFAULT_PORT
-    if not text.isdigit() or int(text) > 65535:
+    if not (text.isascii() and text.isdigit()) or int(text) > 65535:
         raise BadSettings(f"HOSTLER_PORT is {text!r}, which is not a port number.")
     return int(text)
 

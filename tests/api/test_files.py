@@ -75,12 +75,14 @@ def test_text_parts_may_come_before_or_after(http: httpx2.Client) -> None:
     expires = part("expires_in_seconds", data=b"3600")
     assert "expires_at" in ok(raw(http, expires, part()))
     assert "expires_at" in ok(raw(http, part(), expires))
+    ok(raw(http, part(), part("purpose", data=b"agent")))
 
 
 @pytest.mark.parametrize(
     ("parts", "says"),
     [
-        ([part("purpose")], "purpose: Extra"),
+        ([part("filename")], "filename: Extra"),
+        ([part("purpose", data=b"batch"), part()], "purpose: Input"),
         ([part("expires_in_seconds", data=b"3600")], "file: Field required"),
         ([part(), part("expires_in_seconds", data=b"60")], "expires_in_seconds"),
         ([part(), part("expires_in_seconds", data=b"soon")], "expires_in_seconds"),
@@ -110,7 +112,7 @@ def test_a_file_too_large_leaves_nothing_behind(
     with create_connection((server.host, server.port), timeout=10) as connection:
         connection.sendall("\r\n".join(lines).encode())
         assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
-    monkeypatch.setattr("hostler.services.files.MAX_BYTES", 5 * 1024 * 1024)
+    monkeypatch.setattr(server.services.files, "max_bytes", 5 * 1024 * 1024)
 
     def chunks() -> Iterator[bytes]:
         yield part()[:-6]

@@ -78,6 +78,12 @@ def test_only_what_comes_after_opening_is_streamed_to_all(server: Server, http: 
         assert one.next()[0] == two.next()[0] == "session.status_rescheduled"
 
 
+def test_the_short_path_of_published_examples(server: Server, http: httpx2.Client, session: Json) -> None:
+    with stream(http, f"/v1/sessions/{session['id']}/stream") as frames:
+        server.append(session["id"], Draft(type="session.status_rescheduled"))
+        assert frames.next()[0] == "session.status_rescheduled"
+
+
 def test_pings_keep_a_silent_stream_alive(http: httpx2.Client, session: Json, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "HEARTBEAT", 0.05)
     with stream(http, path(session)) as frames:

@@ -9,7 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from contract.world import BUILTINS, IDLE, INTERRUPT, WEATHER, World, message, only, result, text, verdict
+from contract.world import (
+    BUILTINS,
+    IDLE,
+    INTERRUPT,
+    WEATHER,
+    World,
+    message,
+    only,
+    result,
+    text,
+    unknown_fields,
+    verdict,
+)
 
 ASKING = {**BUILTINS, "default_config": {"permission_policy": {"type": "always_ask"}}}
 NOT_YET = (
@@ -267,6 +279,7 @@ def judge(world: World, name: str) -> None:
     settled = [event.to_dict() for event in streamed if event.processed_at is not None]
     assert settled == [event.to_dict() for event in listed], "a stream and a later list tell the same"
     assert promised <= {event.type for event in listed}
+    assert unknown_fields(listed) == unknown_fields(world.beta.sessions.retrieve(session_id)) == []
     for kind in sorted(promised):
         assert world.listed(session_id, types=[kind]) == only(listed, kind)
     (thread,) = world.beta.sessions.threads.list(session_id)

@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx2
 from anthropic import Anthropic
+from anthropic._models import BaseModel
 from anthropic._response import AsyncBinaryAPIResponse
 
 from running import Server
@@ -284,3 +285,16 @@ def only(events: Iterable[Any], kind: str) -> list[Any]:
 
 def kind_of(event: Any) -> str:
     return str(event["type"] if isinstance(event, dict) else event.type)
+
+
+def unknown_fields(value: Any, at: str = "") -> list[str]:
+    """Paths of what the server says beyond the SDK's types, which even strict validation lets pass: a misspelt optional
+    field, or a private one."""
+    if isinstance(value, list):
+        return [path for index, item in enumerate(value) for path in unknown_fields(item, f"{at}[{index}]")]
+    if not isinstance(value, BaseModel):
+        return []
+    found = [f"{at}.{name}" for name in value.model_extra or {}]
+    for name in type(value).model_fields:
+        found += unknown_fields(getattr(value, name), f"{at}.{name}")
+    return found

@@ -9,6 +9,8 @@ import pytest
 from job import Job, check_log, essence
 from mortal import Mortal
 
+from databases import Databases
+
 HARNESS = "retry_base = 0.2\nretry_limit = 0.5"
 
 
@@ -27,6 +29,21 @@ def sqlite_server(long_lived: Mortal) -> Mortal:
 
 
 @pytest.fixture(scope="session")
+def long_lived_postgres(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> Iterator[Mortal]:
+    folder = tmp_path_factory.mktemp("recovery-postgres")
+    server = Mortal(folder, harness=HARNESS, database=Databases(folder, postgres_url).url("recovery"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def postgres_server(long_lived_postgres: Mortal) -> Mortal:
+    """The same on PostgreSQL."""
+    long_lived_postgres.ensure()
+    return long_lived_postgres
+
+
+@pytest.fixture(scope="session")
 def reference(long_lived: Mortal) -> dict[str, Any]:
     """The main job without a kill."""
     long_lived.ensure()
@@ -34,3 +51,23 @@ def reference(long_lived: Mortal) -> dict[str, Any]:
     events = job.run()
     check_log(job, events)
     return {"essence": essence(events), "outputs": job.outputs()}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How soon sessions went on by themselves after a kill, from the restarted server's readiness on."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    values = [
+        seconds
+        for report in reports
+        if getattr(report, "when", None) == "call"
+        for name, figures in report.user_properties
+        if name == "progress_seconds"
+        for seconds in figures
+    ]
+    if values:
+        values.sort()
+        median, worst = values[len(values) // 2], values[-1]
+        terminalreporter.write_line(
+            f"restart -> next progress: median {median:+.3f} s, worst {worst:+.3f} s of {len(values)} deaths"
+            " (negative: before the first request was answered)"
+        )

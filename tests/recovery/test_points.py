@@ -68,6 +68,17 @@ def test_a_job_survives_a_kill_at(
     check(sqlite_server, reference, [point], record_property)
 
 
+# Where the database matters: around each commit. What happens in the sandbox does not depend on it.
+COMMITS = [point for point in POINTS if "append" in point or "committed" in point or "output" in point]
+
+
+@pytest.mark.parametrize("point", COMMITS)
+def test_a_job_on_postgresql_survives_a_kill_at(
+    postgres_server: Mortal, reference: dict[str, Any], point: str, record_property: Any
+) -> None:
+    check(postgres_server, reference, [point], record_property)
+
+
 def check(server: Mortal, reference: dict[str, Any], points: list[str], record_property: Any) -> None:
     job = Job(server, "job")
     server.order(job.id, *points)

@@ -42,6 +42,7 @@ def routes(events: Events) -> list[Route]:
         Route("POST", "/v1/sessions/{session_id}/events", send),
         Route("GET", "/v1/sessions/{session_id}/events", index),
         Route("GET", "/v1/sessions/{session_id}/events/stream", stream),
+        Route("GET", "/v1/sessions/{session_id}/stream", stream),  # the path in the published curl examples
     ]
 
 

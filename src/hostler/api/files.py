@@ -10,7 +10,7 @@ from hostler.api.multipart import Form
 from hostler.api.render import json
 from hostler.api.router import Route
 from hostler.errors import InvalidRequest, RequestTooLarge
-from hostler.services.files import MAX_BYTES, Files, Upload
+from hostler.services.files import Files, Upload
 from hostler.store.blobs import Blob
 from hostler.wire.pages import FilePage
 
@@ -21,8 +21,8 @@ def routes(files: Files) -> list[Route]:
     async def upload(call: Call) -> Response:
         call.query.end()
         length = call.headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > MAX_BYTES + _FRAMING:
-            raise RequestTooLarge(f"The file exceeds the limit of {MAX_BYTES} bytes.")
+        if length.isdigit() and int(length) > files.max_bytes + _FRAMING:
+            raise RequestTooLarge(f"The file exceeds the limit of {files.max_bytes} bytes.")
         blob, said = await _receive(call, files)
         return json(await files.create(blob, said))
 
@@ -77,11 +77,19 @@ async def _receive(call: Call, files: Files) -> tuple[Blob, Upload]:
             blob = await files.store(form.chunks())
         elif part.name == "expires_in_seconds":
             said = said._replace(expires_in_seconds=_seconds(await form.text()))
+        elif part.name == "purpose":
+            _purpose(await form.text())
         else:
             raise InvalidRequest(f"{part.name[:100]}: Extra inputs are not permitted")
     if blob is None:
         raise InvalidRequest("file: Field required")
     return blob, said
+
+
+def _purpose(text: str) -> None:
+    """Published curl examples say what every file here is for; another purpose can't be honoured."""
+    if text != "agent":
+        raise InvalidRequest("purpose: Input should be 'agent'")
 
 
 def _seconds(text: str) -> int:

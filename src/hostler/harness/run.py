@@ -17,7 +17,7 @@ from hostler.harness.ledger import Ledger, read_ledger
 from hostler.harness.state import Session
 from hostler.log.append import NewInput
 from hostler.log.entries import Draft, Entry, Item
-from hostler.log.log import Log
+from hostler.log.log import Log, read_tx
 from hostler.sandbox.contract import Sandbox
 from hostler.store.dispatch import Lease
 from hostler.store.sql import Tx
@@ -50,6 +50,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     ledger: Ledger
     active_us: int
     running_since: int | None
+    last_at: int
     inputs: list[Input]
 
 
@@ -62,6 +63,7 @@ _SESSION = select(
     sessions.c.usage,
     sessions.c.active_us,
     sessions.c.running_since,
+    sessions.c.last_at,
 ).where(sessions.c.id == bindparam("s"))
 _INPUTS = (
     select(files.c.blob, resources.c.mount_path)
@@ -74,7 +76,7 @@ _decode_agent = msgspec.json.Decoder(SessionAgent).decode
 
 def row_tx(session_id: str) -> Tx[Row]:
     """Read a session's row and its inputs."""
-    ((thread_id, status, agent, environment, budget, usage, active_us, running_since),) = yield (
+    ((thread_id, status, agent, environment, budget, usage, active_us, running_since, last_at),) = yield (
         _SESSION,
         {"s": session_id},
     )
@@ -88,8 +90,16 @@ def row_tx(session_id: str) -> Tx[Row]:
         ledger=read_ledger(usage),
         active_us=active_us,
         running_since=running_since,
+        last_at=last_at,
         inputs=[Input(blob, target) for blob, target in inputs],
     )
+
+
+def recall_tx(session_id: str, from_seq: int) -> Tx[tuple[Row, list[Entry]]]:
+    """Read all that a wake begins with, in one look: the row, and the entries from `from_seq` on."""
+    row = yield from row_tx(session_id)
+    entries = yield from read_tx(session_id, from_seq)
+    return row, entries
 
 
 class Run:
@@ -104,6 +114,12 @@ class Run:
         self.ledger = row.ledger
         self.active_us = row.active_us
         self.running_since = row.running_since
+        self._restated: dict[str, Any] = {}  # columns for the next append
+        if row.running_since is not None:
+            # Its last holder died in mid-run. It ran until its last entry, and runs again from now on.
+            self.active_us += max(0, row.last_at - row.running_since)
+            self.running_since = clock.now()
+            self._restated = {"active_us": self.active_us, "running_since": self.running_since}
         self.poked = asyncio.Event()
         self.sandbox: Sandbox | None = None  # once a tool has needed it in this wake
         self.inputs_stale = False  # the row's inputs have changed since it was read
@@ -124,6 +140,7 @@ class Run:
         """Append to the log and to the folded state. `strict` raises NewInput when somebody appended meanwhile, and
         Duplicate when a call was answered meanwhile; both leave the state refreshed and nothing written."""
         seen = self.session.next_seq if strict else None
+        patch = {**self._restated, **(patch or {})}
         try:
             appended = await self.log.append(
                 self.session_id, self.row.thread_id, items, token=self.lease.token, seen=seen, patch=patch
@@ -131,7 +148,8 @@ class Run:
         except (NewInput, Duplicate):
             await self.refresh()
             raise
-        self._take_times(patch or {})
+        self._restated = {}
+        self._take_times(patch)
         mine = sum(1 for item in items if isinstance(item, Draft))
         if appended.next_seq - mine == self.session.next_seq:
             self.session.absorb(appended.entries)

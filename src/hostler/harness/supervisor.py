@@ -16,7 +16,7 @@ from hostler.harness.deps import Deps
 from hostler.harness.drafts import session_error
 from hostler.harness.failure import give_up
 from hostler.harness.loop import advance
-from hostler.harness.run import Run, row_tx
+from hostler.harness.run import Run, recall_tx
 from hostler.harness.state import Session
 from hostler.log.append import StaleLease
 from hostler.store.dispatch import Dispatcher, Lease
@@ -28,6 +28,7 @@ HEARTBEAT_SECONDS = 10.0
 TIDY_SECONDS = 5.0
 KEPT_FOLDS = 128
 MAX_CRASHES = 3
+STORE_DOWN_SECONDS = 2.0
 CRASHED = "The server failed while it worked on this session; its log says why. Send a message to try again."
 
 
@@ -42,8 +43,8 @@ class Supervisor:
         self._folds: OrderedDict[str, tuple[int, Session]] = OrderedDict()
         self._sandbox_used: dict[str, float] = {}
         self._crashes: dict[str, int] = {}
+        self._unsure: set[str] = set()  # sessions of which the database may still say that we hold them
         self._ended: asyncio.Queue[str] = asyncio.Queue()
-        self._orphans: list[Lease] = []  # of tasks that failed and could perhaps not even let go
         self._draining = False
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -75,6 +76,17 @@ class Supervisor:
         except TimeoutError:
             log.info("leaving %d running sessions for the next start", len(self._runs))
 
+    async def rest(self, seconds: float) -> None:
+        """Stop the sandboxes that idle sessions have left here, as many as that time allows; the others live on until
+        the next start finds them."""
+        idle = [session_id for session_id in self._sandbox_used if session_id not in self._runs]
+        tasks = [asyncio.create_task(self._hibernate(session_id)) for session_id in idle]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
     def ended(self, session_id: str) -> None:
         """A session was archived or deleted: its sandbox goes."""
         self._folds.pop(session_id, None)
@@ -88,19 +100,23 @@ class Supervisor:
 
     async def _work(self, session_id: str) -> None:
         self._woken.discard(session_id)
-        lease = None
         try:
-            lease = await self._dispatcher.claim(session_id)
+            lease = await self._dispatcher.claim(session_id, again=session_id in self._unsure)
+            self._unsure.discard(session_id)
             if lease is not None:
                 await self._advance(lease)
         except StaleLease:
             log.warning("session %s was taken over", session_id)
         except StoreClosed:
             pass
+        except Unavailable as error:
+            # Nothing is lost, and it is not the session's fault: go on from the log once it can be written again.
+            log.warning("session %s: waits: %s", session_id, error)
+            self._unsure.add(session_id)
+            await asyncio.sleep(STORE_DOWN_SECONDS)
+            self._woken.add(session_id)
         except Exception:
             log.exception("session %s: could not be worked on", session_id)
-            if lease is not None:
-                self._orphans.append(lease)
         finally:
             del self._runs[session_id]
             if not self._runs:
@@ -117,7 +133,7 @@ class Supervisor:
             await advance(run, self._deps)
             self._crashes.pop(lease.session_id, None)
             self._keep(lease, run.session)
-        except StaleLease:
+        except (StaleLease, Unavailable):
             raise
         except Exception:
             await self._crashed(run)
@@ -128,13 +144,12 @@ class Supervisor:
 
     async def _recall(self, lease: Lease) -> Run:
         """Fold the log, from where this process left it when nobody has held the session since."""
-        row = await self._deps.log.store.read(lambda: row_tx(lease.session_id))
         token, session = self._folds.pop(lease.session_id, (0, Session()))
         if token != lease.token - 1:
             session = Session()
-        run = Run(self._deps.log, lease, row, session)
-        await run.refresh()
-        return run
+        row, entries = await self._deps.log.store.read(lambda: recall_tx(lease.session_id, session.next_seq))
+        session.absorb(entries)
+        return Run(self._deps.log, lease, row, session)
 
     def _keep(self, lease: Lease, session: Session) -> None:
         self._folds[lease.session_id] = (lease.token, session)
@@ -157,9 +172,6 @@ class Supervisor:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             try:
                 await self._dispatcher.heartbeat([run.lease for run in self._runs.values() if run is not None])
-                while self._orphans:
-                    await self._dispatcher.release(self._orphans[-1])
-                    self._orphans.pop()
             except Unavailable as problem:
                 log.warning("the leases could not be kept alive: %s", problem.message)
 

@@ -15,9 +15,20 @@ from typing import Any
 import msgspec
 
 from hostler.ids import new_id
-from hostler.store.tables import QUEUED
+from hostler.store.tables import QUEUED, entries
 
 PRIVATE_PREFIX = "hostler."
+
+# The columns that an Entry is made of, in its order.
+COLUMNS = (
+    entries.c.seq,
+    entries.c.position,
+    entries.c.id,
+    entries.c.thread_id,
+    entries.c.type,
+    entries.c.private,
+    entries.c.body,
+)
 
 
 class Entry(msgspec.Struct, frozen=True):

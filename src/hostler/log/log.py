@@ -16,24 +16,15 @@ from sqlalchemy import bindparam, select
 from hostler import clock
 from hostler.errors import NotFound
 from hostler.log.append import Appended, append_tx
-from hostler.log.entries import Entry, Item
+from hostler.log.entries import COLUMNS, Entry, Item
 from hostler.log.hub import Hub
 from hostler.log.tail import Tail
 from hostler.store.sql import Tx
 from hostler.store.store import Store
 from hostler.store.tables import QUEUED, entries, sessions
 
-ENTRY = (
-    entries.c.seq,
-    entries.c.position,
-    entries.c.id,
-    entries.c.thread_id,
-    entries.c.type,
-    entries.c.private,
-    entries.c.body,
-)
 _OF_SESSION = entries.c.session_id == bindparam("s")
-_FROM = select(*ENTRY).where(_OF_SESSION, entries.c.seq >= bindparam("q")).order_by(entries.c.position)
+_FROM = select(*COLUMNS).where(_OF_SESSION, entries.c.seq >= bindparam("q")).order_by(entries.c.position)
 _HEAD = select(sessions.c.last_at, sessions.c.next_seq).where(sessions.c.id == bindparam("s"))
 
 
@@ -82,11 +73,7 @@ class Log:
     async def read(self, session_id: str, from_seq: int = 0) -> list[Entry]:
         """All entries received from `from_seq` on, private ones included, in list order."""
 
-        def tx() -> Tx[list[Entry]]:
-            rows = yield _FROM, {"s": session_id, "q": from_seq}
-            return [Entry(*row) for row in rows]
-
-        return await self.store.read(tx)
+        return await self.store.read(lambda: read_tx(session_id, from_seq))
 
     async def page(self, page: Page) -> list[Entry]:
         """At most `limit` public entries in list order: consumed ones first, then those that wait."""
@@ -113,9 +100,15 @@ class Log:
         return Tail(self.store, self.hub, session_id, follower, last_at, next_seq)
 
 
+def read_tx(session_id: str, from_seq: int) -> Tx[list[Entry]]:
+    """All entries received from `from_seq` on, private ones included, in list order."""
+    rows = yield _FROM, {"s": session_id, "q": from_seq}
+    return [Entry(*row) for row in rows]
+
+
 def _listing(page: Page) -> Any:
     place = entries.c.position
-    statement = select(*ENTRY).where(entries.c.session_id == page.session_id, entries.c.private == 0)
+    statement = select(*COLUMNS).where(entries.c.session_id == page.session_id, entries.c.private == 0)
     if page.thread_id is not None:
         statement = statement.where(entries.c.thread_id == page.thread_id)
     if page.types:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 
 from sqlalchemy import and_, bindparam, or_, select
 
-from hostler.log.entries import Entry
+from hostler.log.entries import COLUMNS, Entry
 from hostler.log.hub import Follower, Hub
 from hostler.store.sql import Tx
 from hostler.store.store import Store
@@ -20,15 +20,7 @@ from hostler.store.tables import QUEUED, entries
 CATCH_UP = 500
 
 _SINCE = (
-    select(
-        entries.c.seq,
-        entries.c.position,
-        entries.c.id,
-        entries.c.thread_id,
-        entries.c.type,
-        entries.c.private,
-        entries.c.body,
-    )
+    select(*COLUMNS)
     .where(
         entries.c.session_id == bindparam("s"),
         entries.c.private == 0,

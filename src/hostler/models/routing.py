@@ -56,8 +56,9 @@ class Router:
     ) -> None:
         config = config or ModelsConfig()
         self.catalogue: Catalogue = configured(config)
-        self.scripted = allow_script_default and not (api_key or base_url)
-        default = ModelRoute(provider="script" if self.scripted else "anthropic", api_key=api_key, base_url=base_url)
+        unset = allow_script_default and not (api_key or base_url)
+        self.scripted = unset and all(route.pattern != "*" for route in config.route)
+        default = ModelRoute(provider="script" if unset else "anthropic", api_key=api_key, base_url=base_url)
         routes = [*config.route, default]
         self._routes = [
             (route, self._provider(route, f"models.route[{number}]" if number < len(config.route) else "models"))
@@ -132,7 +133,8 @@ def _maker(name: str, where: str) -> Callable[[ProviderSettings], Model]:
 
 def _checked_url(url: str, where: str) -> str:
     if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
-        raise ModelConfigError(f"{where}.base_url: {_without_user(url)!r} is no http or https URL")
+        name = f"{where}.base_url" if where != "models" else "HOSTLER_MODEL_BASE_URL"
+        raise ModelConfigError(f"{name}: {_without_user(url)!r} is no http or https URL")
     return url
 
 

@@ -76,4 +76,4 @@ def open_bubblewrap(folder: Path, config: SandboxConfig, environ: Mapping[str, s
 
 def open_none(folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Backend:
     """For a server whose agents have no built-in tools."""
-    return UnusableBackend('The configuration sets `sandbox.backend = "none"`.')
+    return UnusableBackend('The configuration sets `sandbox.backend = "none"`.', wanted=True)

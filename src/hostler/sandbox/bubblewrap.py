@@ -88,8 +88,10 @@ class BubblewrapBackend:
         if not self._folder.is_dir():
             return
         for name in sorted(os.listdir(self._folder)):
-            if name not in keep and name not in self._live and _KEY.fullmatch(name):
-                async with self._lock(name):
+            if name in keep or not _KEY.fullmatch(name):
+                continue
+            async with self._lock(name):
+                if name not in self._live:  # else somebody has taken it up meanwhile
                     await self._put_to_sleep(name)
 
     def probe(self) -> list[Check]:

@@ -154,13 +154,13 @@ async def files_survive_hibernation(lab: Lab) -> None:
     """Everything the agent wrote, wherever it may write, is there after hibernation; destroy leaves nothing."""
     spec = lab.spec(mounts=[Mount(source=_source(lab, "in"), target=f"{UPLOADS}/in")])
     sandbox = await lab.backend.provision(spec)
-    places = f"{WORKSPACE} ~ /tmp {OUTPUTS}"
+    places = f"{WORKSPACE} ~ /tmp /mnt/user {OUTPUTS}"
     await lab.shell(sandbox, f"for d in {places}; do echo kept > $d/kept; done")
     await lab.backend.hibernate(spec.key)
     sandbox = await lab.backend.provision(spec)
     expect_equal(
         await lab.text(sandbox, f"for d in {places}; do cat $d/kept; done; cat {UPLOADS}/in"),
-        "kept\n" * 4 + "in",
+        "kept\n" * 5 + "in",
         "files",
     )
     await lab.shell(sandbox, "mkdir -p locked/in; chmod 000 locked/in locked")

@@ -28,6 +28,7 @@ WRITABLE = {
     "tmp": "/tmp",
     "vartmp": "/var/tmp",
     "outputs": OUTPUTS,
+    "user": "/mnt/user",  # where published examples let the agent copy its inputs to
 }
 _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _ETC_SHARED = ("/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime")
@@ -150,10 +151,12 @@ def make_skeleton(layout: Layout, binds: list[Bind]) -> None:
 
 
 def _make_launchers(root: Path, own_python: bool) -> None:
-    """Our own Python's scripts name its path on the host; these do not."""
-    if not own_python:
-        return
+    """`python` where only `python3` is; launchers, since our own Python's scripts name its path on the host."""
     folder = root / "opt/hostler/bin"
+    if not own_python:
+        if Path("/usr/bin/python3").exists() and not Path("/usr/bin/python").exists():
+            _link(folder / "python", "/usr/bin/python3")
+        return
     for name in ("python3", "python"):
         _link(folder / name, f"{PYTHON}/bin/python3")
     for name in _LAUNCHERS:

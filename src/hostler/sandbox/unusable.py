@@ -8,8 +8,10 @@ from hostler.sandbox.contract import Check, Sandbox, SandboxSpec, SandboxUnavail
 class UnusableBackend:
     """See `contract.Backend`. `reason` says what is missing and how to mend it."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, wanted: bool = False) -> None:
+        """`wanted`: it is the operator's choice, and nothing to mend."""
         self._reason = reason
+        self._wanted = wanted
 
     async def provision(self, spec: SandboxSpec) -> Sandbox:
         raise SandboxUnavailable(self._reason)
@@ -27,7 +29,7 @@ class UnusableBackend:
         pass
 
     def probe(self) -> list[Check]:
-        return [Check(name="sandbox", ok=False, detail=self._reason)]
+        return [Check(name="sandbox", ok=False, detail=self._reason, required=not self._wanted)]
 
     async def aclose(self, *, stop: bool) -> None:
         pass

@@ -34,6 +34,7 @@ _STATE = select(
     sessions.c.archived_at,
     sessions.c.status,
     sessions.c.agent,
+    sessions.c.wake_at,
 ).where(sessions.c.id == bindparam("s"))
 _ids = msgspec.json.Decoder(list[str]).decode
 _agent = msgspec.json.Decoder(SessionAgent).decode
@@ -139,7 +140,9 @@ def _state_tx(session_id: str, takes_system: Callable[[bytes], bool] | None) -> 
     if row[4] == "terminated":
         raise InvalidRequest(f"Session {session_id} is terminated and accepts no more events.")
     takes = takes_system is None or takes_system(row[5])
-    return intake.State(session_id, row[0], _ids(row[1]), row[2], idle=row[4] == "idle", takes_system=takes)
+    pending, idle = _ids(row[1]), row[4] == "idle"
+    resting = idle and not pending and row[6] is None
+    return intake.State(session_id, row[0], pending, row[2], idle=idle, resting=resting, takes_system=takes)
 
 
 def _thread_tx(session_id: str, thread_id: str | None) -> Tx[str]:

@@ -28,7 +28,7 @@ from hostler.store.tables import files, resources
 from hostler.wire.base import UNSET, timestamp
 from hostler.wire.files import File, FileDeleted, FileScope
 
-MAX_BYTES = 500 * 1024 * 1024
+MAX_BYTES = 500 * 1024 * 1024  # unless the server's settings say otherwise
 MAX_IDS = 100
 MIN_LIFE, MAX_LIFE = 3600, 7_776_000
 GRACE_SECONDS = 3600
@@ -69,13 +69,14 @@ class Download(NamedTuple):
 
 
 class Files:
-    def __init__(self, store: Store, blobs: Blobs) -> None:
+    def __init__(self, store: Store, blobs: Blobs, *, max_bytes: int = MAX_BYTES) -> None:
         self._store = store
         self._blobs = blobs
+        self.max_bytes = max_bytes
 
     async def store(self, chunks: AsyncIterator[bytes]) -> Blob:
         """Put an upload's bytes on disk. They are kept once `create` names them."""
-        return await self._blobs.write(chunks, limit=MAX_BYTES)
+        return await self._blobs.write(chunks, limit=self.max_bytes)
 
     async def create(self, blob: Blob, upload: Upload) -> File:
         life = upload.expires_in_seconds

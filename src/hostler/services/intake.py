@@ -15,8 +15,7 @@ import msgspec
 from sqlalchemy import bindparam, or_, select
 
 from hostler.errors import InvalidRequest, RateLimited
-from hostler.log.entries import Draft, Entry
-from hostler.log.log import ENTRY
+from hostler.log.entries import COLUMNS, Draft, Entry
 from hostler.services.reading import first
 from hostler.services.resolve import NOT_YET
 from hostler.store.sql import Tx
@@ -42,11 +41,12 @@ from hostler.wire.events import (
 )
 
 MAX_QUEUED = 1000
+MAX_INTERRUPTS = 16  # that may wait beyond it
 CONFIRMS = "confirm:"  # `entries.answers` of a confirmation; a result answers the bare tool use id
 
-_ENTRY = select(*ENTRY).where(entries.c.session_id == bindparam("s"), entries.c.id == bindparam("id"))
+_ENTRY = select(*COLUMNS).where(entries.c.session_id == bindparam("s"), entries.c.id == bindparam("id"))
 _ANSWER = (
-    select(*ENTRY)
+    select(*COLUMNS)
     .where(
         entries.c.session_id == bindparam("s"),
         or_(entries.c.answers == bindparam("a"), entries.c.answers == bindparam("b")),
@@ -67,6 +67,7 @@ class State(NamedTuple):
     pending: list[str]
     queued: int
     idle: bool
+    resting: bool = False  # idle with nothing to do: nobody works on it, nothing waits
     takes_system: bool = True  # whether the model takes system messages in mid-conversation
 
 
@@ -107,6 +108,7 @@ def take_tx(state: State, events: Sequence[ClientEvent], now: int, within: str =
     echoes: list[Draft | Entry] = []
     drafts: dict[str, Draft] = {}  # by what they answer, or by id
     answered = False
+    only_interrupts = all(isinstance(event, UserInterruptParams) for event in events)
     for index, event in enumerate(events):
         at = f"{within}[{index}]"
         _check_thread(event, state, at)
@@ -116,7 +118,8 @@ def take_tx(state: State, events: Sequence[ClientEvent], now: int, within: str =
             echo, answered = (yield from _answer_tx(state, event, drafts, now, at)), True
             pending = [event_id for event_id in pending if event_id != _subject(event)]
         elif isinstance(event, UserInterruptParams):
-            echo, pending = Draft(type="user.interrupt", queued=True), []
+            # There is nothing to interrupt in a session at rest: noted, and nobody is woken.
+            echo, pending = Draft(type="user.interrupt", queued=not (state.resting and only_interrupts)), []
         else:
             _check_waiting(event, pending if state.idle else [], answered, at)
             if isinstance(event, SystemMessageParams) and not state.takes_system:
@@ -128,9 +131,13 @@ def take_tx(state: State, events: Sequence[ClientEvent], now: int, within: str =
         echoes.append(echo)
         if isinstance(echo, Draft):
             drafts[echo.answers or echo.id] = echo
-    if state.queued + sum(draft.queued for draft in drafts.values()) > MAX_QUEUED:
+    queued = [draft for draft in drafts.values() if draft.queued]
+    # An interrupt is the way out for a session whose queue is full.
+    room = MAX_QUEUED + (MAX_INTERRUPTS if all(draft.type == "user.interrupt" for draft in queued) else 0)
+    if queued and state.queued + len(queued) > room:
         raise RateLimited(f"{within}: the session has {state.queued} events that wait; at most {MAX_QUEUED} may.")
-    return Intake(echoes, list(drafts.values()), {"pending": encode(pending), "wake_at": now})
+    patch = {} if state.resting and only_interrupts else {"pending": encode(pending), "wake_at": now}
+    return Intake(echoes, list(drafts.values()), patch)
 
 
 def _check_system(events: Sequence[ClientEvent], index: int, at: str) -> None:

@@ -32,7 +32,9 @@ _FREE = or_(sessions.c.lease_owner.is_(None), sessions.c.lease_until < bindparam
 _CLAIM = (
     update(sessions)
     .where(
-        sessions.c.id == bindparam("s"), sessions.c.wake_at <= bindparam("now", type_=sessions.c.wake_at.type), _FREE
+        sessions.c.id == bindparam("s"),
+        sessions.c.wake_at <= bindparam("now", type_=sessions.c.wake_at.type),
+        or_(_FREE, sessions.c.lease_owner == bindparam("mine")),
     )
     .values(fence=sessions.c.fence + 1, lease_owner=bindparam("owner"), lease_until=bindparam("until"))
     .returning(sessions.c.fence)
@@ -80,8 +82,9 @@ class Dispatcher(Protocol):
         """The sessions that may need work, as hints come in and sweeps find them. A session may come more than once."""
         ...
 
-    async def claim(self, session_id: str) -> Lease | None:
-        """Take a session. None when it needs no work now, or another worker holds it."""
+    async def claim(self, session_id: str, *, again: bool = False) -> Lease | None:
+        """Take a session. None when it needs no work now, or somebody holds it. `again` also takes what this process
+        itself holds and works on no more, for it could not write that it let go."""
         ...
 
     async def heartbeat(self, leases: list[Lease]) -> None:
@@ -117,11 +120,7 @@ class EmbeddedDispatcher:
         sweep_at = loop.time()
         while True:
             if loop.time() >= sweep_at:
-                try:
-                    sweep_at = loop.time() + await self._sweep()
-                except Unavailable as problem:
-                    log.warning("no sweep for sessions that need work: %s", problem.message)
-                    sweep_at = loop.time() + SWEEP_SECONDS
+                sweep_at = loop.time() + await self._sweep()
             try:
                 async with asyncio.timeout_at(sweep_at):
                     session_id = await self._hints.get()
@@ -130,9 +129,10 @@ class EmbeddedDispatcher:
             self._waiting.discard(session_id)
             yield session_id
 
-    async def claim(self, session_id: str) -> Lease | None:
+    async def claim(self, session_id: str, *, again: bool = False) -> Lease | None:
         now = clock.now()
-        params = {"s": session_id, "now": now, "owner": self._owner, "until": _until(now)}
+        mine = self._owner if again else None
+        params = {"s": session_id, "now": now, "owner": self._owner, "mine": mine, "until": _until(now)}
         rows = await self._store.write(lambda: _run(_CLAIM, params))
         return Lease(session_id, rows[0][0]) if rows else None
 

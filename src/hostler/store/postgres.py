@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -19,11 +20,14 @@ from hostler.store.migrations import MIGRATIONS, SCHEMA_TABLE
 from hostler.store.sql import Many, Request, Row, Tx, compiled, split
 from hostler.store.store import GROUP_LIMIT, AlreadyOpen, Duplicate, Pending, Spoilt, StoreClosed
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 POSTGRES = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 READERS = 8
 OWNER_LOCK = 0x686F73746C6572  # "hostler"
 RECONNECT_SECONDS = 0.5
+CONNECT_SECONDS = 10.0
 
 
 class PostgresStore:
@@ -46,7 +50,7 @@ class PostgresStore:
             writer = await _connect(url, owner)
             await _migrate(writer, now)
             return cls(url, owner, writer, await asyncpg.create_pool(url, min_size=1, max_size=READERS))
-        except (asyncpg.PostgresError, OSError) as error:
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             raise _translate(error) from error
 
     async def write(self, tx: Callable[[], Tx[T]], then: Callable[[T], None] | None = None) -> T:
@@ -92,6 +96,10 @@ class PostgresStore:
             for pending in group:
                 with contextlib.suppress(Spoilt):
                     await self._run_together([pending])
+        except Exception as error:  # a fault of ours; the writer must outlive it, and nobody may wait for ever
+            log.exception("a group of %d writes failed", len(group))
+            for pending in group:
+                pending.error = error
 
     async def _run_together(self, group: list[Pending[Any]]) -> None:
         """Run a group in one transaction; each member ends with a value or an error. Raises Spoilt after a rollback."""
@@ -160,7 +168,7 @@ async def _drive(tx: Callable[[], Tx[T]], run: _Runner) -> T:
 
 
 async def _connect(url: str, owner: bool) -> asyncpg.Connection:
-    connection = await asyncpg.connect(url)
+    connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS)
     if owner and not await connection.fetchval("SELECT pg_try_advisory_lock($1)", OWNER_LOCK):
         await connection.close()
         raise AlreadyOpen

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import queue
 import sqlite3
@@ -24,6 +25,8 @@ from hostler.errors import Unavailable
 from hostler.store.migrations import MIGRATIONS, SCHEMA_TABLE
 from hostler.store.sql import Many, Request, Row, Tx, compiled, split
 from hostler.store.store import GROUP_LIMIT, Duplicate, Pending, Spoilt, StoreClosed
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 SQLITE = SQLiteDialect_pysqlite(paramstyle="qmark")
@@ -87,7 +90,7 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise _translate(error, self._path) from error
         finally:
-            connection.execute("COMMIT")
+            _roll_back(connection)  # nothing was written, and an error may have ended it already
 
     def _write_loop(self) -> None:
         connection = _connect(self._path)
@@ -121,29 +124,36 @@ class SqliteStore:
             for pending in group:
                 with contextlib.suppress(Spoilt):
                     self._run_together(connection, [pending])
+        except Exception as error:  # a fault of ours; the writer must outlive it, and nobody may wait for ever
+            log.exception("a group of %d writes failed", len(group))
+            for pending in group:
+                pending.error = error
 
     def _run_together(self, connection: sqlite3.Connection, group: list[Pending[Any]]) -> None:
         """Run a group in one transaction; each member ends with a value or an error. Raises Spoilt after a rollback."""
         try:
             connection.execute("BEGIN IMMEDIATE")
             for pending in group:
-                runner = _Runner(connection)
-                pending.error = None
-                try:
-                    pending.value = _drive(pending.tx, runner)
-                except Exception as error:
-                    pending.error = _translate(error, self._path)
-                    if runner.wrote:
-                        raise Spoilt from error
+                self._run(connection, pending)
             connection.execute("COMMIT")
         except Spoilt:
-            connection.execute("ROLLBACK")
+            _roll_back(connection)
             raise
         except sqlite3.Error as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            _roll_back(connection)
             for pending in group:
                 pending.error = _translate(error, self._path)
+
+    def _run(self, connection: sqlite3.Connection, pending: Pending[Any]) -> None:
+        runner = _Runner(connection)
+        pending.error = None
+        try:
+            pending.value = _drive(pending.tx, runner)
+        except Exception as error:
+            pending.error = _translate(error, self._path)
+            # A full disk makes SQLite end the whole transaction by itself.
+            if runner.wrote or not connection.in_transaction:
+                raise Spoilt from error
 
 
 class _Runner:
@@ -183,6 +193,11 @@ def _drive(tx: Callable[[], Tx[T]], run: _Runner) -> T:
 def _settle(group: Iterable[Pending[Any]]) -> None:
     for pending in group:
         pending.settle()
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -9,6 +9,7 @@ from typing import Any
 
 from stage import SESSION, FakeSandbox, Stage
 
+from hostler import clock
 from hostler.errors import Unavailable
 from hostler.harness import supervisor as supervising
 from hostler.harness.failure import give_up
@@ -227,3 +228,17 @@ async def until_idle(stage: Stage) -> None:
 
     stage.log.hub.listeners.append(listen)
     await idle.wait()
+
+
+def test_the_time_that_a_server_was_dead_is_not_running_time(tmp_path: Path) -> None:
+    hour = 3600 * 1_000_000
+
+    async def work(stage: Stage) -> None:
+        await stage.say("hello")
+        begun = clock.now() - 2 * hour
+        await stage.set(status="running", running_since=begun, active_us=5_000_000, last_at=begun + 7_000_000)
+        await advance(await stage.run(), stage.deps)
+        (usage,) = [event["usage"] for event in await stage.events() if event["type"] == "session.usage"]
+        assert 12 <= usage["active_seconds"] < 32
+
+    play(tmp_path, work)

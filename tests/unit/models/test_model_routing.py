@@ -15,7 +15,7 @@ from model_servers import Server, answer, answering, ask, chunk, failure, messag
 
 from hostler.models.anthropic import AnthropicSdk
 from hostler.models.anthropic_http import AnthropicHttp
-from hostler.models.config import ModelsConfig, with_keys
+from hostler.models.config import ModelRoute, ModelsConfig, with_keys
 from hostler.models.openai import ChatCompletions
 from hostler.models.protocol import ModelEvent, ModelRequest, ModelResponse, ModelUsage
 from hostler.models.provider import ProviderSettings
@@ -231,3 +231,10 @@ def test_making_a_router_imports_no_http_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_route_for_every_id_leaves_nothing_to_the_built_in_script() -> None:
+    everything = ModelRoute(pattern="*", provider="script")
+    assert not Router(ModelsConfig(route=[everything]), allow_script_default=True).scripted
+    some = ModelRoute(pattern="test-*", provider="script")
+    assert Router(ModelsConfig(route=[some]), allow_script_default=True).scripted
