@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import resource
 import stat
 import struct
 from pathlib import Path
@@ -135,3 +137,27 @@ def test_a_nearly_full_disk_ends_what_runs(folder: Path, monkeypatch: pytest.Mon
     result = asyncio.run(main())
     assert result.exit_code is None
     assert b"nearly full" in result.errors
+
+
+def test_a_server_with_many_descriptors_ends_its_sandboxes(folder: Path) -> None:
+    """select() knows no descriptor above 1023."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert hard >= 2048, "the test needs descriptors"
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    with contextlib.ExitStack() as stack:
+        for _ in range(1100):
+            stack.enter_context(open("/dev/null"))
+
+        async def main() -> None:
+            backend = BubblewrapBackend(folder)
+            await backend.provision(SandboxSpec(key="k", network="none"))
+            await backend.hibernate("k")
+            assert await backend.find("k") is None
+            await backend.destroy("k")
+            await backend.aclose(stop=True)
+
+        try:
+            asyncio.run(main())
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert list(folder.iterdir()) == []
