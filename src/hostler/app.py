@@ -329,6 +329,24 @@ async def _reap(house: Rooms) -> None:
         return {row[0] for row in rows}
 
     await house.sandboxes.reap(await house.store.read(tx))
+    await _forget_ended(house)
+
+
+async def _forget_ended(house: Rooms) -> None:
+    """Delete the files of sessions that were archived or deleted when an earlier process had no time left for it."""
+    folder = house.settings.data_dir / "sandboxes"
+    names = await asyncio.to_thread(lambda: os.listdir(folder) if folder.is_dir() else [])
+    for start in range(0, len(names), 500):
+        some = names[start : start + 500]
+
+        def tx(some: list[str] = some) -> Tx[set[str]]:
+            known = select(sessions.c.id).where(sessions.c.id.in_(some), sessions.c.archived_at.is_(None))
+            rows = yield known
+            return {row[0] for row in rows}
+
+        for name in set(some) - await house.store.read(tx):
+            if name.startswith("sesn_"):
+                house.supervisor.ended(name)
 
 
 async def _sweep_files(house: Rooms) -> None:

@@ -109,8 +109,8 @@ async def outputs_do_not_follow_planted_links(lab: Lab) -> None:
 
 @TRIALS
 async def odd_outputs_harm_nobody(lab: Lab) -> None:
-    """Outputs that nobody may read, that somebody holds a lease on, or whose name is no text are listed or left out, and
-    reading one ends in its bytes or in FileNotFoundError."""
+    """Reading an output that nobody may read, that is leased, or whose name is no text ends in its bytes or in
+    FileNotFoundError."""
     sandbox = await lab.sandbox()
     program = (
         f"import fcntl, os, signal, time\nos.chdir('{OUTPUTS}')\nsignal.signal(signal.SIGIO, signal.SIG_IGN)\n"
