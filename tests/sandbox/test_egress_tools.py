@@ -215,8 +215,8 @@ def test_pip(folder: Path, site: _Site) -> None:
     wheel = _wheel()
     link = f'<a href="/hello_there-1.0-py3-none-any.whl#sha256={hashlib.sha256(wheel).hexdigest()}">hello</a>'
     site.handler.pages |= {"/simple/hello-there/": link.encode(), "/hello_there-1.0-py3-none-any.whl": wheel}
-    install = f"pip install -q --no-input --index-url {site.url}/simple/ --trusted-host {NAME} hello-there"
-    result = _run(folder, f"env -u PIP_CERT {install} && python3 -c 'import hello_there; print(hello_there.WORD)'")
+    install = f"PIP_INDEX_URL={site.url}/simple/ pip install -q --no-input --trusted-host {NAME} hello-there"
+    result = _run(folder, f"unset PIP_CERT; {install} && python3 -c 'import hello_there; print(hello_there.WORD)'")
     assert (result.exit_code, result.output.splitlines()[-1]) == (0, b"installed"), result.output
 
 
