@@ -97,7 +97,8 @@ def test_a_failing_endpoint(
     session = api.session(api.agent(model=model))
     events = api.turn(session, "hello")
     assert errors(events) == [(kind, "retrying")] * (attempts - 1) + [(kind, "exhausted")]
-    assert len(endpoint.asked) == attempts
+    # A connection that ends before its answer began is given a second chance within the attempt.
+    assert len(endpoint.asked) in (attempts, 2 * attempts)
     assert types(events).count("session.status_rescheduled") == attempts - 1
     assert types(events).count("session.status_running") == attempts
     spans = [event for event in events if event["type"] == "span.model_request_end"]

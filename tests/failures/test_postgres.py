@@ -13,6 +13,7 @@ from commands.command import complaint, hostler
 from databases import Databases
 from failures.client import IDLE, Api, refused, said
 from hostler.ids import new_id
+from hostler.store.postgres import OWNER_LOCK
 from running import Server
 
 
@@ -93,6 +94,30 @@ def test_a_database_that_goes_and_comes_back(start: Callable[..., Server], postg
         (result,) = [event for event in api.events(busy) if event["type"] == "agent.tool_result"]
         assert result["content"][0]["text"].strip() == "done"
         assert server.stop() == 0
+
+
+def test_a_server_whose_database_was_taken_over_ends(start: Callable[..., Server], postgres_url: str, url: str) -> None:
+    """It lost its connection and with it its lock, and another owner was faster: it must not write any more."""
+    server = start(database=url)
+    with Api(server) as api:
+        session = api.session()
+
+    async def take_over() -> int:
+        other = await asyncpg.connect(url)
+        end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()"
+        taken = False
+        while not taken:
+            await other.execute(end.replace("$1", f"'{name_of(url)}'"))
+            taken = await other.fetchval("SELECT pg_try_advisory_lock($1)", OWNER_LOCK)
+        assert server.process is not None
+        status = await asyncio.to_thread(server.process.wait, 30)
+        written = await other.fetchval("SELECT count(*) FROM entries WHERE session_id = $1", session)
+        assert written == 0
+        await other.close()
+        return status
+
+    assert asyncio.run(take_over()) == 2
+    assert "Another server uses this database" in server.log().splitlines()[-1]
 
 
 def settle(api: Api, session: str) -> None:

@@ -20,7 +20,7 @@ from hostler.harness.run import Run, recall_tx
 from hostler.harness.state import Session
 from hostler.log.append import StaleLease
 from hostler.store.dispatch import Dispatcher, Lease
-from hostler.store.store import StoreClosed
+from hostler.store.store import AlreadyOpen, StoreClosed
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +109,8 @@ class Supervisor:
             log.warning("session %s was taken over", session_id)
         except StoreClosed:
             pass
+        except AlreadyOpen:
+            raise  # nothing can be written any more: end the process before it acts once more
         except Unavailable as error:
             # Nothing is lost, and it is not the session's fault: go on from the log once it can be written again.
             log.warning("session %s: waits: %s", session_id, error)
@@ -133,7 +135,7 @@ class Supervisor:
             await advance(run, self._deps)
             self._crashes.pop(lease.session_id, None)
             self._keep(lease, run.session)
-        except (StaleLease, Unavailable):
+        except (StaleLease, Unavailable, AlreadyOpen):
             raise
         except Exception:
             await self._crashed(run)

@@ -88,7 +88,8 @@ class Dispatcher(Protocol):
         ...
 
     async def heartbeat(self, leases: list[Lease]) -> None:
-        """Keep these leases alive. One that is not kept ends by itself, and the next sweep finds its session."""
+        """Keep these leases alive. One that is not kept ends by itself, and the next sweep finds its session. Called
+        with none, too: it writes, and so finds out when the database is no longer this process's own."""
         ...
 
     async def release(self, lease: Lease) -> None:
@@ -142,8 +143,7 @@ class EmbeddedDispatcher:
         def tx() -> Tx[None]:
             yield Many(_EXTEND, [{"s": lease.session_id, "token": lease.token, "until": until} for lease in leases])
 
-        if leases:
-            await self._store.write(tx)
+        await self._store.write(tx)
 
     async def release(self, lease: Lease) -> None:
         await self._store.write(lambda: _run(_RELEASE, {"s": lease.session_id, "token": lease.token}))

@@ -28,6 +28,8 @@ READERS = 8
 OWNER_LOCK = 0x686F73746C6572  # "hostler"
 RECONNECT_SECONDS = 0.5
 CONNECT_SECONDS = 10.0
+# A connection that is cut may also show as InternalClientError, which is of no family.
+LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 
 class PostgresStore:
@@ -50,7 +52,7 @@ class PostgresStore:
             writer = await _connect(url, owner)
             await _migrate(writer, now)
             return cls(url, owner, writer, await asyncpg.create_pool(url, min_size=1, max_size=READERS))
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except LOST as error:
             raise _translate(error) from error
         except ValueError as error:  # without its words, which may quote the password
             raise Unavailable("The --database URL is not a valid postgresql:// URL.") from error
@@ -68,7 +70,7 @@ class PostgresStore:
         try:
             async with self._readers.acquire() as connection:
                 return await _drive(tx, _Runner(connection))
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except LOST as error:
             raise _translate(error) from error
 
     async def close(self) -> None:
@@ -112,7 +114,9 @@ class PostgresStore:
                     await self._run(pending)
         except Spoilt:
             raise
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, AlreadyOpen, OSError) as error:
+        except (*LOST, AlreadyOpen) as error:
+            if isinstance(error, asyncpg.InternalClientError):
+                self._connection.terminate()  # it may not know that it is lost
             for pending in group:
                 pending.error = _translate(error)
 
@@ -192,6 +196,6 @@ async def _migrate(connection: asyncpg.Connection, now: int) -> None:
 def _translate(error: Exception) -> Exception:
     if isinstance(error, asyncpg.UniqueViolationError):
         return Duplicate(str(error))
-    if isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+    if isinstance(error, LOST):
         return Unavailable(f"The PostgreSQL database can't be used: {error}. Check that it runs and has free space.")
     return error
