@@ -48,6 +48,15 @@ def show(rows: list[Row]) -> None:
         print(f"{row.name:<58}{figures[0]:>10}  {figures[1]:>9}  {figures[2]:>8}  {figures[3]:>8}  {mark}  {row.note}")
 
 
+def markdown(rows: list[Row]) -> str:
+    """The table of docs/speed.md."""
+    lines = ["| path | Hostler | p99 | the raw thing | target |", "|---|---|---|---|---|"]
+    for row in rows:
+        value = f"{row.value:g} {row.unit}".strip()
+        lines.append(f"| {row.name} | {value} | {_cell(row.p99)} | {_cell(row.raw)} | {_cell(row.target)} |")
+    return "\n".join(lines)
+
+
 def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
 
@@ -63,12 +72,13 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="part of the full counts, for a quick look")
     parser.add_argument("--only", help="only rows whose function name contains this")
     parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--markdown", action="store_true", help="print the table for docs/speed.md")
     arguments = parser.parse_args()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with tempfile.TemporaryDirectory(prefix="hostler-bench-") as folder:
         rows = uvloop.run(measure(arguments.scale, arguments.only, Path(folder)))
-    show(rows)
+    print(markdown(rows)) if arguments.markdown else show(rows)
     if arguments.json:
         machine = {"python": platform.python_version(), "system": platform.platform(), "was_nofile": soft}
         figures = [{name: getattr(row, name) for name in row.__struct_fields__} for row in rows]
