@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from pathlib import Path
 
 import msgspec
 import uvicorn
@@ -48,9 +46,10 @@ from hostler.services.threads import Threads
 from hostler.settings import BadSettings, Settings, decode
 from hostler.store.blobs import Blobs
 from hostler.store.dispatch import EmbeddedDispatcher
+from hostler.store.folder import belongs, make_data_dir, owned
 from hostler.store.sql import Tx
 from hostler.store.sqlite import SqliteStore
-from hostler.store.store import AlreadyOpen, Store
+from hostler.store.store import Store
 from hostler.store.tables import sessions
 
 log = logging.getLogger("hostler")
@@ -120,36 +119,6 @@ async def open_store(settings: Settings, *, owner: bool = True) -> Store:
     return await PostgresStore.open(settings.database, now=clock.now(), owner=owner)
 
 
-def make_data_dir(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise BadSettings(
-            f"The data folder {folder} can't be written: {error.strerror}. Choose one with --data-dir."
-        ) from error
-
-
-@contextlib.contextmanager
-def owned(folder: Path) -> Iterator[None]:
-    """Hold the data folder: two servers on one would both run its sessions."""
-    make_data_dir(folder)
-    descriptor = os.open(folder / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise AlreadyOpen(
-            f"Another server uses the data folder {folder}. Stop it, or choose another --data-dir."
-        ) from error
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
 @contextlib.asynccontextmanager
 async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda model: model) -> AsyncIterator[Rooms]:
     """Open every room in order, and close them in reverse. `wrap` may stand between the harness and its model."""
@@ -158,6 +127,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         stack.enter_context(owned(settings.data_dir))
         store = await open_store(settings)
         stack.push_async_callback(store.close)
+        await belongs(settings.data_dir, store)
         router = open_router(settings, config.models)
         stack.push_async_callback(router.aclose)
         blobs = Blobs(settings.data_dir / "files")
@@ -329,6 +299,24 @@ async def _reap(house: Rooms) -> None:
         return {row[0] for row in rows}
 
     await house.sandboxes.reap(await house.store.read(tx))
+    await _forget_ended(house)
+
+
+async def _forget_ended(house: Rooms) -> None:
+    """Delete the files of sessions that were archived or deleted when an earlier process had no time left for it."""
+    folder = house.settings.data_dir / "sandboxes"
+    names = await asyncio.to_thread(lambda: os.listdir(folder) if folder.is_dir() else [])
+    for start in range(0, len(names), 500):
+        some = names[start : start + 500]
+
+        def tx(some: list[str] = some) -> Tx[set[str]]:
+            known = select(sessions.c.id).where(sessions.c.id.in_(some), sessions.c.archived_at.is_(None))
+            rows = yield known
+            return {row[0] for row in rows}
+
+        for name in set(some) - await house.store.read(tx):
+            if name.startswith("sesn_"):
+                house.supervisor.ended(name)
 
 
 async def _sweep_files(house: Rooms) -> None:

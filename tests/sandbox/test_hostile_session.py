@@ -167,3 +167,19 @@ def test_a_providers_error_does_not_tell_the_key(tmp_path: Path) -> None:
             everything += (tmp_path / "data" / "hostler.db").read_bytes().decode("latin-1")
         provider.shutdown()
     assert CANARIES["HOSTLER_MODEL_API_KEY"] not in everything
+
+
+def test_files_of_a_session_that_is_gone_go_at_the_next_start(server: Server) -> None:
+    session = Session(server)
+    session.say("run: echo kept > kept")
+    server.stop()
+    left = server.data_dir / "sandboxes" / f"sesn_{secrets.token_hex(8)}" / "files" / "workspace"
+    left.mkdir(parents=True)
+    (left / "private").write_text("of a deleted session")
+    server.start()
+    deadline = time.monotonic() + 20
+    while left.parents[1].exists():
+        assert time.monotonic() < deadline, server.log()
+        time.sleep(0.02)
+    said = session.say("run: cat kept")
+    assert "kept" in json.dumps([event for event in said if event["type"] == "agent.tool_result"])

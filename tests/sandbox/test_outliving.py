@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -188,3 +189,40 @@ def test_sandbox_never_runs_as_the_hosts_root(folder: Path) -> None:
         assert os.geteuid() == 0 or set(uids) == {str(os.geteuid())}
 
     _in_new_server(folder, work)
+
+
+def test_a_sandbox_that_no_server_comes_back_for_ends_by_itself(folder: Path) -> None:
+    """Not while a call runs, and later when a result waits; its files stay."""
+
+    async def leave(script: str) -> int:
+        backend = BubblewrapBackend(folder, lonely_seconds=1)
+        sandbox = await backend.provision(SPEC)
+        call = asyncio.create_task(sandbox.run("a", Shell(script=script)))
+        await asyncio.sleep(0)  # requests go out in order: the next one is heard after it
+        with pytest.raises(ValueError, match="started before"):
+            await sandbox.run("a", Shell(script="echo never"))
+        if "sleep" not in script:
+            await call
+            await sandbox.acknowledge("a")
+        else:
+            call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        await backend.aclose(stop=False)
+        return os.pidfd_open(_init_of(folder).pid)
+
+    def ended(handle: int, seconds: float) -> bool:
+        return bool(select.select([handle], [], [], seconds)[0])
+
+    idle = asyncio.run(leave("echo kept > file"))
+    assert ended(idle, 10)
+    os.close(idle)
+    busy = asyncio.run(leave("sleep 2.5; echo late"))
+    assert not ended(busy, 4)  # its result waits
+    os.close(busy)
+
+    async def collect(backend: BubblewrapBackend) -> None:
+        sandbox = await backend.provision(SPEC)
+        assert (await sandbox.attach("a")).output == b"late\n"
+        assert (await sandbox.run("b", Shell(script="cat file"))).output == b"kept\n"
+
+    _in_new_server(folder, collect)

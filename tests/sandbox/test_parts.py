@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import resource
+import stat
 import struct
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import pytest
 
 from hostler.sandbox import disks, files, rootfs, seccomp
 from hostler.sandbox.bubblewrap import BubblewrapBackend
-from hostler.sandbox.contract import Check, Mount, SandboxSpec, SandboxUnavailable
+from hostler.sandbox.contract import Check, CommandResult, Exec, Mount, SandboxSpec, SandboxUnavailable
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
@@ -88,3 +91,73 @@ def test_probe_tries_a_start_and_names_each_limit(folder: Path) -> None:
     limits = {name.removeprefix("sandbox limit: ") for name in checks if name.startswith("sandbox limit: ")}
     assert limits == {"memory", "processes", "cpu", "file size", "disk"}
     assert all(check.ok or check.remedy for check in checks.values())
+
+
+def test_files_with_many_names_count_once_and_empty_ones_count(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    (top / "big").write_bytes(b"x" * 1_000_000)
+    for number in range(20):
+        os.link(top / "big", top / f"again{number}")
+    assert 1_000_000 <= disks.used_bytes(top, 1 << 40) < 1_100_000
+    for number in range(300):
+        (top / f"empty{number}").touch()
+    assert disks.used_bytes(top, 1 << 40) > 2_000_000
+    assert disks.used_bytes(tmp_path / "gone", 1) == 0
+
+
+def test_counting_follows_no_link_and_leaves_modes_as_they_were(tmp_path: Path) -> None:
+    top, outside = tmp_path / "top", tmp_path / "outside"
+    (top / "locked").mkdir(parents=True)
+    outside.mkdir()
+    (outside / "big").write_bytes(b"x" * 1_000_000)
+    (top / "locked" / "in").write_bytes(b"x" * 100_000)
+    (top / "link").symlink_to(outside)
+    (top / "locked").chmod(0)
+    assert 100_000 <= disks.used_bytes(top, 1 << 40) < 1_000_000
+    assert stat.S_IMODE((top / "locked").stat().st_mode) == 0
+    (top / "locked").chmod(0o700)
+
+
+def test_a_nearly_full_disk_ends_what_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> CommandResult:
+        backend = BubblewrapBackend(folder)
+        sandbox = await backend.provision(SandboxSpec(key="k", network="none"))
+        call = asyncio.create_task(sandbox.run("c", Exec(argv=["sh", "-c", "echo begun; sleep 60"])))
+        monkeypatch.setattr(disks, "_RESERVE_BYTES", 1 << 62)
+        monkeypatch.setattr(disks, "_RESERVE_SHARE", 1.1)
+        watch = disks.Disks(folder, lambda: [sandbox])  # type: ignore[list-item]
+        while not call.done():
+            await watch.look_at_reserve()
+            await asyncio.sleep(0.05)
+        await backend.destroy("k")
+        await backend.aclose(stop=True)
+        return call.result()
+
+    result = asyncio.run(main())
+    assert result.exit_code is None
+    assert b"nearly full" in result.errors
+
+
+def test_a_server_with_many_descriptors_ends_its_sandboxes(folder: Path) -> None:
+    """select() knows no descriptor above 1023."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert hard >= 2048, "the test needs descriptors"
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    with contextlib.ExitStack() as stack:
+        for _ in range(1100):
+            stack.enter_context(open("/dev/null"))
+
+        async def main() -> None:
+            backend = BubblewrapBackend(folder)
+            await backend.provision(SandboxSpec(key="k", network="none"))
+            await backend.hibernate("k")
+            assert await backend.find("k") is None
+            await backend.destroy("k")
+            await backend.aclose(stop=True)
+
+        try:
+            asyncio.run(main())
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert list(folder.iterdir()) == []

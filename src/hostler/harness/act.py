@@ -92,7 +92,7 @@ async def sandbox_of(run: Run, deps: Deps) -> Sandbox:
     if run.inputs_stale:
         await run.reload()
         if run.sandbox is not None:
-            await run.sandbox.add_mounts(_mounts(run, deps))
+            await run.sandbox.set_mounts(_mounts(run, deps))
     if run.sandbox is None:
         network = run.row.environment.get("networking", {}).get("type", "unrestricted")
         spec = SandboxSpec(

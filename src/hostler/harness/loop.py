@@ -83,14 +83,19 @@ async def _finish(run: Run, deps: Deps) -> None:
 
 
 async def _interrupt(run: Run, deps: Deps) -> bool:
-    """Apply the interrupts that wait: answer the open calls, consume what came before, and turn idle, unless a message
-    came after them. On an idle session with no open call they change nothing."""
+    """Apply the interrupts that wait: answer the open calls and turn idle, unless a message waits to be taken up.
+
+    In a turn they go ahead of the messages that wait. Of a session at rest they stop what was sent before them, and
+    change nothing when that was nothing.
+    """
     queue = list(run.session.queued.values())
-    cut = max(index for index, entry in enumerate(queue) if entry.type == "user.interrupt") + 1
-    consumed: list[Item] = [Consume(entry) for entry in queue[:cut]]
-    redirected = len(queue) > cut
-    idle = not run.session.running and not run.session.open_calls
-    if idle and all(entry.type == "user.interrupt" for entry in queue[:cut]):
+    taken = [entry for entry in queue if entry.type == "user.interrupt"]
+    resting = not run.session.running and not run.session.open_calls
+    if resting:
+        taken = queue[: queue.index(taken[-1]) + 1]
+    consumed: list[Item] = [Consume(entry) for entry in taken]
+    redirected = len(queue) > len(taken)
+    if resting and all(entry.type == "user.interrupt" for entry in taken):
         await run.append(consumed, patch={} if redirected else RELEASED, strict=True)
         return not redirected
     cancelled = await cancel_dispatched(run, deps)

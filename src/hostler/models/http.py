@@ -96,14 +96,22 @@ class EventClient:
     @asynccontextmanager
     async def _reach(self, url: str, headers: dict[str, str], body: bytes) -> AsyncGenerator[httpx2.Response]:
         """Send the request. A kept connection that the server was just closing is not a failure of the model: when it
-        ends before the first byte of an answer, the request goes out once more on another one."""
+        ends before the first byte of an answer, the request goes out once more. A new connection gets no second try."""
         import httpx2
 
+        opened = False
+
+        async def trace(name: str, _: object) -> None:
+            nonlocal opened
+            opened = opened or name == "connection.connect_tcp.started"
+
         assert self._client is not None
-        request = self._client.build_request("POST", url, headers=headers, content=body)
+        request = self._client.build_request("POST", url, headers=headers, content=body, extensions={"trace": trace})
         try:
             response = await self._client.send(request, stream=True)
         except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
+            if opened:
+                raise
             request = self._client.build_request("POST", url, headers=headers, content=body)
             response = await self._client.send(request, stream=True)
         try:

@@ -65,7 +65,7 @@ class BubblewrapBackend:
         async with self._lock(spec.key):
             sandbox = await self._find(spec.key) or await self._start(spec)
             self._watch_disk()
-        await sandbox.add_mounts(spec.mounts)
+        await sandbox.set_mounts(spec.mounts)
         return sandbox
 
     async def find(self, key: str) -> Sandbox | None:

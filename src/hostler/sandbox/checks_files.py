@@ -36,12 +36,16 @@ async def inputs_are_readable_and_read_only(lab: Lab) -> None:
 
 @TRIALS
 async def inputs_come_while_it_lives(lab: Lab) -> None:
-    """Inputs can be added to a live sandbox; a target that is known stays as it is."""
-    sandbox = await lab.sandbox(mounts=[Mount(source=_source(lab, "one"), target=f"{UPLOADS}/a")])
+    """The inputs of a live sandbox can be changed: added, exchanged, taken away; what is the agent's own stays."""
+    first = [Mount(source=_source(lab, "one"), target=target) for target in (f"{UPLOADS}/a", f"{WORKSPACE}/sub/c")]
+    sandbox = await lab.sandbox(mounts=first)
     other = _source(lab, "two", "other")
-    targets = (f"{UPLOADS}/a", f"{UPLOADS}/b", f"{WORKSPACE}/sub/c", "/new/top/d")
-    await sandbox.add_mounts([Mount(source=other, target=target) for target in targets])
-    expect_equal(await lab.text(sandbox, f"cat {' '.join(targets)}"), "onetwotwotwo", "the inputs")
+    targets = (f"{UPLOADS}/a", f"{UPLOADS}/b/b", f"{WORKSPACE}/sub/c", "/new/top/d")
+    await sandbox.set_mounts([Mount(source=other, target=target) for target in targets])
+    expect_equal(await lab.text(sandbox, f"cat {' '.join(targets)}"), "twotwoonetwo", "the inputs")
+    await sandbox.set_mounts([])
+    seen = await lab.text(sandbox, f"cat {WORKSPACE}/sub/c; ls -A {UPLOADS} /new/top | xargs")
+    expect_equal(seen, f"one{UPLOADS}: /new/top:", "what is left")
 
 
 @TRIALS
@@ -53,7 +57,7 @@ async def inputs_do_not_follow_planted_links(lab: Lab) -> None:
     await lab.shell(sandbox, f"ln -s {victim} link; ln -s {victim}/file leaf; ln -s /tmp tmp")
     for target in (f"{WORKSPACE}/link/file", f"{WORKSPACE}/leaf", f"{WORKSPACE}/tmp/file"):
         try:
-            await sandbox.add_mounts([Mount(source=_source(lab, "x"), target=target)])
+            await sandbox.set_mounts([Mount(source=_source(lab, "x"), target=target)])
         except ValueError:
             continue
     expect_equal(list(victim.iterdir()), [], "the host's folder")
@@ -66,7 +70,7 @@ async def inputs_stay_out_of_the_system(lab: Lab) -> None:
     source = _source(lab, "x")
     for target in ("relative", "/../x", "/a/../../x", "/a//b", "/", "/a/./b", "/usr/bin/x", "/etc/passwd", "/proc/x"):
         try:
-            await sandbox.add_mounts([Mount(source=source, target=target)])
+            await sandbox.set_mounts([Mount(source=source, target=target)])
         except ValueError:
             continue
         raise Failed(f"a mount at {target!r} was accepted")
@@ -109,8 +113,8 @@ async def outputs_do_not_follow_planted_links(lab: Lab) -> None:
 
 @TRIALS
 async def odd_outputs_harm_nobody(lab: Lab) -> None:
-    """Outputs that nobody may read, that somebody holds a lease on, or whose name is no text are listed or left out, and
-    reading one ends in its bytes or in FileNotFoundError."""
+    """Reading an output that nobody may read, that is leased, or whose name is no text ends in its bytes or in
+    FileNotFoundError."""
     sandbox = await lab.sandbox()
     program = (
         f"import fcntl, os, signal, time\nos.chdir('{OUTPUTS}')\nsignal.signal(signal.SIGIO, signal.SIG_IGN)\n"
@@ -143,7 +147,7 @@ async def an_input_whose_way_is_blocked_is_left_out(lab: Lab) -> None:
     spec = lab.spec(mounts=[Mount(source=_source(lab, "in"), target=f"{WORKSPACE}/in/data")])
     sandbox = await lab.backend.provision(spec)
     await lab.shell(sandbox, "rm -rf in; ln -s /etc in; mkdir -p x/data")
-    await sandbox.add_mounts([*spec.mounts, Mount(source=_source(lab, "in"), target=f"{WORKSPACE}/x/data")])
+    await sandbox.set_mounts([*spec.mounts, Mount(source=_source(lab, "in"), target=f"{WORKSPACE}/x/data")])
     await lab.backend.hibernate(spec.key)
     sandbox = await lab.backend.provision(spec)
     expect_equal(await lab.text(sandbox, "readlink in; ls -d x/data"), "/etc\nx/data", "what the agent made")

@@ -102,7 +102,8 @@ calls = {
     "setns": (308 if x86 else 268, 0, 0), "fsopen": (430, b"tmpfs", 0), "chroot": (161 if x86 else 51, b"/"),
     "vsock": (41 if x86 else 198, 40, 1, 0), "packet": (41 if x86 else 198, 17, 3, 0),
     "netfilter": (41 if x86 else 198, 16, 3, 12), "sctp": (41 if x86 else 198, 2, 1, 132),
-    "raw": (41 if x86 else 198, 10, 3, 255), "smc": (41 if x86 else 198, 2, 1, 256), "alg": (41 if x86 else 198, 38, 5, 0),
+    "raw": (41 if x86 else 198, 10, 3, 255), "smc": (41 if x86 else 198, 2, 1, 256),
+    "alg": (41 if x86 else 198, 38, 5, 0),
     "aio": (206 if x86 else 0, 8, ctypes.byref(ctypes.c_ulong(0))), "sti": (16 if x86 else 29, 0, 0x5412, b"x"),
     "personality": (135 if x86 else 92, 0x0400000),
 }
@@ -168,10 +169,21 @@ async def the_host_cannot_be_reached(lab: Lab) -> None:
 
 @TRIALS
 async def the_init_cannot_be_touched(lab: Lab) -> None:
-    """Nothing inside can kill, stop, trace or read the process that keeps the results."""
+    """Nothing inside can kill, stop, trace, read, limit or slow down the process that keeps the results."""
     sandbox = await lab.sandbox()
     program = (
-        "import ctypes, os, signal\n"
+        "import ctypes, os, resource, signal\n"
+        "def attempt(what, *of):\n"
+        " try: what(*of); print(what)\n"
+        " except OSError: pass\n"
+        "for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_CPU, resource.RLIMIT_AS):\n"
+        " attempt(resource.prlimit, 1, limit, (1, 1))\n"
+        "attempt(os.sched_setaffinity, 1, {0})\n"
+        "attempt(os.sched_setscheduler, 1, os.SCHED_IDLE, os.sched_param(0))\n"
+        "for which, who in ((os.PRIO_PROCESS, 1), (os.PRIO_PGRP, 1), (os.PRIO_USER, 0), (os.PRIO_USER, os.getuid())):\n"
+        " attempt(os.setpriority, which, who, 19)\n"
+        "os.setpriority(os.PRIO_PROCESS, 0, 1)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))\n"
         "for s in range(1, 65):\n"
         " try: os.kill(1, s)\n"
         " except OSError: pass\n"

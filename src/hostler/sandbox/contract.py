@@ -139,9 +139,10 @@ class Sandbox(Protocol):
         """The result is recorded: the sandbox may forget the call. Unknown ids are ignored."""
         ...
 
-    async def add_mounts(self, mounts: list[Mount]) -> None:
-        """Give a provisioned sandbox more inputs; known targets are left as they are, and so is what the agent has put
-        in the way of one. Raises ValueError for a target that is none, before anything is placed."""
+    async def set_mounts(self, mounts: list[Mount]) -> None:
+        """Make `mounts` the inputs of a provisioned sandbox. Those that are no longer among them go, unless they lie in
+        the agent's own folders; what is there already, or the agent has put in the way, is left as it is. Raises
+        ValueError for a target that is none, before anything is placed."""
         ...
 
     async def outputs(self) -> list[OutputFile]:

@@ -24,6 +24,7 @@ MAX_DEPTH = 200
 ENDLESS = 1 << 62
 _RESERVE_BYTES, _RESERVE_SHARE = 256 * 1024 * 1024, 0.01
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOOK = 0o500
 _log = logging.getLogger(__name__)
 
 
@@ -91,7 +92,7 @@ def used_bytes(folder: Path, enough: int) -> int:
     """What the names and blocks below `folder` cost, counted until it is more than `enough`.
 
     Every folder is opened from its parent without following a link, so that nothing outside is looked at; a folder
-    that may not be looked into is made readable for that moment. A tree that is too deep counts as endless.
+    that may not be looked into is made readable meanwhile. A tree that is too deep counts as endless.
     """
     try:
         top = os.open(folder, _FOLDER)
@@ -101,29 +102,29 @@ def used_bytes(folder: Path, enough: int) -> int:
     levels = [_Level(top)]
     try:
         while levels and total <= enough:
-            level = levels[-1]
-            total += level.take_files(seen)
-            below = level.next_folder()
+            total += levels[-1].take_files(seen)
+            below = levels[-1].next()
             if below is None:
-                os.close(levels.pop().fd)
-            elif len(levels) > MAX_DEPTH:
-                os.close(below)
-                return ENDLESS
+                levels.pop().close()
             else:
-                levels.append(_Level(below))
+                levels.append(below)
+            if len(levels) > MAX_DEPTH:
+                return ENDLESS
     finally:
-        for level in levels:
-            os.close(level.fd)
+        for level in reversed(levels):
+            level.close()
     return total
 
 
 class _Level:
     """An open folder and the folders in it that have yet to be looked into."""
 
-    __slots__ = ("_folders", "_looked", "fd")
+    __slots__ = ("_folders", "_looked", "_mode", "fd")
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, mode: int | None = None) -> None:
+        """`mode` is what a folder had that was made readable, and gets back."""
         self.fd = fd
+        self._mode = mode
         self._folders: list[str] = []
         self._looked = False
 
@@ -146,16 +147,23 @@ class _Level:
                     total += max(about.st_blocks * 512, ENTRY_BYTES)
         return total
 
-    def next_folder(self) -> int | None:
+    def next(self) -> _Level | None:
         while self._folders:
             with contextlib.suppress(OSError):
-                return _open_to_look(self.fd, self._folders.pop())
+                return _open_level(self.fd, self._folders.pop())
         return None
 
+    def close(self) -> None:
+        if self._mode is not None:
+            with contextlib.suppress(OSError):
+                if stat.S_IMODE(os.fstat(self.fd).st_mode) == self._mode | _LOOK:  # the agent has not changed it since
+                    os.fchmod(self.fd, self._mode)
+        os.close(self.fd)
 
-def _open_to_look(parent: int, name: str) -> int:
+
+def _open_level(parent: int, name: str) -> _Level:
     try:
-        return os.open(name, _FOLDER, dir_fd=parent)
+        return _Level(os.open(name, _FOLDER, dir_fd=parent))
     except OSError as error:
         if error.errno != errno.EACCES:
             raise
@@ -163,10 +171,7 @@ def _open_to_look(parent: int, name: str) -> int:
     try:
         mode = stat.S_IMODE(os.fstat(handle).st_mode)
         own = f"/proc/self/fd/{handle}"
-        os.chmod(own, mode | 0o500)
-        try:
-            return os.open(own, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        finally:
-            os.chmod(own, mode)
+        os.chmod(own, mode | _LOOK)
+        return _Level(os.open(own, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), mode)
     finally:
         os.close(handle)

@@ -15,7 +15,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from hostler.sandbox.contract import Mount, OutputFile, SandboxUnavailable
+import msgspec
+
+from hostler.sandbox.contract import UPLOADS, Mount, OutputFile, SandboxUnavailable
 from hostler.sandbox.rootfs import Layout
 
 MAX_OUTPUTS = 10_000
@@ -43,7 +45,15 @@ def check_target(target: str) -> None:
 
 
 def place_all(layout: Layout, mounts: list[Mount], uid: int | None) -> None:
-    """Place what can be placed; what the agent has put something in the way of stays out. Raises SandboxUnavailable."""
+    """Make the inputs these: place what can be placed; what the agent has put something in the way of stays out.
+
+    An earlier input that is not among them, or has another source now, goes first, but not out of the agent's folders.
+    Raises SandboxUnavailable.
+    """
+    try:
+        _forget_others(layout, {mount.target: str(mount.source) for mount in mounts})
+    except OSError as error:
+        raise SandboxUnavailable(f"cannot take away an earlier input: {error.strerror}") from error
     for mount in mounts:
         try:
             place(layout, mount, uid)
@@ -51,6 +61,39 @@ def place_all(layout: Layout, mounts: list[Mount], uid: int | None) -> None:
             _log.warning("%s: %s", layout.folder.name, blocked)
         except OSError as error:
             raise SandboxUnavailable(f"cannot place the input {mount.target}: {error.strerror}") from error
+
+
+def _forget_others(layout: Layout, wanted: dict[str, str]) -> None:
+    """Take away what `wanted` does not name, and write down `wanted` before any of it is placed."""
+    placed = _placed(layout)
+    if placed == wanted:
+        return
+    for target in (target for target, source in placed.items() if wanted.get(target) != source):
+        if layout.writable(target) is None:
+            _take_away(layout.root, target)
+    half = layout.inputs.with_suffix(".new")
+    half.write_bytes(msgspec.json.encode(wanted))
+    half.replace(layout.inputs)
+
+
+def _placed(layout: Layout) -> dict[str, str]:
+    try:
+        return msgspec.json.decode(layout.inputs.read_bytes(), type=dict[str, str])
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return {}
+
+
+def _take_away(root: Path, target: str) -> None:
+    """Remove an input from the skeleton, with the folders below uploads that this leaves empty."""
+    path = root / target[1:]
+    path.unlink(missing_ok=True)
+    for folder in path.parents:
+        if not folder.is_relative_to(root / UPLOADS[1:]) or folder == root / UPLOADS[1:]:
+            return
+        try:
+            folder.rmdir()
+        except OSError:
+            return
 
 
 def place(layout: Layout, mount: Mount, uid: int | None) -> None:

@@ -240,7 +240,9 @@ def end(init: Running) -> None:
     try:
         if running(init.pid) == init:
             signal.pidfd_send_signal(handle, signal.SIGKILL)
-            select.select([handle], [], [], 5.0)
+            gone = select.poll()  # select() takes no descriptor above 1023
+            gone.register(handle, select.POLLIN)
+            gone.poll(5000)
     except ProcessLookupError:
         pass
     finally:

@@ -89,10 +89,10 @@ class BubblewrapSandbox:
     async def acknowledge(self, call_id: str) -> None:
         (await self.link.ask(Op.ACK, call_id)).close()
 
-    async def add_mounts(self, mounts: list[Mount]) -> None:
+    async def set_mounts(self, mounts: list[Mount]) -> None:
         for mount in mounts:
             files.check_target(mount.target)
-        if mounts:
+        if mounts or self.layout.inputs.exists():
             await asyncio.to_thread(files.place_all, self.layout, mounts, self.state.uid)
 
     async def outputs(self) -> list[OutputFile]:

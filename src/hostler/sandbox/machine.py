@@ -113,15 +113,19 @@ def _limits(groups: Groups | None, limits: Limits) -> list[Check]:
         (
             "memory",
             "memory" in held,
-            f"{limits.memory_bytes} bytes",
+            _size(limits.memory_bytes),
             "the init adds up what processes hold, 4 a second",
         ),
         ("processes", "pids" in held, f"{limits.processes}", "RLIMIT_NPROC, counted per user namespace (Linux 5.14)"),
         ("cpu", "cpu" in held, f"{limits.cpus or 'all'} CPUs", ""),
-        ("file size", False, f"{limits.file_bytes} bytes", "RLIMIT_FSIZE"),
-        ("disk", False, f"{limits.disk_bytes} bytes", "the server looks every few seconds and ends what runs"),
+        ("file size", False, _size(limits.file_bytes), "RLIMIT_FSIZE"),
+        ("disk", False, _size(limits.disk_bytes), "the server looks every few seconds and ends what runs"),
     ]
     return [_limit(name, grouped, value, version, otherwise) for name, grouped, value, otherwise in rows]
+
+
+def _size(count: int | None) -> str:
+    return "no limit" if count is None else f"{count / 1024**3:g} GiB"
 
 
 def _limit(name: str, grouped: bool, value: str, version: str, otherwise: str) -> Check:

@@ -65,6 +65,7 @@ class Layout:
         self.state = folder / "state.json"
         self.shell_state = folder / "shell.state"
         self.fresh = folder / "fresh"  # it stands while a started sandbox has not been given its shell state
+        self.inputs = folder / "inputs.json"  # what is mounted: target -> the host's file
         self.log = folder / "launch.log"
 
     @property

@@ -87,6 +87,19 @@ _SOCKETPAIR = {"x86_64": 53, "aarch64": 199}
 _IOCTL = {"x86_64": 16, "aarch64": 29}
 _PERSONALITY = {"x86_64": 135, "aarch64": 92}
 
+# Calls that do something to the process of their first argument, of the same user: the init is one, and no dumpable
+# flag protects it from these.
+_UPON_A_PROCESS = {
+    "prlimit64": (302, 261),
+    "sched_setaffinity": (203, 122),
+    "sched_setscheduler": (144, 119),
+    "sched_setparam": (142, 118),
+    "sched_setattr": (314, 274),
+}
+# The same for the process, group or user of the second; with the number that says "user" in the first.
+_UPON_WHOM = {"setpriority": (141, 140, 2), "ioprio_set": (251, 30, 3)}
+_INIT = 1
+
 # CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 _CLONE_NEW = 0x80 | 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
@@ -150,6 +163,21 @@ def _ioctl_rule(number: int) -> bytes:
     )
 
 
+def _spare_init_rule(number: int) -> bytes:
+    return _rule(number, _op(_LOAD, _ARG0), _op(_JUMP_EQ, _INIT, 0, 1), _refuse(errno.EPERM))
+
+
+def _spare_init_among_rule(number: int, user: int) -> bytes:
+    return _rule(
+        number,
+        _op(_LOAD, _ARG0),
+        _op(_JUMP_EQ, user, 2, 0),
+        _op(_LOAD, _ARG1),
+        _op(_JUMP_EQ, _INIT, 0, 1),
+        _refuse(errno.EPERM),
+    )
+
+
 def _personality_rule(number: int) -> bytes:
     jumps = [_op(_JUMP_EQ, value, len(_PERSONALITIES) - i, 0) for i, value in enumerate(_PERSONALITIES)]
     return _rule(number, _op(_LOAD, _ARG0), *jumps, _refuse(errno.EPERM))
@@ -181,6 +209,8 @@ def program(machine: str | None = None) -> bytes:
         _socket_rule(_SOCKETPAIR[machine]),
         _ioctl_rule(_IOCTL[machine]),
         _personality_rule(_PERSONALITY[machine]),
+        *(_spare_init_rule(row[column]) for row in _UPON_A_PROCESS.values()),
+        *(_spare_init_among_rule(row[column], row[2]) for row in _UPON_WHOM.values()),
         _return(_ALLOW),
     ]
     return b"".join(code)

@@ -56,4 +56,5 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
             created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL)""",
         "CREATE UNIQUE INDEX resources_mount ON resources (session_id, mount_path)",
     ),
+    "002_identity": ("CREATE TABLE identity ( id TEXT PRIMARY KEY )",),
 }

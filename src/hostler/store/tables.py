@@ -24,6 +24,9 @@ def _json(name: str, *, null: bool = False) -> Column[bytes]:
     return Column(name, LargeBinary, nullable=null)
 
 
+# One row: which database this is. A data folder belongs to one.
+identity = Table("identity", metadata, _text("id", key=True))
+
 api_keys = Table(
     "api_keys",
     metadata,

@@ -100,7 +100,7 @@ class FakeSandbox:
         self._alive()
         self.acknowledged.append(call_id)
 
-    async def add_mounts(self, mounts: list[Mount]) -> None: ...
+    async def set_mounts(self, mounts: list[Mount]) -> None: ...
 
     async def outputs(self) -> list[OutputFile]:
         self._alive()

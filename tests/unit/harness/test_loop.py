@@ -242,3 +242,28 @@ def test_the_time_that_a_server_was_dead_is_not_running_time(tmp_path: Path) -> 
         assert 12 <= usage["active_seconds"] < 32
 
     play(tmp_path, work)
+
+
+def test_an_interrupt_goes_ahead_of_a_message_that_waits(tmp_path: Path) -> None:
+    """The message was acknowledged: the interrupt ends what runs, then the message is answered, in the same turn."""
+
+    async def work(stage: Stage) -> None:
+        def holding(sandbox: FakeSandbox) -> None:
+            sandbox.hold = asyncio.Event()
+
+        stage.backend.prepare = holding
+        await stage.say("go")
+        run = await stage.run()
+        task = asyncio.create_task(advance(run, stage.deps))
+        await stage.backend.working()
+        await stage.say("something else")
+        await stage.interrupt()
+        run.poked.set()
+        await task
+        types = await stage.types()
+        assert types.count("session.status_running") == types.count("session.status_idle") == 1
+        later = types[types.index("agent.tool_result") :]
+        assert later[:4] == ["agent.tool_result", "user.interrupt", "user.message", "span.model_request_start"]
+        assert "agent.message" in later
+
+    play(tmp_path, work)

@@ -68,7 +68,7 @@ class LocalSandbox:
         self.acknowledged.append(call_id)
         self.calls.pop(call_id, None)
 
-    async def add_mounts(self, mounts: list[Mount]) -> None:
+    async def set_mounts(self, mounts: list[Mount]) -> None:
         raise NotImplementedError
 
     async def outputs(self) -> list[OutputFile]:
