@@ -12,6 +12,7 @@ from running import Server
 
 SECONDS = 30.0
 IDLE = "session.status_idle"
+OVER = object()
 Json = dict[str, Any]
 
 
@@ -71,11 +72,23 @@ class Api:
                 return got
         raise AssertionError(f"the stream ended after {types(got)}")
 
+    def settle(self, session: str) -> None:
+        """Wait until a session is idle. It looks once the stream is open, so that no idle slips through between."""
+
+        def over() -> object:
+            return OVER if self.get(f"/v1/sessions/{session}")["status"] == "idle" else None
+
+        for event in self.stream(session, over):
+            if event["type"] == IDLE and over():
+                return
+
     def stream(self, session: str, once_open: Callable[[], object]) -> Iterator[Json]:
-        """The events from the moment on in which `once_open` is called. Silence but for pings ends in an error."""
+        """The events from the moment on in which `once_open` is called; none when it returns OVER. Silence but for
+        pings ends in an error."""
         with self.http.stream("GET", f"/v1/sessions/{session}/events/stream") as response:
             assert response.status_code == 200, response.read()
-            once_open()
+            if once_open() is OVER:
+                return
             silence = 0
             for frame in httpx2.EventSource(response):
                 silence = silence + 1 if frame.event == "ping" else 0

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx2
 
-from failures.client import IDLE, Api, message, ok, refused, said
+from failures.client import Api, message, ok, refused, said
 from running import Server
 
 KIB = 1024
@@ -60,7 +60,7 @@ def test_a_full_disk(start: Callable[..., Server]) -> None:
         assert api.http.get("/healthz").status_code == 200
 
         limit_files(server, resource.RLIM_INFINITY)
-        wait_idle(api, session)
+        api.settle(session)
         assert said(api.turn(session, "say: after")) == ["after"]
         assert texts(api, session) == ["before", *sent, "after"]
         ok(api.http.post("/v1/files", files=large))
@@ -90,21 +90,12 @@ def test_a_disk_that_fills_up_during_a_turn(start: Callable[..., Server]) -> Non
             response = api.http.get(f"/v1/sessions/{session}")
             assert response.status_code == 200
         limit_files(server, resource.RLIM_INFINITY)
-        wait_idle(api, session)
+        api.settle(session)
         results = [event for event in api.events(session) if event["type"] == "agent.tool_result"]
         assert [result["content"][0]["text"].strip() for result in results] == ["done"]
-        wait_idle(api, other)
+        api.settle(other)
 
 
 def size(server: Server) -> int:
     """The largest file that the server writes to."""
     return max(path.stat().st_size for path in Path(server.data_dir).glob("hostler.db*"))
-
-
-def wait_idle(api: Api, session: str) -> None:
-    def settled() -> bool:
-        return bool(api.get(f"/v1/sessions/{session}")["status"] == "idle")
-
-    for event in api.stream(session, lambda: None):
-        if event["type"] == IDLE or settled():
-            return

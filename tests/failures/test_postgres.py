@@ -11,7 +11,7 @@ import pytest
 
 from commands.command import complaint, hostler
 from databases import Databases
-from failures.client import IDLE, Api, refused, said
+from failures.client import Api, refused, said
 from hostler.ids import new_id
 from hostler.store.postgres import OWNER_LOCK
 from running import Server
@@ -86,7 +86,7 @@ def test_a_database_that_goes_and_comes_back(start: Callable[..., Server], postg
             refused(response, 503, "api_error")  # it waits a moment before it connects again
         assert response.status_code == 200
         for one in (session, busy):
-            settle(api, one)
+            api.settle(one)
         assert [event["content"][0]["text"] for event in api.events(session) if event["type"] == "agent.message"] == [
             "before",
             "lost?",
@@ -118,11 +118,3 @@ def test_a_server_whose_database_was_taken_over_ends(start: Callable[..., Server
 
     assert asyncio.run(take_over()) == 2
     assert "Another server uses this database" in server.log().splitlines()[-1]
-
-
-def settle(api: Api, session: str) -> None:
-    if api.get(f"/v1/sessions/{session}")["status"] == "idle":
-        return
-    for event in api.stream(session, lambda: None):
-        if event["type"] == IDLE or api.get(f"/v1/sessions/{session}")["status"] == "idle":
-            return

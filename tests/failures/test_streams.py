@@ -83,9 +83,7 @@ def test_what_does_not_end_goes_on_after_the_restart(start: Callable[..., Server
         assert time.monotonic() - began < 10
         server.start()
     with Api(server) as api:
-        for event in api.stream(session, lambda: None):
-            if event["type"] == "session.status_idle":
-                break
+        api.settle(session)
         (result,) = [event for event in api.events(session) if event["type"] == "agent.tool_result"]
         assert "ended" in result["content"][0]["text"]
         assert not result["is_error"]
