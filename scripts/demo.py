@@ -65,6 +65,7 @@ def served(folder: Path) -> Iterator[tuple[str, str]]:
     fixed = ("HOSTLER_API_KEY", "HOSTLER_CONFIG", "HOSTLER_DATABASE", "HOSTLER_HOST")
     environment = {name: value for name, value in os.environ.items() if name not in fixed}
     command = [sys.executable, "-m", "hostler.cli", "serve", "--port", "0", "--data-dir", str(folder / "server")]
+    command.append("--scripted")  # only without a key
     with (folder / "server.log").open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
         try:

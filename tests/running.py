@@ -149,7 +149,13 @@ class Server:
 
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_HIDDEN)}
-        return {**kept, "PYTHONPATH": str(SOURCE), "HOSTLER_API_KEY": self.key, **self._environ}
+        return {
+            **kept,
+            "PYTHONPATH": str(SOURCE),
+            "HOSTLER_API_KEY": self.key,
+            "HOSTLER_SCRIPTED": "1",
+            **self._environ,
+        }
 
     def _wait_until_announced(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None

@@ -94,13 +94,13 @@ def configuration(settings: Settings) -> Configuration:
 
 
 def open_router(settings: Settings, config: ModelsConfig) -> Router:
-    """The configured models; with no key at all the built-in script answers. Raises BadSettings."""
+    """The configured models; without a key, the built-in script where it was asked for. Raises BadSettings."""
     try:
         return Router(
             with_keys(config, settings.environ),
             api_key=settings.model_api_key,
             base_url=settings.model_base_url,
-            allow_script_default=True,
+            allow_script_default=settings.scripted,
         )
     except ValueError as error:
         where = "" if str(error).startswith("HOSTLER_") else f"The config file {settings.config_file}: "

@@ -34,6 +34,9 @@ DATABASE = click.option(
 CONFIG = click.option(
     "--config", type=click.Path(path_type=Path, dir_okay=False), help="A TOML file.  [HOSTLER_CONFIG]"
 )
+SCRIPTED = click.option(
+    "--scripted", is_flag=True, help="Without a model key, let the built-in script answer.  [HOSTLER_SCRIPTED]"
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -63,17 +66,25 @@ def main() -> None:
 @DATA_DIR
 @DATABASE
 @CONFIG
-def serve(host: str | None, port: int | None, data_dir: Path | None, database: str | None, config: Path | None) -> None:
+@SCRIPTED
+def serve(
+    host: str | None,
+    port: int | None,
+    data_dir: Path | None,
+    database: str | None,
+    config: Path | None,
+    scripted: bool,
+) -> None:
     """Serve the API: one process, everything in one data folder.
 
     Models: set HOSTLER_MODEL_API_KEY (else ANTHROPIC_API_KEY is used) and, for another endpoint,
-    HOSTLER_MODEL_BASE_URL; or route models to providers in the config file. With no key at all, a built-in scripted
-    model answers, so that you can try the server offline.
+    HOSTLER_MODEL_BASE_URL; or route models to providers in the config file. To try the server offline, without a key,
+    start it with --scripted: a built-in scripted model then answers.
     """
     from hostler import app
 
     _log_to_stderr()
-    settings = load(host=host, port=port, data_dir=data_dir, database=database, config_file=config)
+    settings = load(host=host, port=port, data_dir=data_dir, database=database, config_file=config, scripted=scripted)
     _run(lambda: app.serve(settings, _announce))
 
 
@@ -81,7 +92,9 @@ def _announce(house: Rooms, url: str, first_key: str | None) -> None:
     lines = [f"Hostler {__version__} listens on {url}", f"Data: {house.settings.data_dir}"]
     if house.router.scripted:
         where = " where no route of the config file fits" if len(house.router.describe()) > 1 else ""
-        lines.append(f"Model: the built-in script{where} (no model key is set; see `hostler serve --help`)")
+        lines.append(f"Model: the built-in script{where} (no model key is set)")
+    elif not house.router.usable:
+        lines.append("Model: no key is set, so agents can't answer. Set HOSTLER_MODEL_API_KEY, or try --scripted.")
     if first_key:
         lines += ["", "Your API key is shown this once. Paste these two lines where your program runs:", ""]
         lines += [f"export ANTHROPIC_BASE_URL={url}", f"export ANTHROPIC_API_KEY={first_key}"]

@@ -97,13 +97,18 @@ def _port(settings: Settings) -> Check:
 
 
 def _models(router: Router) -> list[Check]:
+    """The routes, the default last: that one may be without a key where nobody uses it."""
     checks = []
-    for route in router.describe():
+    routes = router.describe()
+    for number, route in enumerate(routes, start=1):
         detail = f"{route.provider} {route.endpoint}".strip() + (f" as {route.model}" if route.model else "")
         scripted = route.provider == "script"
         ok = route.has_key or scripted or route.provider not in ("anthropic",)
-        remedy = "set HOSTLER_MODEL_API_KEY or ANTHROPIC_API_KEY, or the route's api_key_env"
-        checks.append(Check(name=f"model {route.pattern}", ok=ok, detail=detail, remedy=remedy))
+        if not ok:
+            detail = f"{detail}: no key is set"
+        remedy = "set HOSTLER_MODEL_API_KEY or ANTHROPIC_API_KEY, or the route's api_key_env; or serve with --scripted"
+        required = number < len(routes)
+        checks.append(Check(name=f"model {route.pattern}", ok=ok, detail=detail, remedy=remedy, required=required))
     if router.scripted:
         detail = "no key is set: the built-in script answers, not a real model"
         remedy = "set HOSTLER_MODEL_API_KEY or ANTHROPIC_API_KEY"

@@ -37,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_key: str | None = None
     model_api_key: str = ""
     model_base_url: str = ""
+    scripted: bool = False
     tables: dict[str, dict[str, Any]] = {}
     config_file: Path | None = None
     environ: Mapping[str, str] = {}
@@ -58,6 +59,7 @@ def load(
     data_dir: Path | None = None,
     database: str | None = None,
     config_file: Path | None = None,
+    scripted: bool = False,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
     """Settings from arguments, then `HOSTLER_*` variables, then the config file's `[server]` table, then defaults.
@@ -77,6 +79,7 @@ def load(
         api_key=environ.get("HOSTLER_API_KEY") or None,
         model_api_key=environ.get("HOSTLER_MODEL_API_KEY") or environ.get("ANTHROPIC_API_KEY") or "",
         model_base_url=environ.get("HOSTLER_MODEL_BASE_URL") or "",
+        scripted=scripted or environ.get("HOSTLER_SCRIPTED", "") not in ("", "0"),
         tables=tables,
         config_file=config_file,
         environ=dict(environ),

@@ -33,7 +33,7 @@ def test_a_machine_that_is_fit(tmp_path: Path) -> None:
     assert code == 0
     assert {"data folder", "disk", "database", "port 0", "model *"} <= set(found)
     assert any(name.startswith("sandbox") for name in found)
-    assert not found["model key"]["ok"]  # and yet not required
+    assert not found["model *"]["ok"]  # no key, and yet not required
     assert not (tmp_path / "data").exists()  # it looks and changes nothing
 
 
@@ -41,7 +41,7 @@ def test_what_a_person_reads(tmp_path: Path) -> None:
     done = hostler("doctor", "--data-dir", tmp_path / "data", "--port", 0)
     assert done.returncode == 0
     assert f"ok   data folder: {tmp_path / 'data'}" in done.stdout
-    assert "--   model key: " in done.stdout
+    assert "--   model *: anthropic" in done.stdout
     assert "       mend: set HOSTLER_MODEL_API_KEY" in done.stdout
 
 

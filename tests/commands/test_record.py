@@ -85,8 +85,11 @@ def test_what_a_person_reads(tmp_path: Path) -> None:
     assert "sk-hostler" not in done.stdout
 
 
-def test_without_a_key_it_says_that_it_records_the_built_in_script(tmp_path: Path) -> None:
-    done = hostler("record", "say: hi", "--output", tmp_path / "s.json", "--data-dir", tmp_path / "data")
+def test_it_says_when_it_has_recorded_the_built_in_script(tmp_path: Path) -> None:
+    done = hostler(
+        "record", "say: hi", "--output", tmp_path / "s.json", "--data-dir", tmp_path / "data",
+        environ={"HOSTLER_SCRIPTED": "1"},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "built-in script that was recorded" in done.stdout
     assert "shown this once:\n  sk-hostler-" in done.stdout

@@ -48,7 +48,7 @@ def answer(url: str, key: str) -> int:
 
 
 def test_the_first_start_shows_a_key_once(tmp_path: Path) -> None:
-    with serving("--data-dir", tmp_path / "data") as first:
+    with serving("--data-dir", tmp_path / "data", "--scripted") as first:
         pass
     said = dict(EXPORTS.findall(first["text"]))
     assert first["text"].count("sk-hostler-") == 1
@@ -61,6 +61,31 @@ def test_the_first_start_shows_a_key_once(tmp_path: Path) -> None:
     assert EXPORTS.findall(second["text"]) == []
     stored = b"".join(path.read_bytes() for path in (tmp_path / "data").glob("hostler.db*"))
     assert said["ANTHROPIC_API_KEY"].encode() not in stored
+
+
+def test_a_server_without_a_model_key_says_so_and_does_not_pretend(tmp_path: Path) -> None:
+    with serving("--data-dir", tmp_path / "data", environ={"HOSTLER_API_KEY": "k"}) as said:
+        headers = {"x-api-key": "k", "anthropic-version": "2023-06-01", "anthropic-beta": "managed-agents-2026-04-01"}
+        with httpx2.Client(base_url=said["url"], headers=headers) as api:
+            agent = api.post("/v1/agents", json={"name": "a", "model": "claude-sonnet-5-5"}).json()
+            environment = api.post("/v1/environments", json={"name": "e"}).json()
+            body = {"agent": agent["id"], "environment_id": environment["id"]}
+            session = api.post("/v1/sessions", json=body).json()["id"]
+            with api.stream("GET", f"/v1/sessions/{session}/events/stream") as stream:
+                content = [{"type": "text", "text": "say: hello"}]
+                api.post(
+                    f"/v1/sessions/{session}/events", json={"events": [{"type": "user.message", "content": content}]}
+                )
+                for line in stream.iter_lines():
+                    if line == "event: session.status_idle":
+                        break
+            events = api.get(f"/v1/sessions/{session}/events").json()["data"]
+    assert "no key is set" in said["text"]
+    assert "HOSTLER_MODEL_API_KEY" in said["text"]
+    (error,) = [event["error"] for event in events if event["type"] == "session.error"]
+    assert error["retry_status"] == {"type": "exhausted"}
+    assert "HOSTLER_MODEL_API_KEY" in error["message"]
+    assert "agent.message" not in [event["type"] for event in events]
 
 
 def test_the_environment_fixes_the_key(tmp_path: Path) -> None:

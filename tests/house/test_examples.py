@@ -17,7 +17,8 @@ KEY = "sk-house-test"
 
 def clean() -> dict[str, str]:
     """The environment, without settings of whoever runs the tests."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("HOSTLER_", "ANTHROPIC_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HOSTLER_", "ANTHROPIC_"))}
+    return {**kept, "HOSTLER_SCRIPTED": "1"}
 
 
 @pytest.fixture(scope="module")

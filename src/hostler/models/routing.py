@@ -58,6 +58,8 @@ class Router:
         self.catalogue: Catalogue = configured(config)
         unset = allow_script_default and not (api_key or base_url)
         self.scripted = unset and all(route.pattern != "*" for route in config.route)
+        # Some request can be answered: there is a key or an endpoint, or something else was chosen.
+        self.usable = bool(api_key or base_url or unset or config.route)
         default = ModelRoute(provider="script" if unset else "anthropic", api_key=api_key, base_url=base_url)
         routes = [*config.route, default]
         self._routes = [
