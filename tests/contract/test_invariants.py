@@ -81,8 +81,13 @@ class Chaos:
                 stream.until("span.model_request_start", "span.model_request_end", IDLE, seconds=0.1)
 
     def _rest(self, stream: Follower) -> None:
-        (last,) = self.world.send(self.session_id, INTERRUPT)
-        stream.until("user.interrupt", where=lambda event: event.id == last.id and event.processed_at, seconds=10)
+        """Interrupt until it is at rest: messages that wait are taken up after an interrupt, and may meet silence."""
+        while True:
+            (last,) = self.world.send(self.session_id, INTERRUPT)
+            stream.until("user.interrupt", where=lambda event, id=last.id: event.id == id and event.processed_at)
+            if self.world.beta.sessions.retrieve(self.session_id).status == "idle":
+                break
+            stream.until("span.model_request_start", IDLE)
         done = self.world.send(self.session_id, message("say: The end."))[0]
         stream.until("user.message", where=lambda event: event.id == done.id and event.processed_at)
         stream.until(IDLE)

@@ -60,7 +60,9 @@ async def belongs(folder: Path, store: Store) -> None:
     known = await store.write(_identity)
     file = folder / IDENTITY
     if not file.exists():
-        file.write_text(known + "\n")
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w") as made:
+            made.write(known + "\n")
     elif file.read_text().strip() != known:
         raise BadSettings(
             f"The data folder {folder} belongs to another database. Choose another --data-dir or the --database it was "
