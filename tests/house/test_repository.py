@@ -11,7 +11,7 @@ from house_modules import ROOT
 import hostler
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-HOMES = re.compile(r"/(?:home|Users)/(?!agent\b)[a-z]\w*|/root/|/work/(?!space)|[A-Z]:\\Users|/tmp/w/|/tmp/wt/")
+HOMES = re.compile(r"/(?:home|Users)/(?!agent\b)[a-z]\w*|/root/|[A-Z]:\\Users")
 REGISTRIES = re.compile(
     r"https?://[^\s\"'<>]*(?:pypi|pythonhosted|npmjs|registry|artifact|simple/)|--(?:extra-)?index-url|find-links"
 )
