@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -16,8 +14,8 @@ from hostler.sandbox.bubblewrap import BubblewrapBackend
 from hostler.sandbox.contract import Check
 from hostler.sandbox.lab import Trial
 from hostler.sandbox.selfcheck import TRIALS, attempt
+from sandbox import ordinary
 
-_ORDINARY_USER = 60123
 _AS_USER = """
 import asyncio, sys
 from pathlib import Path
@@ -57,16 +55,14 @@ def test_suite_passes_for_an_ordinary_user(child_environment: dict[str, str]) ->
         home = Path(path) / "home"
         home.mkdir()
         if root:
-            os.chown(home, _ORDINARY_USER, _ORDINARY_USER)
-        done = subprocess.run(
-            [sys.executable, "-c", _AS_USER, str(home / "sandboxes")],
+            os.chown(home, ordinary.USER, ordinary.USER)
+        done = ordinary.run(
+            _AS_USER,
+            str(home / "sandboxes"),
+            staging=Path(path),
             env=child_environment | {"HOME": str(home)},
             cwd="/",
-            capture_output=True,
-            text=True,
             timeout=170,
-            check=False,
-            **({"user": _ORDINARY_USER, "group": _ORDINARY_USER, "extra_groups": []} if root else {}),
         )
         shutil.rmtree(home, ignore_errors=True)
     assert done.returncode == 0, done.stdout + done.stderr
