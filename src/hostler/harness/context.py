@@ -166,4 +166,6 @@ def _resolved(block: Block, files: Mapping[str, Block]) -> Block:
     found = files.get(source["file_id"])
     if found is None:
         return {"type": "text", "text": f"[The file {source['file_id']} does not exist any more.]"}
-    return {**block, "source": found}
+    kind = "image" if found["type"] == "base64" and found["media_type"].startswith("image/") else "document"
+    # A file is what it contains: the API refuses an image block around a text, and a document block around a picture.
+    return {**block, "source": found} if kind == block["type"] else {"type": kind, "source": found}
