@@ -298,8 +298,11 @@ async def _reap(house: Rooms) -> None:
         rows = yield select(sessions.c.id).where(sessions.c.wake_at.is_not(None))
         return {row[0] for row in rows}
 
-    await house.sandboxes.reap(await house.store.read(tx))
-    await _forget_ended(house)
+    try:
+        await house.sandboxes.reap(await house.store.read(tx))
+        await _forget_ended(house)
+    except (Unavailable, OSError) as error:
+        log.warning("could not look for sandboxes of an earlier start: %s", error)
 
 
 async def _forget_ended(house: Rooms) -> None:

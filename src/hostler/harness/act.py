@@ -43,7 +43,8 @@ async def act(run: Run, deps: Deps) -> None:
     try:
         # Not interrupted: a sandbox that is half started would be in the way of the next one.
         sandbox = await sandbox_of(run, deps)
-        await run.refresh()
+        if run.poked.is_set():
+            await run.refresh()
         if run.session.interrupted:
             return
         fresh = [call.id for call in calls if call.dispatched is None]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from hostler.log.entries import Entry
 
 BUFFERED_ENTRIES = 512
+BUFFERED_BYTES = 4 * 1024 * 1024  # of entries; one larger than that passes alone
 BUFFERED_PREVIEWS = 2048
 
 
@@ -28,7 +29,7 @@ class Follower:
         self.lagging = False
         self.closed = False
         self._buffer: deque[Entry | bytes] = deque()
-        self._entries = 0
+        self._entries = self._bytes = 0
         self._started: set[str] = set()
         self._ready = asyncio.Event()
 
@@ -36,13 +37,14 @@ class Follower:
         if self.lagging or (self.thread_id is not None and entry.thread_id != self.thread_id):
             return
         self._started.discard(entry.id)
-        if self._entries >= BUFFERED_ENTRIES:
+        full = self._entries >= BUFFERED_ENTRIES or self._bytes + len(entry.body) > BUFFERED_BYTES
+        if full and self._entries:
             self.lagging = True
-            self._buffer.clear()
-            self._entries = 0
+            self._drop()
         else:
             self._buffer.append(entry)
             self._entries += 1
+            self._bytes += len(entry.body)
         self._ready.set()
 
     def start_preview(self, event_id: str, frame: bytes) -> None:
@@ -79,19 +81,21 @@ class Follower:
 
     def take(self) -> list[Entry | bytes]:
         taken = list(self._buffer)
-        self._buffer.clear()
-        self._entries = 0
+        self._drop()
         if not self.closed:
             self._ready.clear()
         return taken
 
+    def _drop(self) -> None:
+        self._buffer.clear()
+        self._entries = self._bytes = 0
+
 
 class Hub:
-    """The followers of all sessions of this process, and the listeners that are told of every append."""
+    """The followers of all sessions of this process."""
 
     def __init__(self) -> None:
         self._followers: dict[str, set[Follower]] = {}
-        self.listeners: list[Callable[[str, list[Entry]], None]] = []
 
     def follow(self, session_id: str, thread_id: str | None, previews: frozenset[str]) -> Follower:
         follower = Follower(thread_id, previews)
@@ -110,8 +114,6 @@ class Hub:
         for follower in self._followers.get(session_id, ()):
             for entry in public:
                 follower.offer(entry)
-        for listener in self.listeners:
-            listener(session_id, public)
 
     def watched(self, session_id: str, event_type: str) -> bool:
         """Whether anybody wants previews of this type: if not, making them can be spared."""

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 LEASE_SECONDS = 30
 SWEEP_SECONDS = 5.0
 SWEEP_LIMIT = 1000
+MORE_SECONDS = 0.2
 
 _FREE = or_(sessions.c.lease_owner.is_(None), sessions.c.lease_until < bindparam("now", type_=sessions.c.wake_at.type))
 _CLAIM = (
@@ -166,6 +167,8 @@ class EmbeddedDispatcher:
             return SWEEP_SECONDS
         for (session_id,) in due:
             self.wake(session_id)
+        if len(due) == SWEEP_LIMIT:
+            return MORE_SECONDS  # there may be more of them, as after a crash with many running
         return min(SWEEP_SECONDS, (rows[0][0] - now) / 1e6) if rows else SWEEP_SECONDS
 
 

@@ -15,7 +15,7 @@ from hostler.harness import supervisor as supervising
 from hostler.harness.failure import give_up
 from hostler.harness.loop import advance
 from hostler.harness.supervisor import Supervisor
-from hostler.log.entries import Draft
+from hostler.log.entries import Draft, Entry
 from hostler.log.log import Log
 from hostler.store.dispatch import Lease
 
@@ -220,14 +220,10 @@ def test_a_session_whose_task_failed_is_taken_up_again(tmp_path: Path, monkeypat
 
 
 async def until_idle(stage: Stage) -> None:
-    idle = asyncio.Event()
-
-    def listen(_: str, entries: Any) -> None:
-        if any(entry.type == "session.status_idle" for entry in entries):
-            idle.set()
-
-    stage.log.hub.listeners.append(listen)
-    await idle.wait()
+    async with await stage.log.tail(SESSION) as tail:
+        async for batch in tail.batches(heartbeat=5):
+            if any(isinstance(item, Entry) and item.type == "session.status_idle" for item in batch):
+                return
 
 
 def test_the_time_that_a_server_was_dead_is_not_running_time(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hostler.errors import NotFound
 from hostler.harness.ledger import EMPTY_LEDGER
 from hostler.log.append import NewInput, StaleLease
 from hostler.log.entries import Consume, Draft, Entry
-from hostler.log.hub import BUFFERED_ENTRIES, Hub
+from hostler.log.hub import BUFFERED_BYTES, BUFFERED_ENTRIES, Hub
 from hostler.log.log import Log, Page
 from hostler.log.tail import Tail
 from hostler.store import tables
@@ -209,6 +209,25 @@ def test_a_reader_that_falls_behind_gets_everything_from_the_log(databases: Data
         assert len(entries) == total + 1
         assert [entry.seq for entry in entries] == sorted(entry.seq for entry in entries)
         assert entries[-1].type == "session.status_idle"
+        await log.store.close()
+
+    asyncio.run(main())
+
+
+def test_a_slow_reader_of_large_events_holds_few_of_them(databases: Databases) -> None:
+    large = {"content": [{"type": "text", "text": "x" * (BUFFERED_BYTES // 3)}]}
+
+    async def main() -> None:
+        log = await opened(databases)
+        async with await log.tail(SESSION) as tail:
+            for _ in range(6):
+                await log.append(SESSION, THREAD, [Draft(type="agent.message", fields=large)])
+            assert tail._follower.lagging
+            assert len(await collect(tail, 6)) == 6
+            huge = {"content": [{"type": "text", "text": "x" * (BUFFERED_BYTES * 2)}]}
+            await log.append(SESSION, THREAD, [Draft(type="agent.message", fields=huge)])
+            assert not tail._follower.lagging
+            assert len(await collect(tail, 1)) == 1
         await log.store.close()
 
     asyncio.run(main())

@@ -79,15 +79,15 @@ def stale(name: str) -> bool:
 
 def build() -> list[Path]:
     """Build what is stale into `bin/`, each file put in place at once; return the binaries that there are."""
-    todo = [name for name in PROGRAMS if stale(name)]
-    if todo:
+    outdated = [name for name in PROGRAMS if stale(name)]
+    if outdated:
         compiler = system_compiler() or zig_compiler()
         if compiler is None:
             raise CannotBuild(
                 "The sandbox's programs need a C compiler that can link statically: install gcc with a static libc "
                 "(Debian: apt install gcc libc6-dev), or the PyPI package ziglang, or a Hostler wheel that has them."
             )
-        for name in todo:
+        for name in outdated:
             _compile(compiler, name)
     return [BINARIES / name for name in PROGRAMS if (BINARIES / name).is_file()]
 
