@@ -92,7 +92,6 @@ class Events:
         cursor = read_cursor(page, order, between)
         if cursor is not None and (cursor.back or cursor.id):
             raise InvalidRequest(BAD_CURSOR)
-        await self._log.store.read(lambda: _thread_tx(session_id, thread_id))
         wanted = Page(
             session_id=session_id,
             limit=limit + 1,
@@ -103,14 +102,21 @@ class Events:
             **between._asdict(),
         )
         found = await self._log.page(wanted)
+        if not found:  # what is listed belongs to a session and a thread that exist
+            await self._log.store.read(lambda: _thread_tx(session_id, thread_id))
         shown = found[:limit]
         more = Cursor(order, shown[-1].position, "").encode() if len(found) > limit else None
         return Listing([msgspec.Raw(entry.wire()) for entry in shown], more)
 
     async def follow(self, session_id: str, *, previews: frozenset[str], thread_id: str | None = None) -> Followed:
         """Follow a session from now on: the tail is listening when this returns. Leave it with `async with`."""
-        status = await self._log.store.read(lambda: _thread_tx(session_id, thread_id))
         tail = await self._log.tail(session_id, thread_id=thread_id, previews=previews)
+        try:
+            # After it listens: a session that ended before would never tell it.
+            status = await self._log.store.read(lambda: _thread_tx(session_id, thread_id))
+        except BaseException:
+            await tail.__aexit__()
+            raise
         return Followed(tail, status == "terminated")
 
     def _takes_system(self, params: EventsSend) -> Callable[[bytes], bool] | None:
