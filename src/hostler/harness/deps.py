@@ -64,5 +64,8 @@ class Deps(msgspec.Struct, frozen=True):
         known = self.catalogue.traits(model_id).max_input_tokens or DEFAULT_CONTEXT
         return int(known * self.config.compact_at)
 
-    def cost(self, model: ModelConfig, usage: ModelUsage) -> Decimal:
+    def cost(self, model: ModelConfig, usage: ModelUsage) -> Decimal | None:
+        """US dollars at list price, None for a model that has none."""
+        if self.catalogue.price(model.id) is None:
+            return None
         return self.catalogue.list_cost(model.id, usage, inference_geo=model.inference_geo)

@@ -24,6 +24,7 @@ from hostler.store.sql import Tx
 from hostler.store.store import Duplicate
 from hostler.store.tables import files, resources, sessions
 from hostler.wire.agents import SessionAgent
+from hostler.wire.usage import BudgetLimit
 
 T = TypeVar("T")
 
@@ -46,7 +47,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     agent: SessionAgent
     environment: dict[str, Any]
-    budget: dict[str, Any] | None
+    budget: BudgetLimit | None
     ledger: Ledger
     active_us: int
     running_since: int | None
@@ -72,6 +73,7 @@ _INPUTS = (
     .order_by(resources.c.mount_path)
 )
 _decode_agent = msgspec.json.Decoder(SessionAgent).decode
+_decode_budget = msgspec.json.Decoder(BudgetLimit).decode
 
 
 def row_tx(session_id: str) -> Tx[Row]:
@@ -86,7 +88,7 @@ def row_tx(session_id: str) -> Tx[Row]:
         status=status,
         agent=_decode_agent(agent),
         environment=msgspec.json.decode(environment),
-        budget=msgspec.json.decode(budget) if budget else None,
+        budget=_decode_budget(budget) if budget else None,
         ledger=read_ledger(usage),
         active_us=active_us,
         running_since=running_since,
@@ -179,6 +181,12 @@ class Run:
     def _take_times(self, patch: dict[str, Any]) -> None:
         self.active_us = patch.get("active_us", self.active_us)
         self.running_since = patch.get("running_since", self.running_since)
+
+    @property
+    def budget(self) -> BudgetLimit | None:
+        """The budget as the log last changed it, else as the row had it when this wake began."""
+        changed = self.session.budget
+        return self.row.budget if isinstance(changed, msgspec.UnsetType) else changed
 
     @property
     def thread(self) -> dict[str, Any]:

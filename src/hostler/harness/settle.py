@@ -51,10 +51,11 @@ def idling(
     """The thread's idle event, the usage so far, the session's idle event; and the columns that go with them."""
     times = run.paused()
     stop = {"stop_reason": stop_reason, "stop_details": details}
-    usage = {"usage": msgspec.to_builtins(run.ledger.wire(times["active_us"])), "budget": run.row.budget}
+    usage = {"usage": msgspec.to_builtins(run.ledger.wire(times["active_us"])), "budget": run.budget}
     items: list[Item] = [
         Draft(type="session.thread_status_idle", fields={**run.thread, **stop}),
         Draft(type="session.usage", fields=usage),
         Draft(type="session.status_idle", fields=stop),
     ]
-    return items, {"status": "idle", **times, **RELEASED}
+    paused = int(stop_reason["type"] == "budget_reached")
+    return items, {"status": "idle", "paused": paused, **times, **RELEASED}

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from hostler.log.entries import Entry
+from hostler.wire.usage import BudgetLimit
 
 MODEL_MESSAGE = "hostler.model_message"
 DISPATCHED = "hostler.tool_dispatched"
@@ -121,6 +122,8 @@ class Session:
         self.context_tokens = 0  # of the last request and its answer
         self.summaries = 0  # in a row, with no answer between
         self.rescheduled = False
+        self.paused = False  # the budget has stopped what there was to do
+        self.budget: BudgetLimit | msgspec.UnsetType | None = msgspec.UNSET  # the last change of it
         self.worked = False  # a tool went to the sandbox since the last idle event
 
     def absorb(self, entries: Iterable[Entry]) -> None:
@@ -212,16 +215,24 @@ def _attempt_failed(session: Session, _: str, __: dict[str, Any]) -> None:
 
 def _running(session: Session, _: str, __: dict[str, Any]) -> None:
     session.running, session.settled, session.rescheduled = True, False, False
+    session.paused = False
 
 
 def _rescheduled(session: Session, _: str, __: dict[str, Any]) -> None:
     session.rescheduled = True
 
 
+def _updated(session: Session, _: str, event: dict[str, Any]) -> None:
+    if "budget" in event:
+        session.budget = msgspec.convert(event["budget"], BudgetLimit | None)
+
+
 def _idle(session: Session, _: str, event: dict[str, Any]) -> None:
     session.running, session.settled, session.rescheduled = False, True, False
     session.worked = False
-    if event["stop_reason"]["type"] != "requires_action":
+    reason = event["stop_reason"]["type"]
+    session.paused = reason == "budget_reached"
+    if reason not in ("requires_action", "budget_reached"):
         session.wants_answer = False
         session.failures = session.requests = session.continuations = session.summaries = 0
 
@@ -240,6 +251,7 @@ _FOLDS: dict[str, Callable[[Session, str, dict[str, Any]], None]] = {
     "session.status_running": _running,
     "session.status_rescheduled": _rescheduled,
     "session.status_idle": _idle,
+    "session.updated": _updated,
     MODEL_MESSAGE: _said,
     DISPATCHED: _dispatched,
     SUMMARY: _summed,

@@ -57,4 +57,5 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
         "CREATE UNIQUE INDEX resources_mount ON resources (session_id, mount_path)",
     ),
     "002_identity": ("CREATE TABLE identity ( id TEXT PRIMARY KEY )",),
+    "007_budgets": ("ALTER TABLE sessions ADD COLUMN paused BIGINT NOT NULL DEFAULT 0",),
 }

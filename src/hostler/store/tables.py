@@ -98,6 +98,7 @@ sessions = Table(
     _text("lease_owner", null=True),
     _int("lease_until", null=True),
     _int("wake_at", null=True),
+    _int("paused"),  # 1 while it is idle with work that waits for a higher budget
 )
 
 # `seq` is the order of receipt. `position` is the order of the list: the `processed_at` of a consumed entry, in
