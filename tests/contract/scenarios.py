@@ -15,6 +15,7 @@ from contract.world import (
     INTERRUPT,
     WEATHER,
     World,
+    cents,
     message,
     only,
     result,
@@ -241,6 +242,33 @@ def usage(world: World) -> list[Any]:
     return [session_id, events]
 
 
+def budgets(world: World) -> list[Any]:
+    """session.status_idle with budget_reached, and session.updated and session.usage with a budget."""
+    session_id = world.session(BUILTINS, model="test-priced", budget=cents(100))
+    events = world.turn(session_id, "spend a dollar, then another")
+    assert [event.type for event in events[-3:]] == ["session.thread_status_idle", "session.usage", IDLE]
+    thread, used, idle = events[-3:]
+    assert (thread.stop_reason.type, idle.stop_reason.type) == ("budget_reached", "budget_reached")
+    assert used.budget.to_dict() == cents(100)
+    assert used.usage.list_cost.amount == "100"
+    assert len(only(events, "agent.tool_result")) == len(only(events, "span.model_request_start")) == 1
+    with world.stream(session_id) as stream:
+        raised = world.beta.sessions.update(session_id, budget=cents(150))
+        events += stream.until(IDLE)
+    assert (raised.status, raised.budget.to_dict()) == ("running", cents(150))
+    assert events[-1].stop_reason.type == "end_turn"
+    assert world.last_text(session_id).startswith("Spent: first")
+    with world.stream(session_id) as stream:
+        removed = world.beta.sessions.update(session_id, budget=None)
+        events += stream.until("session.updated")
+    assert removed.budget is None
+    shown = [event.to_dict() for event in only(events, "session.updated")]
+    assert [event["budget"] for event in shown] == [cents(150), None]
+    events += world.turn(session_id, "say: free")
+    assert only(events, "session.usage")[-1].to_dict()["budget"] is None
+    return [session_id, events]
+
+
 def archival(world: World) -> list[Any]:
     session_id = world.session()
     with world.stream(session_id) as stream:
@@ -267,6 +295,7 @@ SCENARIOS: dict[str, tuple[Callable[[World], list[Any]], set[str]]] = {
     "refusal": (refusal, {"session.thread_status_idle", "session.thread_status_running"}),
     "updates": (updates, {"session.updated"}),
     "usage": (usage, {"session.usage"}),
+    "budgets": (budgets, {IDLE, "session.updated", "session.usage"}),
     "archival": (archival, {"session.status_terminated", "session.thread_status_terminated"}),
 }  # fmt: skip
 

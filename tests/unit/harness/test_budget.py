@@ -225,11 +225,12 @@ def test_a_retry_is_a_request_too(tmp_path: Path) -> None:
         await stage.set(usage=msgspec.json.encode(Ledger(cost=Decimal("0.0099999"))))
         await stage.say("fail")
         run = await stage.run()
-        task = asyncio.create_task(advance(run, stage.deps))
-        while run.session.failures == 0:
-            await asyncio.sleep(0)
-        run.ledger = Ledger(cost=Decimal(1))
-        await task
+
+        async def spend() -> None:
+            run.ledger = Ledger(cost=Decimal(1))
+
+        before_append(stage.log, "session.status_rescheduled", spend)
+        await advance(run, stage.deps)
         assert await stops(stage) == ["budget_reached"]
 
     play(tmp_path, cents(1), work, model_attempts=1000)
