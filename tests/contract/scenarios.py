@@ -24,6 +24,7 @@ from contract.world import (
     verdict,
 )
 
+JUDGED = {**BUILTINS, "default_config": {"permission_policy": {"type": "auto"}}}
 ASKING = {**BUILTINS, "default_config": {"permission_policy": {"type": "always_ask"}}}
 NOT_YET = (
     "user.tool_result",
@@ -96,6 +97,32 @@ def confirmations(world: World) -> list[Any]:
     one, two = only(events, "agent.tool_result")
     assert (one.tool_use_id, one.is_error, one.content[0].text.strip()) == (use.id, False, "one")
     assert (two.tool_use_id, two.is_error) == (denied.id, True)
+    return [session_id, events]
+
+
+def judgements(world: World) -> list[Any]:
+    """agent.tool_use under the policy `auto`: allowed, denied, and left to the client."""
+    session_id = world.session(JUDGED)
+    assert world.beta.sessions.retrieve(session_id).agent.tools[0].default_config.permission_policy.type == "auto"
+    events = world.turn(session_id, "run: echo fine")
+    events += world.turn(session_id, "run: echo forbidden")
+    assert events[-1].stop_reason.type == "end_turn"
+    unclear = world.session(JUDGED)
+    asked = world.turn(unclear, "run: echo unclear")
+    uses = [*only(events, "agent.tool_use"), *only(asked, "agent.tool_use")]
+    assert [use.evaluated_permission for use in uses] == ["allow", "deny", "ask"]
+    assert [use.evaluation.type for use in uses] == ["auto"] * 3
+    assert [use.evaluation.evaluated_permission.to_dict() for use in uses] == [
+        {"type": "allow"},
+        {"type": "deny", "reason_code": "high_risk"},
+        {"type": "ask", "reason_code": "indeterminate"},
+    ]
+    assert asked[-1].stop_reason.event_ids == [uses[2].id]
+    (result,) = only(world.turn(unclear, verdict(uses[2].id, "allow")), "agent.tool_result")
+    assert result.is_error is False
+    fine, denied = only(events, "agent.tool_result")
+    assert (fine.is_error, denied.is_error) == (False, True)
+    assert denied.content[0].text == "Permission to use bash has been denied."
     return [session_id, events]
 
 
@@ -285,6 +312,7 @@ SCENARIOS: dict[str, tuple[Callable[[World], list[Any]], set[str]]] = {
     ),
     "interrupts": (interrupts, {"user.interrupt", "span.model_request_start", "span.model_request_end"}),
     "confirmations": (confirmations, {"user.tool_confirmation", "agent.tool_use", "agent.tool_result"}),
+    "judgements": (judgements, {"agent.tool_use", "agent.tool_result"}),
     "custom tools": (custom_tools, {"agent.custom_tool_use", "user.custom_tool_result", "system.message"}),
     "compaction": (compaction, {"agent.thread_context_compacted"}),
     **{f"{kind}, then fine": (retried(kind), {"session.error", "session.status_rescheduled",

@@ -29,6 +29,8 @@ class HarnessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     requests_per_turn: int = 1000
     compact_at: float = 0.8  # of the model's input limit
     max_output_tokens: int = DEFAULT_OUTPUT
+    judge_model: str = ""  # of calls under the policy `auto`; empty: the agent's own
+    judge_seconds: float = 30.0  # for all calls of one message
     idle_sandbox_seconds: float = 300.0
     output_bytes: int = 500 * 1024 * 1024  # of one file that the agent hands back
     outputs_bytes: int = 5 * 1024**3  # of all that a session hands back

@@ -18,14 +18,12 @@ from hostler.wire.tools import (
     AgentToolset,
     AgentToolsetParams,
     AlwaysAllow,
-    Auto,
     BuiltinConfig,
     BuiltinConfigParams,
     CustomTool,
     DefaultConfig,
     DefaultConfigParams,
     McpToolsetParams,
-    Policy,
     Tool,
     ToolParams,
 )
@@ -102,7 +100,7 @@ def tools(params: list[ToolParams] | Unset | None, within: str = "") -> list[Too
 
 
 def _toolset(params: AgentToolsetParams, at: str) -> AgentToolset:
-    default = _default(params.default_config or DefaultConfigParams(), f"{at}.default_config")
+    default = _default(params.default_config or DefaultConfigParams())
     configs: list[BuiltinConfig] = []
     for index, config in enumerate(params.configs or ()):
         place = f"{at}.configs.{index}"
@@ -112,10 +110,10 @@ def _toolset(params: AgentToolsetParams, at: str) -> AgentToolset:
     return AgentToolset(configs=configs, default_config=default)
 
 
-def _default(params: DefaultConfigParams, at: str) -> DefaultConfig:
+def _default(params: DefaultConfigParams) -> DefaultConfig:
     return DefaultConfig(
         enabled=params.enabled if isinstance(params.enabled, bool) else True,
-        permission_policy=_policy(params.permission_policy, AlwaysAllow(), at),
+        permission_policy=params.permission_policy or AlwaysAllow(),
     )
 
 
@@ -130,14 +128,8 @@ def _config(params: BuiltinConfigParams, default: DefaultConfig, at: str) -> Bui
         type=params.name,
         name=params.name,
         enabled=enabled,
-        permission_policy=_policy(params.permission_policy, default.permission_policy, at),
+        permission_policy=params.permission_policy or default.permission_policy,
     )
-
-
-def _policy(policy: Policy | Unset | None, default: Policy, at: str) -> Policy:
-    if isinstance(policy, Auto):
-        raise InvalidRequest(f"{at}.permission_policy.type: auto is {NOT_YET}; use always_allow or always_ask")
-    return policy or default
 
 
 def _check_custom(tool: CustomTool, at: str, names: set[str]) -> None:
