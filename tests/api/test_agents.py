@@ -103,7 +103,8 @@ def custom(**changes: Any) -> Json:
         ([{"type": "agent_toolset_20260401", "configs": [{"name": "bash"}, {"name": "bash"}]}], "duplicate"),
         ([{"type": "agent_toolset_20260401"}, {"type": "agent_toolset_20260401"}], "tools.1: only one"),
         ([{"type": "agent_toolset_20260401", "configs": [{"name": "web_search"}]}], "web_search is not supported"),
-        ([{"type": "mcp_toolset", "mcp_server_name": "x"}], "tools.0.type: mcp_toolset is not supported"),
+        ([{"type": "bash"}], "tools.0.type: Invalid value 'bash'"),
+        ([{"type": "agent_toolset_20260401", "default_config": {"permission_policy": {"type": "no"}}}], "policy"),
         ([{"type": "nothing"}], "tools.0.type: Invalid value 'nothing'"),
         ([custom(name="bash")], "built-in"),
         ([custom(name="mcp__x")], "mcp__ is reserved"),
@@ -123,9 +124,7 @@ def test_refused_tools(http: httpx2.Client, tools: list[Json], says: str) -> Non
 @pytest.mark.parametrize(
     "field",
     [
-        {"mcp_servers": [{"type": "url", "name": "n", "url": "https://x"}]},
         {"skills": [{"type": "anthropic", "skill_id": "pdf"}]},
-        {"multiagent": {"type": "coordinator", "agents": ["x"]}},
         {"execution_identity": {"type": "aws_role", "role_arn": "arn"}},
         {"model": {"id": "claude-haiku-4-5", "speed": "fast"}},
         {"model": {"id": "some-local-model", "effort": "high"}},
@@ -153,15 +152,3 @@ def test_too_much_metadata(http: httpx2.Client, agent: Json) -> None:
         patch = {f"{n}-{m}": "" for m in range(9)}
         response = http.post(f"/v1/agents/{agent['id']}", json={"metadata": patch})
         assert response.status_code == (200, 400)[n]
-
-
-def test_the_policy_auto_is_kept_as_it_was_given(http: httpx2.Client) -> None:
-    auto, always = {"type": "auto"}, {"type": "always_allow"}
-    toolset = {
-        "type": "agent_toolset_20260401",
-        "default_config": {"permission_policy": auto},
-        "configs": [{"name": "read", "permission_policy": always}, {"name": "bash"}],
-    }
-    (shown,) = ok(http.post("/v1/agents", json={"name": "a", "model": "m", "tools": [toolset]}))["tools"]
-    assert shown["default_config"]["permission_policy"] == auto
-    assert [config["permission_policy"] for config in shown["configs"]] == [always, auto]

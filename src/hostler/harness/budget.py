@@ -7,28 +7,27 @@ removed.
 from __future__ import annotations
 
 from hostler.harness.deps import Deps
-from hostler.harness.run import Run
-from hostler.harness.settle import RELEASED, deliver, idling
-
-BUDGET_REACHED = {"type": "budget_reached"}
+from hostler.harness.run import Idle, Run
+from hostler.harness.settle import deliver
+from hostler.harness.wake import BUDGET_REACHED
 
 
 def exhausted(run: Run, deps: Deps) -> bool:
     """Whether the budget allows no further model request: it is used up, or the model has no price to measure it by."""
-    if run.budget is None:
+    budget = run.wake.budget
+    if budget is None:
         return False
-    unpriced = deps.catalogue.price(run.row.agent.model.id) is None
-    return unpriced or run.ledger.reaches(run.budget, run.paused()["active_us"])
+    unpriced = deps.catalogue.price(run.agent.model.id) is None
+    return unpriced or run.ledger.reaches(budget, run.wake.paused()["active_us"])
 
 
 async def pause(run: Run, deps: Deps) -> None:
-    """Turn idle with `budget_reached`; a session that is paused already is only let go of.
+    """Turn idle with `budget_reached`; a thread that is paused already only lets go of the session.
 
     Raises NewInput when something came in meanwhile, a higher budget for one.
     """
-    if run.session.settled and run.session.paused:
-        await run.append([], patch=RELEASED, strict=True)
+    if run.thread.settled and run.thread.paused:
+        await run.append([], strict=True, release=True)
         return
-    items = [] if run.session.settled else await deliver(run, deps)
-    idle, patch = idling(run, BUDGET_REACHED)
-    await run.append([*items, *idle], patch=patch, strict=True)
+    items = [] if run.thread.settled else await deliver(run, deps)
+    await run.append(items, strict=True, idle=Idle(BUDGET_REACHED))

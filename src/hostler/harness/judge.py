@@ -115,9 +115,9 @@ async def _judge_one(run: Run, deps: Deps, tool: Tool, block: dict[str, Any], sa
     except ModelFailure as failure:
         log.warning("session %s: a call could not be judged: %s", run.session_id, failure.kind)
         return undecided()
-    model = run.row.agent.model
+    model = run.agent.model
     chosen = msgspec.structs.replace(model, id=_model(run, deps))
-    run.ledger = run.ledger.add(response.usage, deps.cost(chosen, response.usage))
+    run.spend(response.usage, deps.cost(chosen, response.usage))
     return read(response)
 
 
@@ -132,8 +132,8 @@ def build_request(run: Run, deps: Deps, tool: Tool, block: dict[str, Any], said:
     text = "\n".join(
         f"<{name}>\n{quoted(value)}\n</{name}>"
         for name, value in (
-            ("agent_instructions", (run.row.agent.system or "")[:INSTRUCTIONS_CHARS]),
-            ("conversation", [*excerpt(run.session.parts), said]),
+            ("agent_instructions", (run.agent.system or "")[:INSTRUCTIONS_CHARS]),
+            ("conversation", [*excerpt(run.thread.parts), said]),
             ("tool_call", call),
         )
     )
@@ -142,7 +142,7 @@ def build_request(run: Run, deps: Deps, tool: Tool, block: dict[str, Any], said:
         messages=[{"role": "user", "content": [{"type": "text", "text": text}]}],
         max_tokens=min(ANSWER_TOKENS, deps.output_limit(model)),
         system=[{"type": "text", "text": PROMPT}],
-        inference_geo=run.row.agent.model.inference_geo,
+        inference_geo=run.agent.model.inference_geo,
         session_id=run.session_id,
     )
 
@@ -150,8 +150,8 @@ def build_request(run: Run, deps: Deps, tool: Tool, block: dict[str, Any], said:
 def _model(run: Run, deps: Deps) -> str:
     """The configured judge, but never one whose cost a budget could not measure."""
     chosen = deps.config.judge_model
-    if not chosen or (run.budget is not None and deps.catalogue.price(chosen) is None):
-        return run.row.agent.model.id
+    if not chosen or (run.wake.budget is not None and deps.catalogue.price(chosen) is None):
+        return run.agent.model.id
     return chosen
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 from hostler.errors import InvalidRequest
 from hostler.models.catalogue import Catalogue
 from hostler.models.table import ModelInfo
+from hostler.services import resolve_mcp
 from hostler.wire.agents import AwsRoleIdentity, Effort, EffortLevel, EffortParams, ModelConfig, ModelParams
 from hostler.wire.base import Unset, given
 from hostler.wire.tools import (
@@ -23,6 +24,7 @@ from hostler.wire.tools import (
     CustomTool,
     DefaultConfig,
     DefaultConfigParams,
+    McpToolset,
     McpToolsetParams,
     Tool,
     ToolParams,
@@ -85,18 +87,25 @@ def tools(params: list[ToolParams] | Unset | None, within: str = "") -> list[Too
     for index, tool in enumerate(params or ()):
         at = f"{within}tools.{index}"
         if isinstance(tool, McpToolsetParams):
-            raise InvalidRequest(f"{at}.type: mcp_toolset is {NOT_YET}")
-        if isinstance(tool, AgentToolsetParams):
+            resolved.append(resolve_mcp.toolset(tool, at))
+        elif isinstance(tool, AgentToolsetParams):
             if any(isinstance(other, AgentToolset) for other in resolved):
                 raise InvalidRequest(f"{at}: only one agent_toolset_20260401 is allowed")
             resolved.append(_toolset(tool, at))
         else:
             _check_custom(tool, at, names)
             resolved.append(tool)
-    total = sum(len(BUILTIN_NAMES) if isinstance(tool, AgentToolset) else 1 for tool in resolved)
+    total = sum(_count(tool) for tool in resolved)
     if total > MAX_TOOLS:
         raise InvalidRequest(f"tools: at most {MAX_TOOLS} tools are allowed over all toolsets, there are {total}")
     return resolved
+
+
+def _count(tool: Tool) -> int:
+    """An MCP toolset counts by the tools it names: what a server has is not known here."""
+    if isinstance(tool, AgentToolset):
+        return len(BUILTIN_NAMES)
+    return len(tool.configs) if isinstance(tool, McpToolset) else 1
 
 
 def _toolset(params: AgentToolsetParams, at: str) -> AgentToolset:

@@ -75,7 +75,7 @@ async def count(stage: Stage, event_type: str) -> int:
 def test_a_turn_stops_before_the_request_that_the_budget_does_not_allow(tmp_path: Path) -> None:
     async def work(stage: Stage) -> None:
         await stage.say("work")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         types = await stage.types()
         assert types[-3:] == STOP
         assert types[-4] == "agent.tool_result", "what the last answer called for is finished first"
@@ -93,10 +93,10 @@ def test_a_turn_stops_before_the_request_that_the_budget_does_not_allow(tmp_path
 def test_it_goes_on_exactly_where_it_stopped(tmp_path: Path, raised: Any) -> None:
     async def work(stage: Stage) -> None:
         await stage.say("work")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         before = await stage.types()
         await change(stage, raised)
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         after = (await stage.types())[len(before) :]
         running = ["session.updated", "session.status_running", "session.thread_status_running"]
         assert after[:4] == [*running, "span.model_request_start"]
@@ -114,12 +114,12 @@ def test_a_message_that_waits_is_kept(tmp_path: Path) -> None:
     async def work(stage: Stage) -> None:
         before_append(stage.log, "agent.tool_use", lambda: stage.say("talk"))
         await stage.say("work")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         waiting = [event for event in await stage.events() if event["processed_at"] is None]
         assert [event["content"][0]["text"] for event in waiting] == ["talk"]
         assert await stops(stage) == ["budget_reached"]
         await change(stage, None)
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         assert await stops(stage) == ["budget_reached", "end_turn"]
         assert all(event["processed_at"] for event in await stage.events())
         said = [event["content"][0]["text"] for event in await stage.events() if event["type"] == "agent.message"]
@@ -133,7 +133,7 @@ def test_a_finished_turn_ends_as_ever(tmp_path: Path) -> None:
 
     async def work(stage: Stage) -> None:
         await stage.say("talk")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         assert await stops(stage) == ["end_turn"]
         assert await stage.column("paused") == 0
 
@@ -143,16 +143,16 @@ def test_a_finished_turn_ends_as_ever(tmp_path: Path) -> None:
 def test_waiting_for_a_client_outranks_the_budget(tmp_path: Path) -> None:
     async def work(stage: Stage) -> None:
         await stage.say("ask")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         assert await stops(stage) == ["requires_action"]
         (use,) = [event["id"] for event in await stage.events() if event["type"] == "agent.custom_tool_use"]
         answer = {"custom_tool_use_id": use, "content": [{"type": "text", "text": "x"}]}
         await stage.send(Draft(type="user.custom_tool_result", fields=answer, answers=use))
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         assert await stops(stage) == ["requires_action", "budget_reached"]
         assert await count(stage, "span.model_request_start") == 1
         await change(stage, cents(1000))
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         assert await stops(stage) == ["requires_action", "budget_reached", "end_turn"]
 
     play(tmp_path, cents(100), work)
@@ -162,7 +162,7 @@ def test_a_raise_that_comes_just_before_the_stop_prevents_it(tmp_path: Path) -> 
     async def work(stage: Stage) -> None:
         before_append(stage.log, "session.status_idle", lambda: change(stage, cents(1000)))
         await stage.say("work")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         assert await stops(stage) == ["end_turn"]
         assert await count(stage, "session.status_running") == 1
 
@@ -173,7 +173,7 @@ def test_a_lower_budget_counts_in_the_running_turn(tmp_path: Path) -> None:
     async def work(stage: Stage) -> None:
         before_append(stage.log, "agent.tool_result", lambda: change(stage, cents(101)))
         await stage.say("work")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         assert await stops(stage) == ["budget_reached"]
         assert await count(stage, "span.model_request_start") == 2
 
@@ -183,10 +183,10 @@ def test_a_lower_budget_counts_in_the_running_turn(tmp_path: Path) -> None:
 def test_an_interrupt_ends_the_turn_that_a_raise_has_just_let_go_on(tmp_path: Path) -> None:
     async def work(stage: Stage) -> None:
         await stage.say("work")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         await change(stage, None)
         await stage.interrupt()
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         assert await stops(stage) == ["budget_reached", "end_turn"]
         assert await count(stage, "span.model_request_start") == 1
 
@@ -196,9 +196,9 @@ def test_an_interrupt_ends_the_turn_that_a_raise_has_just_let_go_on(tmp_path: Pa
 def test_an_interrupt_at_the_limit_ends_a_waiting_turn(tmp_path: Path) -> None:
     async def work(stage: Stage) -> None:
         await stage.say("ask")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         await stage.interrupt()
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         assert await stops(stage) == ["requires_action", "end_turn"]
 
     play(tmp_path, cents(100), work)
@@ -209,11 +209,11 @@ def test_running_time_counts_and_resting_time_does_not(tmp_path: Path) -> None:
         hour = 3_600_000_000
         await stage.set(active_us=hour - 60_000_000)
         await stage.say("talk")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         assert await stops(stage) == ["end_turn"], "7.9 cents of 8"
         await stage.set(active_us=hour, usage=msgspec.json.encode(Ledger()))
         await stage.say("talk")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         assert await stops(stage) == ["end_turn", "budget_reached"]
         assert await count(stage, "span.model_request_start") == 1
 
@@ -224,13 +224,13 @@ def test_a_retry_is_a_request_too(tmp_path: Path) -> None:
     async def work(stage: Stage) -> None:
         await stage.set(usage=msgspec.json.encode(Ledger(cost=Decimal("0.0099999"))))
         await stage.say("fail")
-        run = await stage.run()
+        wake = await stage.wake()
 
         async def spend() -> None:
-            run.ledger = Ledger(cost=Decimal(1))
+            wake.ledger = Ledger(cost=Decimal(1))
 
         before_append(stage.log, "session.status_rescheduled", spend)
-        await advance(run, stage.deps)
+        await advance(wake, stage.deps)
         assert await stops(stage) == ["budget_reached"]
 
     play(tmp_path, cents(1), work, model_attempts=1000)
@@ -242,13 +242,13 @@ def test_a_model_without_a_price_can_not_be_measured(tmp_path: Path) -> None:
     async def work(stage: Stage) -> None:
         stage.deps = msgspec.structs.replace(stage.deps, catalogue=Catalogue())
         await stage.say("talk")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         await stage.set(wake_at=clock.now())
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         assert await stops(stage) == ["budget_reached"]
         assert await stage.column("wake_at") is None
         await change(stage, None)
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         assert await stops(stage) == ["budget_reached", "end_turn"]
         assert "list_cost" not in (await stage.events())[-2]["usage"]
 

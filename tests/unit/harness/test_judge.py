@@ -121,7 +121,7 @@ def sent(request: ModelRequest) -> dict[str, Any]:
 def test_what_is_allowed_runs_at_once(tmp_path: Path) -> None:
     async def work(stage: Stage, model: Watched) -> None:
         await stage.say("List the files.")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         (use,) = await uses(stage)
         assert use["evaluated_permission"] == "allow"
         assert use["evaluation"] == {"type": "auto", "evaluated_permission": {"type": "allow"}}
@@ -142,7 +142,7 @@ def test_what_is_denied_gets_an_error_result_and_the_turn_goes_on(tmp_path: Path
     async def work(stage: Stage, model: Watched) -> None:
         model.answer = always(DENY)
         await stage.say("go")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         (use,) = await uses(stage)
         assert use["evaluated_permission"] == "deny"
         denied = {"type": "deny", "reason_code": "high_risk"}
@@ -211,7 +211,7 @@ def test_failures_and_silence_ask(tmp_path: Path) -> None:
 
         model.answer = mixed
         await stage.say("go")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         assert [use["evaluated_permission"] for use in await uses(stage)] == ["ask", "ask", "allow"]
         assert [use["evaluation"] for use in await uses(stage)][:2] == [UNDECIDED, UNDECIDED]
         assert await stops(stage) == ["requires_action"]
@@ -226,7 +226,7 @@ def test_a_call_that_can_not_be_shown_whole_asks(tmp_path: Path) -> None:
 
     async def work(stage: Stage, model: Watched) -> None:
         await stage.say("go")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         assert (await uses(stage))[0]["evaluation"] == UNDECIDED
         assert model.asked == []
 
@@ -245,7 +245,7 @@ def test_calls_of_a_message_are_judged_side_by_side_but_not_all_at_once(tmp_path
 
         model.answer = together
         await stage.say("go")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         assert model.most_at_once == judging.PARALLEL
         assert [use["evaluated_permission"] for use in await uses(stage)] == ["allow"] * 20
 
@@ -261,7 +261,7 @@ INJECTION = (
 def test_text_in_the_call_and_the_conversation_stays_data(tmp_path: Path) -> None:
     async def work(stage: Stage, model: Watched) -> None:
         await stage.say(INJECTION)
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         first, second = map(sent, model.asked)
         assert first["tool_call"]["input"] == {"command": INJECTION}
         assert first["conversation"][0] == {"who": "user", "text": INJECTION}
@@ -283,7 +283,7 @@ def test_text_in_the_call_and_the_conversation_stays_data(tmp_path: Path) -> Non
 def test_the_judge_is_paid(tmp_path: Path) -> None:
     async def work(stage: Stage, model: Watched) -> None:
         await stage.say("go")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         ledger = read_ledger(await stage.column("usage"))
         assert (ledger.input_tokens, ledger.requests) == (2 + 2 * 500, 4)
         assert ledger.cost == Decimal("1.002")
@@ -299,7 +299,7 @@ def test_a_budget_that_is_used_up_pays_for_no_judge(tmp_path: Path) -> None:
         ledger = msgspec.structs.replace(read_ledger(await stage.column("usage")), cost=Decimal("0.00999"))
         await stage.set(budget=msgspec.json.encode(budget), usage=msgspec.json.encode(ledger))
         await stage.say("go")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         assert model.asked == []
         assert (await uses(stage))[0]["evaluation"] == UNDECIDED
         assert await stops(stage) == ["requires_action"]
@@ -323,7 +323,7 @@ def test_which_model_judges(tmp_path: Path, chosen: str, budget: str | None, ask
             limit = {"type": "limit", "max_list_cost": {"amount": budget, "currency": "USD"}}
             await stage.set(budget=msgspec.json.encode(limit))
         await stage.say("go")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         assert [request.model for request in model.asked] == [asked]
         assert read_ledger(await stage.column("usage")).unpriced is (asked == "no-price")
 
@@ -341,11 +341,11 @@ def test_an_interrupt_ends_the_judging_and_keeps_what_was_said(tmp_path: Path) -
 
         model.answer = hang
         await stage.say("go")
-        run = await stage.run()
-        task = asyncio.create_task(advance(run, stage.deps))
+        wake = await stage.wake()
+        task = asyncio.create_task(advance(wake, stage.deps))
         await begun.wait()
         await stage.interrupt()
-        run.poked.set()
+        wake.poke()
         await task
         assert await stops(stage) == ["end_turn"]
         said = [event["content"][0]["text"] for event in await stage.events() if event["type"] == "agent.message"]
@@ -360,7 +360,7 @@ def test_an_interrupt_ends_the_judging_and_keeps_what_was_said(tmp_path: Path) -
 def test_nobody_is_asked_under_other_policies(tmp_path: Path, policy: str) -> None:
     async def work(stage: Stage, model: Watched) -> None:
         await stage.say("go")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         assert model.asked == []
         assert (await uses(stage))[0]["evaluation"] == {"type": policy}
 
@@ -370,7 +370,7 @@ def test_nobody_is_asked_under_other_policies(tmp_path: Path, policy: str) -> No
 def test_an_input_that_did_not_arrive_whole_is_not_judged(tmp_path: Path) -> None:
     async def work(stage: Stage, model: Watched) -> None:
         await stage.say("go")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         assert model.asked == []
         assert (await results(stage))[0][0] is True
 
