@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import re
-from contextlib import aclosing
 from typing import Any, Literal
 
 import msgspec
@@ -18,6 +17,7 @@ import msgspec
 from hostler.harness.budget import exhausted
 from hostler.harness.deps import Deps
 from hostler.harness.excerpt import excerpt, quoted, shown_call, shown_text
+from hostler.harness.listening import listen
 from hostler.harness.run import Interrupted, Run
 from hostler.harness.tooltable import Judgement, Tool, ToolTable, undecided
 from hostler.models.protocol import ModelFailure, ModelRequest, ModelResponse
@@ -111,7 +111,7 @@ async def _judge_one(run: Run, deps: Deps, tool: Tool, block: dict[str, Any], sa
     if len(msgspec.json.encode(block["input"])) > INPUT_CHARS:
         return undecided()
     try:
-        response = await _answer(deps, build_request(run, deps, tool, block, said))
+        response = await listen(deps.model, build_request(run, deps, tool, block, said))
     except ModelFailure as failure:
         log.warning("session %s: a call could not be judged: %s", run.session_id, failure.kind)
         return undecided()
@@ -153,17 +153,6 @@ def _model(run: Run, deps: Deps) -> str:
     if not chosen or (run.wake.budget is not None and deps.catalogue.price(chosen) is None):
         return run.agent.model.id
     return chosen
-
-
-async def _answer(deps: Deps, request: ModelRequest) -> ModelResponse:
-    response = None
-    async with aclosing(deps.model.stream(request)) as events:  # type: ignore[type-var]
-        async for event in events:
-            if isinstance(event, ModelResponse):
-                response = event
-    if response is None:
-        raise ModelFailure("request_failed", "The model's stream ended before its message did.", retryable=True)
-    return response
 
 
 def read(response: ModelResponse) -> Judgement:
