@@ -21,6 +21,7 @@ from hostler.services import (
     agent_rows,
     agent_rules,
     budgets,
+    defining,
     environments,
     intake,
     resolve,
@@ -33,6 +34,7 @@ from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_
 from hostler.services.reading import first, rows
 from hostler.services.snapshots import COLUMNS, SessionRow, session, snapshot_tx
 from hostler.services.thread_rows import StoredThread, active_seconds_tx, threads_tx
+from hostler.store.blobs import Blobs
 from hostler.store.sql import Tx
 from hostler.store.tables import entries, files, threads
 from hostler.store.tables import resources as resource_table
@@ -95,16 +97,18 @@ class Changed(NamedTuple):
 
 
 class Sessions:
-    def __init__(self, log: Log, catalogue: Catalogue, hooks: Hooks) -> None:
+    def __init__(self, log: Log, blobs: Blobs, catalogue: Catalogue, hooks: Hooks) -> None:
         self._log = log
+        self._blobs = blobs
         self._catalogue = catalogue
         self._store = log.store
         self._hooks = hooks
 
     async def create(self, params: SessionCreate) -> Session:
         resolve.refuse(params, ("vault_ids",))
-        initial = params.initial_events or []
-        intake.check_initial(initial)
+        intake.check_initial(params.initial_events or [])
+        given_events = params.initial_events or []
+        initial = await defining.with_text_rubrics(self._store, self._blobs, given_events, "initial_events")
         now = clock.now()
         reference = _reference(params.agent)
 
@@ -117,6 +121,7 @@ class Sessions:
                 taken = yield from intake.take_tx(state, initial, now, "initial_events")
                 written = yield from append_tx(row["id"], row["thread_id"], taken.drafts, now=now, patch=taken.patch)
                 appended, row["wake_at"] = written.entries, now
+                row["outcomes"] = taken.patch.get("outcomes")
             shown = SessionRow.of([row[column.name] for column in COLUMNS])
             return Changed(session(shown, made), appended)
 
@@ -283,6 +288,7 @@ def _insert_tx(
         "vault_ids": b"[]",
         "budget": encode(params.budget) if params.budget is not None else None,
         "usage": EMPTY_LEDGER,
+        "outcomes": None,
         "pending": b"[]",
         "queued": 0,
         "active_us": 0,

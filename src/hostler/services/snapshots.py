@@ -10,7 +10,7 @@ from hostler import clock
 from hostler.errors import InvalidRequest
 from hostler.harness.ledger import read_ledger
 from hostler.models.catalogue import Catalogue
-from hostler.services import agent_rules, resolve, resolve_mcp
+from hostler.services import agent_rules, defining, resolve, resolve_mcp
 from hostler.services.rosters import expand_tx, thread_agent
 from hostler.store.sql import Row, Tx
 from hostler.store.tables import sessions
@@ -25,7 +25,7 @@ _c = sessions.c
 COLUMNS = (
     _c.id, _c.created_at, _c.status, _c.wake_at, _c.title, _c.metadata, _c.agent, _c.environment_id, _c.usage,
     _c.active_us, _c.running_since, _c.updated_at, _c.archived_at, _c.thread_id,
-    _c.budget, _c.paused,
+    _c.budget, _c.paused, _c.outcomes,
 )  # fmt: skip
 
 _agent = msgspec.json.Decoder(SessionAgent).decode
@@ -52,6 +52,7 @@ class SessionRow(msgspec.Struct, frozen=True):
     thread_id: str
     budget: bytes | None
     paused: int
+    outcomes: bytes | None
 
     @classmethod
     def of(cls, row: Row) -> SessionRow:
@@ -95,7 +96,7 @@ def session(row: SessionRow, resources: list[FileResource], thread_seconds: floa
         resources=resources,
         vault_ids=[],
         budget=row.read_budget(),
-        outcome_evaluations=[],
+        outcome_evaluations=defining.read(row.outcomes),
         stats=Stats(active_seconds=active, duration_seconds=max(0.0, lived)),
         usage=usage,
         created_at=timestamp(row.created_at),
