@@ -112,4 +112,4 @@ def _words(told: dict[str, Any]) -> str:
         said.append(
             f"  Note: {told['same_name']} more of this name were not made by hostler apply; they are left alone."
         )
-    return "\n".join(said)
+    return "\n".join("".join(letter if letter.isprintable() else "?" for letter in line) for line in said)

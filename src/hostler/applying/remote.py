@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import httpx2
 import msgspec
@@ -46,11 +47,14 @@ class Remote:
     """One server. Use it as a context manager."""
 
     def __init__(self, base_url: str, api_key: str) -> None:
+        """A server on this machine is never reached through a proxy of the environment."""
         self._url = base_url.rstrip("/")
         try:
-            self._http = httpx2.Client(headers={**HEADERS, "x-api-key": api_key}, timeout=TIMEOUT)
+            near = urlsplit(self._url).hostname in ("127.0.0.1", "::1", "localhost")
+            headers = {**HEADERS, "x-api-key": api_key}
+            self._http = httpx2.Client(headers=headers, timeout=TIMEOUT, trust_env=not near)
         except (ValueError, UnicodeError) as error:
-            raise CantApply("The API key can't be used: it has characters that no key has.") from error
+            raise CantApply("The base URL or the API key has characters that neither can have.") from error
 
     def __enter__(self) -> Remote:
         return self
