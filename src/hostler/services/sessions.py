@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
 from sqlalchemy import ColumnElement, and_, bindparam, delete, false, insert, or_, select
 
 from hostler import clock
@@ -16,7 +15,7 @@ from hostler.log.append import append_tx
 from hostler.log.entries import Draft, Entry
 from hostler.log.log import Log
 from hostler.models.catalogue import Catalogue
-from hostler.services import agent_rows, agent_rules, environments, intake, resolve, resolve_mcp, resources, rosters
+from hostler.services import agent_rows, agent_rules, environments, intake, resolve, resources, session_agent
 from hostler.services.metadata import merge
 from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
 from hostler.services.reading import first, rows
@@ -27,12 +26,10 @@ from hostler.store.tables import resources as resource_table
 from hostler.store.tables import sessions as table
 from hostler.wire.agents import SessionAgent
 from hostler.wire.base import UNSET, Unset, encode, given
-from hostler.wire.environments import CloudConfig
 from hostler.wire.sessions import (
     AgentReference,
     AgentWithOverrides,
     Session,
-    SessionAgentUpdate,
     SessionCreate,
     SessionDeleted,
     SessionUpdate,
@@ -40,7 +37,6 @@ from hostler.wire.sessions import (
 
 _ONE = select(*COLUMNS).where(table.c.id == bindparam("id"))
 _INSERT = insert(table)
-_ENVIRONMENT = select(table.c.environment).where(table.c.id == bindparam("id"))
 _HEAD = select(table.c.next_seq, table.c.last_at).where(table.c.id == bindparam("id"))
 _DELETES = (
     delete(entries).where(entries.c.session_id == bindparam("id")),
@@ -48,7 +44,6 @@ _DELETES = (
     delete(files).where(files.c.session_id == bindparam("id")),
     delete(table).where(table.c.id == bindparam("id")),
 )
-_read_config = msgspec.json.Decoder(CloudConfig).decode
 
 MAX_FILE_DOCUMENTS = 100
 
@@ -117,10 +112,8 @@ class Sessions:
             row = yield from find_tx(session_id)
             if row.archived_at is not None or row.status == "terminated":
                 raise InvalidRequest(f"Session {session_id} is archived and can't be updated.")
-            fields, patch = _change(row, params)
-            if "agent" in fields:
-                config = yield from first(_ENVIRONMENT, {"id": session_id})
-                agent_rules.check_network(fields["agent"], _read_config(config[0]))  # type: ignore[index]
+            agent = yield from session_agent.changed_tx(row, params.agent)
+            fields, patch = _change(row, params, agent)
             if not fields:
                 return Changed((yield from _read_tx(session_id)), [])
             draft = Draft(type="session.updated", fields=fields)
@@ -288,7 +281,9 @@ def _check_update(params: SessionUpdate) -> None:
         )
 
 
-def _change(row: SessionRow, params: SessionUpdate) -> tuple[dict[str, Any], dict[str, Any]]:
+def _change(
+    row: SessionRow, params: SessionUpdate, agent: SessionAgent | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """What an update changes: the fields of `session.updated`, and the columns."""
     fields: dict[str, Any] = {}
     patch: dict[str, Any] = {}
@@ -299,27 +294,9 @@ def _change(row: SessionRow, params: SessionUpdate) -> tuple[dict[str, Any], dic
         merged = merge(before, params.metadata)
         if merged != before:
             fields["metadata"], patch["metadata"] = merged, encode(merged)
-    if isinstance(params.agent, SessionAgentUpdate) and params.agent != SessionAgentUpdate():
-        if row.shown_status in ("running", "rescheduling"):
-            raise InvalidRequest("agent: can't be changed while the session is running")
-        agent = _equipped(row, params.agent)
-        if agent is not None:
-            fields["agent"], patch["agent"] = agent, encode(agent)
+    if agent is not None:
+        fields["agent"], patch["agent"] = agent, encode(agent)
     return fields, patch
-
-
-def _equipped(row: SessionRow, params: SessionAgentUpdate) -> SessionAgent | None:
-    """The session's agent with the tools and servers that it was sent, or None when that changes nothing."""
-    before = row.read_agent()
-    after = msgspec.structs.replace(before)
-    if params.tools is not UNSET:
-        after.tools = resolve.tools(params.tools, "agent.")
-    if params.mcp_servers is not UNSET:
-        after.mcp_servers = resolve_mcp.servers(params.mcp_servers, "agent.")
-    if after == before:
-        return None
-    agent_rules.check_references(after, "agent.")
-    return rosters.with_self(after)
 
 
 def _terminations(row: SessionRow) -> list[Draft]:
