@@ -152,6 +152,27 @@ def test_callable_agents_and_several_files(server: Server, tmp_path: Path) -> No
     assert [line.split(": ")[1].split()[0] for line in done.stdout.splitlines()] == ["unchanged", "unchanged"]
 
 
+def test_members_by_name(server: Server, tmp_path: Path) -> None:
+    name = f"helper {tmp_path.name}"
+    helper = write(tmp_path, WORKER.replace("worker", name), "helper.yaml")
+    entry = f"{{type: agent, name: {name}}}"
+    for number, roster in enumerate((
+        f"callable_agents: [{entry}]",
+        f"multiagent: {{type: coordinator, agents: [{entry}, {{type: self}}]}}",
+        f"multiagent: {{type: multiagent_20261001, subagents: {{type: enabled, predefined_agents: [{entry}]}}}}",
+    )):  # fmt: skip
+        lead = write(tmp_path, f"name: lead {number} {tmp_path.name}\nmodel: claude-opus-5-5\n{roster}\n", "lead.yaml")
+        if number == 0:
+            said = complaint(run(server, lead))
+            assert f"lead.yaml, line 3: callable_agents.0.name: no agent named {name} was applied there" in said
+            assert run(server, "--dry-run", helper, lead).stdout.count("would be created") == 2
+        assert run(server, helper, lead).returncode == 0
+        assert told(server, lead)["action"] == told(server, "--dry-run", lead)["action"] == "unchanged"
+    helper_id = told(server, helper)["id"]
+    shown = get(server, f"/v1/agents/{told(server, lead)['id']}")["multiagent"]["subagents"]["predefined_agents"]
+    assert shown == [{"type": "agent", "id": helper_id, "version": 1}]
+
+
 def test_an_agent_made_by_someone_else_is_left_alone(server: Server, tmp_path: Path) -> None:
     name = f"taken {tmp_path.name}"
     body = {"name": name, "model": "claude-opus-5-5"}

@@ -62,16 +62,16 @@ class Remote:
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
         self._http.close()
 
-    def find(self, definition: Definition) -> Found:
+    def find(self, kind: Kind, name: str) -> Found:
         """The object of this name that a file was applied to before."""
         marked: list[dict[str, Any]] = []
         others = 0
         page: str | None = None
         while True:
             query = {"limit": "100", **({"page": page} if page else {})}
-            answer = self._ask("GET", _PATHS[definition.kind], _Page, params=query)
+            answer = self._ask("GET", _PATHS[kind], _Page, params=query)
             for item, shown in zip(msgspec.convert(answer, _Page).data, answer["data"], strict=True):
-                if item.name == definition.name:
+                if item.name == name:
                     ours = MARK in item.metadata
                     marked += [shown] if ours else []
                     others += not ours
@@ -80,9 +80,7 @@ class Remote:
                 break
         if len(marked) > 1:
             ids = ", ".join(item["id"] for item in marked)
-            raise CantApply(
-                f"There are several {definition.kind}s named {definition.name}: {ids}. Archive all but one."
-            )
+            raise CantApply(f"There are several {kind}s named {name}: {ids}. Archive all but one.")
         return Found(marked[0] if marked else None, others)
 
     def create(self, definition: Definition) -> dict[str, Any]:
