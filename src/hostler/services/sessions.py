@@ -25,9 +25,9 @@ from hostler.services import (
     environments,
     intake,
     resolve,
-    resolve_mcp,
     resources,
     rosters,
+    session_agent,
 )
 from hostler.services.metadata import merge
 from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
@@ -41,12 +41,10 @@ from hostler.store.tables import resources as resource_table
 from hostler.store.tables import sessions as table
 from hostler.wire.agents import SessionAgent
 from hostler.wire.base import UNSET, Unset, encode
-from hostler.wire.environments import CloudConfig
 from hostler.wire.sessions import (
     AgentReference,
     AgentWithOverrides,
     Session,
-    SessionAgentUpdate,
     SessionCreate,
     SessionDeleted,
     SessionUpdate,
@@ -54,7 +52,6 @@ from hostler.wire.sessions import (
 
 _ONE = select(*COLUMNS).where(table.c.id == bindparam("id"))
 _INSERT = insert(table)
-_ENVIRONMENT = select(table.c.environment).where(table.c.id == bindparam("id"))
 _HEAD = select(table.c.next_seq, table.c.last_at).where(table.c.id == bindparam("id"))
 _DELETES = (
     delete(entries).where(entries.c.session_id == bindparam("id")),
@@ -63,7 +60,6 @@ _DELETES = (
     delete(threads).where(threads.c.session_id == bindparam("id")),
     delete(table).where(table.c.id == bindparam("id")),
 )
-_read_config = msgspec.json.Decoder(CloudConfig).decode
 
 _END_THREADS = (
     update(threads)
@@ -139,10 +135,8 @@ class Sessions:
             row = yield from find_tx(session_id)
             if row.archived_at is not None or row.status == "terminated":
                 raise InvalidRequest(f"Session {session_id} is archived and can't be updated.")
-            fields, patch = _change(row, params)
-            if "agent" in fields:
-                config = yield from first(_ENVIRONMENT, {"id": session_id})
-                agent_rules.check_network(fields["agent"], _read_config(config[0]))  # type: ignore[index]
+            agent = yield from session_agent.changed_tx(row, params.agent)
+            fields, patch = _change(row, params, agent)
             of_budget, columns = budgets.change(row, params.budget, self._catalogue, now)
             fields, patch = {**fields, **of_budget}, {**patch, **columns}
             if not fields:
@@ -316,7 +310,9 @@ def _check_update(params: SessionUpdate) -> None:
         raise InvalidRequest("vault_ids: can't be changed after a session was created")
 
 
-def _change(row: SessionRow, params: SessionUpdate) -> tuple[dict[str, Any], dict[str, Any]]:
+def _change(
+    row: SessionRow, params: SessionUpdate, agent: SessionAgent | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """What an update changes: the fields of `session.updated`, and the columns."""
     fields: dict[str, Any] = {}
     patch: dict[str, Any] = {}
@@ -327,27 +323,9 @@ def _change(row: SessionRow, params: SessionUpdate) -> tuple[dict[str, Any], dic
         merged = merge(before, params.metadata)
         if merged != before:
             fields["metadata"], patch["metadata"] = merged, encode(merged)
-    if isinstance(params.agent, SessionAgentUpdate) and params.agent != SessionAgentUpdate():
-        if row.shown_status in ("running", "rescheduling"):
-            raise InvalidRequest("agent: can't be changed while the session is running")
-        agent = _equipped(row, params.agent)
-        if agent is not None:
-            fields["agent"], patch["agent"] = agent, encode(agent)
+    if agent is not None:
+        fields["agent"], patch["agent"] = agent, encode(agent)
     return fields, patch
-
-
-def _equipped(row: SessionRow, params: SessionAgentUpdate) -> SessionAgent | None:
-    """The session's agent with the tools and servers that it was sent, or None when that changes nothing."""
-    before = row.read_agent()
-    after = msgspec.structs.replace(before)
-    if params.tools is not UNSET:
-        after.tools = resolve.tools(params.tools, "agent.")
-    if params.mcp_servers is not UNSET:
-        after.mcp_servers = resolve_mcp.servers(params.mcp_servers, "agent.")
-    if after == before:
-        return None
-    agent_rules.check_references(after, "agent.")
-    return rosters.with_self(after)
 
 
 def _terminations(row: SessionRow, stored: Sequence[StoredThread]) -> list[Draft]:

@@ -15,7 +15,7 @@ from hostler.services.rosters import expand_tx, thread_agent
 from hostler.store.sql import Row, Tx
 from hostler.store.tables import sessions
 from hostler.wire.agents import Agent, SessionAgent
-from hostler.wire.base import UNSET, Unset, timestamp
+from hostler.wire.base import UNSET, Unset, encode, timestamp
 from hostler.wire.resources import FileResource
 from hostler.wire.sessions import AgentWithOverrides, Session
 from hostler.wire.threads import SessionThread
@@ -27,6 +27,8 @@ COLUMNS = (
     _c.active_us, _c.running_since, _c.updated_at, _c.archived_at, _c.thread_id,
     _c.budget, _c.paused, _c.outcomes,
 )  # fmt: skip
+
+MAX_SNAPSHOT = 32 * 1024 * 1024  # bytes of an agent with its roster in full: as much as one request may hold
 
 _agent = msgspec.json.Decoder(SessionAgent).decode
 _budget = msgspec.json.Decoder(BudgetLimit).decode
@@ -131,6 +133,8 @@ def snapshot_tx(agent: Agent, overrides: AgentWithOverrides | None, catalogue: C
     taken = _overridden(agent, overrides, catalogue)
     agent_rules.check_references(taken, "agent.")
     taken.multiagent = yield from expand_tx(agent.multiagent, taken)
+    if taken.multiagent is not None and len(encode(taken)) > MAX_SNAPSHOT:
+        raise InvalidRequest(f"agent: with its roster it is larger than {MAX_SNAPSHOT // 1024**2} MiB")
     return taken
 
 
