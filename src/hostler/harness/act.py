@@ -14,6 +14,7 @@ import logging
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, session_error, tool_result
 from hostler.harness.run import Interrupted, Run
+from hostler.harness.skills import mounts
 from hostler.harness.state import DISPATCHED, Call
 from hostler.log.entries import Draft, Item
 from hostler.sandbox import toolset
@@ -106,7 +107,8 @@ async def sandbox_of(run: Run, deps: Deps) -> Sandbox:
 
 
 def _mounts(run: Run, deps: Deps) -> list[Mount]:
-    return [Mount(source=deps.blobs.path(mount.blob), target=mount.target) for mount in run.row.inputs]
+    inputs = [Mount(source=deps.blobs.path(mount.blob), target=mount.target) for mount in run.row.inputs]
+    return [*inputs, *mounts(run.row.skills, deps.blobs)]
 
 
 async def _perform_all(run: Run, sandbox: Sandbox, calls: list[Call], fresh: frozenset[str]) -> None:

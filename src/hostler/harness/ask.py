@@ -54,7 +54,8 @@ async def build_request(run: Run, deps: Deps, tools: ToolTable) -> ModelRequest:
     parts = run.session.parts
     definitions = tools.definitions()
     sandboxed = any(tools.kind(tool["name"]) == "builtin" for tool in definitions)
-    system = context.system_prompt(run.row.agent.system, sandboxed, [mount.target for mount in run.row.inputs])
+    inputs, skills = [mount.target for mount in run.row.inputs], [skill.announced for skill in run.row.skills]
+    system = context.system_prompt(run.row.agent.system, sandboxed, inputs, skills)
     sources = await deps.contents.sources(context.file_ids(parts))
     return ModelRequest(
         model=model.id,

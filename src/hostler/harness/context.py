@@ -5,9 +5,10 @@ The same log always gives the same request, so that the vendor's prompt cache hi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from hostler.harness import skills
 from hostler.harness.state import Call, Heard, Part, Said, Summed
 from hostler.sandbox.contract import OUTPUTS, UPLOADS, WORKSPACE
 
@@ -28,11 +29,16 @@ SUMMARIZE = (
 )
 
 
-def system_prompt(system: str | None, sandboxed: bool, inputs: Iterable[str]) -> list[Block]:
-    """The agent's own prompt, after what it must know of its sandbox when it has one. `inputs` are mounted paths."""
+def system_prompt(
+    system: str | None, sandboxed: bool, inputs: Iterable[str], known: Sequence[skills.Announced] = ()
+) -> list[Block]:
+    """The agent's own prompt, after what it must know of its sandbox when it has one. `inputs` are mounted paths,
+    `known` its skills."""
     texts = []
     if sandboxed:
         texts.append(_surroundings(sorted(inputs)))
+        if (listed := skills.section(known)) is not None:
+            texts.append(listed)
     if system:
         texts.append(system)
     return [{"type": "text", "text": text} for text in texts]

@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, select
 
 from hostler import clock
 from hostler.harness.ledger import Ledger, read_ledger
+from hostler.harness.skills import MountedSkill, load_tx
 from hostler.harness.state import Session
 from hostler.log.append import NewInput
 from hostler.log.entries import Draft, Entry, Item
@@ -52,6 +53,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     running_since: int | None
     last_at: int
     inputs: list[Input]
+    skills: list[MountedSkill]
 
 
 _SESSION = select(
@@ -81,10 +83,12 @@ def row_tx(session_id: str) -> Tx[Row]:
         {"s": session_id},
     )
     inputs = yield _INPUTS, {"s": session_id}
+    decoded = _decode_agent(agent)
+    skills = yield from load_tx(decoded.skills)
     return Row(
         thread_id=thread_id,
         status=status,
-        agent=_decode_agent(agent),
+        agent=decoded,
         environment=msgspec.json.decode(environment),
         budget=msgspec.json.decode(budget) if budget else None,
         ledger=read_ledger(usage),
@@ -92,6 +96,7 @@ def row_tx(session_id: str) -> Tx[Row]:
         running_since=running_since,
         last_at=last_at,
         inputs=[Input(blob, target) for blob, target in inputs],
+        skills=skills,
     )
 
 

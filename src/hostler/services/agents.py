@@ -9,7 +9,7 @@ from hostler import clock
 from hostler.errors import Conflict, InvalidRequest, NotFound
 from hostler.ids import new_id
 from hostler.models.catalogue import Catalogue
-from hostler.services import resolve
+from hostler.services import agent_skills, resolve
 from hostler.services.metadata import merge
 from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
 from hostler.services.reading import first, rows
@@ -43,7 +43,7 @@ _ARCHIVE = (
     .where(agents.c.id == bindparam("key"), agents.c.archived_at.is_(None))
     .values(archived_at=bindparam("now"), updated_at=bindparam("now"))
 )
-_NOT_HERE = ("mcp_servers", "skills", "multiagent")
+_NOT_HERE = ("mcp_servers", "multiagent")
 
 
 class Agents:
@@ -72,6 +72,7 @@ class Agents:
         )
 
         def tx() -> Tx[None]:
+            agent.skills = yield from agent_skills.resolve_tx(params.skills, agent.tools)
             row = {"id": agent.id, "version": 1, "created_at": now, "updated_at": now, "archived_at": None}
             yield _INSERT, row
             yield _INSERT_VERSION, _version_row(agent, now)
@@ -95,6 +96,9 @@ class Agents:
             if current.archived_at is not None:
                 raise InvalidRequest(f"Agent {agent_id} is archived and can't be updated.")
             changed = _apply(current, params, self._catalogue)
+            if params.skills is not UNSET:
+                changed.skills = yield from agent_skills.resolve_tx(params.skills, changed.tools)
+            agent_skills.check_tools(changed.skills, changed.tools)
             if changed == current:
                 return current
             changed.version, changed.updated_at = current.version + 1, timestamp(now)

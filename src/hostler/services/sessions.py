@@ -16,13 +16,13 @@ from hostler.log.append import append_tx
 from hostler.log.entries import Draft, Entry
 from hostler.log.log import Log
 from hostler.models.catalogue import Catalogue
-from hostler.services import agents, environments, intake, resolve, resources
+from hostler.services import agent_skills, agents, environments, intake, resolve, resources
 from hostler.services.metadata import merge
 from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
 from hostler.services.reading import first, rows
 from hostler.services.snapshots import COLUMNS, SessionRow, session, snapshot
 from hostler.store.sql import Tx
-from hostler.store.tables import entries, files
+from hostler.store.tables import entries, files, session_skills
 from hostler.store.tables import resources as resource_table
 from hostler.store.tables import sessions as table
 from hostler.wire.agents import SessionAgent
@@ -44,6 +44,7 @@ _DELETES = (
     delete(entries).where(entries.c.session_id == bindparam("id")),
     delete(resource_table).where(resource_table.c.session_id == bindparam("id")),
     delete(files).where(files.c.session_id == bindparam("id")),
+    delete(session_skills).where(session_skills.c.session_id == bindparam("id")),
     delete(table).where(table.c.id == bindparam("id")),
 )
 
@@ -229,7 +230,9 @@ def _insert_tx(
         raise InvalidRequest(
             f"environment_id: environment {environment.id} is archived", error_code="environment_archived"
         )
-    row = {
+    taken = snapshot(agent, overrides, catalogue)
+    yield from _give_skills_tx(taken, overrides)
+    row: dict[str, Any] = {
         "id": new_id("sesn"),
         "agent_id": agent.id,
         "agent_version": agent.version,
@@ -238,7 +241,7 @@ def _insert_tx(
         "status": "idle",
         "title": params.title,
         "metadata": encode(params.metadata or {}),
-        "agent": encode(snapshot(agent, overrides, catalogue)),
+        "agent": encode(taken),
         "environment": encode(environment.config),
         "vault_ids": b"[]",
         "budget": None,
@@ -258,7 +261,16 @@ def _insert_tx(
         "wake_at": None,
     }
     yield _INSERT, row
+    yield from agent_skills.pin_tx(row["id"], taken.skills)
     return row
+
+
+def _give_skills_tx(agent: SessionAgent, overrides: AgentWithOverrides | None) -> Tx[None]:
+    if overrides is not None and overrides.skills is not UNSET:
+        agent.skills = yield from agent_skills.resolve_tx(overrides.skills, agent.tools, "agent.")
+    else:
+        yield from agent_skills.check_there_tx(agent.skills, "agent.")
+        agent_skills.check_tools(agent.skills, agent.tools, "agent.")
 
 
 def _check_initial(events: Sequence[Any]) -> None:
@@ -306,6 +318,7 @@ def _change(row: SessionRow, params: SessionUpdate) -> tuple[dict[str, Any], dic
 def _with_tools(row: SessionRow, params: SessionAgentUpdate) -> SessionAgent | None:
     before = row.read_agent()
     after = msgspec.structs.replace(before, tools=resolve.tools(params.tools, "agent."))
+    agent_skills.check_tools(after.skills, after.tools, "agent.")
     return after if after != before else None
 
 

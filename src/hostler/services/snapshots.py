@@ -132,7 +132,7 @@ def snapshot(agent: Agent, overrides: AgentWithOverrides | None, catalogue: Cata
     )
     if overrides is None:
         return taken
-    resolve.refuse(overrides, ("mcp_servers", "skills"), "agent.")
+    resolve.refuse(overrides, ("mcp_servers",), "agent.")
     if overrides.model is None:
         raise InvalidRequest("agent.model: an agent needs a model", error_code="agent_model_required")
     if not isinstance(overrides.model, Unset):

@@ -57,4 +57,24 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
         "CREATE UNIQUE INDEX resources_mount ON resources (session_id, mount_path)",
     ),
     "002_identity": ("CREATE TABLE identity ( id TEXT PRIMARY KEY )",),
+    "005_skills": (
+        """CREATE TABLE skills (
+            id TEXT PRIMARY KEY, source TEXT NOT NULL, name TEXT NOT NULL, display_name TEXT NOT NULL,
+            created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL)""",
+        "CREATE INDEX skills_created ON skills (created_at, id)",
+        """CREATE TABLE skill_versions (
+            skill_id TEXT NOT NULL, version TEXT NOT NULL, created_at BIGINT NOT NULL, name TEXT NOT NULL,
+            description TEXT NOT NULL, directory TEXT NOT NULL, deleted_at BIGINT,
+            PRIMARY KEY (skill_id, version))""",
+        "CREATE INDEX skill_versions_created ON skill_versions (skill_id, created_at, version)",
+        "CREATE INDEX skill_versions_deleted ON skill_versions (deleted_at) WHERE deleted_at IS NOT NULL",
+        """CREATE TABLE skill_files (
+            skill_id TEXT NOT NULL, version TEXT NOT NULL, path TEXT NOT NULL, blob TEXT NOT NULL,
+            size_bytes BIGINT NOT NULL, executable BIGINT NOT NULL, PRIMARY KEY (skill_id, version, path))""",
+        "CREATE INDEX skill_files_blob ON skill_files (blob)",
+        """CREATE TABLE session_skills (
+            session_id TEXT NOT NULL, skill_id TEXT NOT NULL, version TEXT NOT NULL,
+            PRIMARY KEY (session_id, skill_id, version))""",
+        "CREATE INDEX session_skills_version ON session_skills (skill_id, version)",
+    ),
 }
