@@ -125,7 +125,6 @@ def test_refused_tools(http: httpx2.Client, tools: list[Json], says: str) -> Non
     "field",
     [
         {"mcp_servers": [{"type": "url", "name": "n", "url": "https://x"}]},
-        {"skills": [{"type": "anthropic", "skill_id": "pdf"}]},
         {"multiagent": {"type": "coordinator", "agents": ["x"]}},
         {"execution_identity": {"type": "aws_role", "role_arn": "arn"}},
         {"model": {"id": "claude-haiku-4-5", "speed": "fast"}},
