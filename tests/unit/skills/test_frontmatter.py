@@ -1,4 +1,4 @@
-"""The head of a SKILL.md: what real ones say is read, what hostile ones try is refused before anything is made of it."""
+"""The head of a SKILL.md: what real ones say is read, what hostile ones try is refused."""
 
 from __future__ import annotations
 
