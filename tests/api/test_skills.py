@@ -126,7 +126,7 @@ def test_the_list(http: httpx2.Client) -> None:
 def test_a_download_has_one_top_folder_and_modes(http: httpx2.Client) -> None:
     files = [
         (part, (name.replace("my-skill/", "Upload Folder/"), content))
-        for part, (name, content) in folder(**{"scripts/run.sh": "#!/bin/sh\n"})
+        for part, (name, content) in folder(**{"scripts/run.sh": "#!/bin/sh\n", "é '1'.md": "x"})
     ]
     skill = ok(http.post("/v1/skills", files=files))
     answer = http.get(f"/v1/skills/{skill['id']}/versions/latest/content")
@@ -134,7 +134,7 @@ def test_a_download_has_one_top_folder_and_modes(http: httpx2.Client) -> None:
     assert "my-skill.zip" in answer.headers["content-disposition"]
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
         modes = {entry.filename: entry.external_attr >> 16 & 0o777 for entry in archive.infolist()}
-        assert modes == {"my-skill/SKILL.md": 0o644, "my-skill/scripts/run.sh": 0o755}
+        assert modes == {"my-skill/SKILL.md": 0o644, "my-skill/scripts/run.sh": 0o755, "my-skill/é '1'.md": 0o644}
         assert archive.testzip() is None
     again = ok(http.post(f"/v1/skills/{skill['id']}/versions", files={"files[]": ("x.zip", answer.content)}))
     assert http.get(f"/v1/skills/{skill['id']}/versions/{again['id']}/content").content == answer.content

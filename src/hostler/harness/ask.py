@@ -19,6 +19,7 @@ from hostler.harness.drafts import error_result, span_end
 from hostler.harness.failure import attempt_failed
 from hostler.harness.offering import with_offers
 from hostler.harness.run import Interrupted, Run
+from hostler.harness.skills import announced
 from hostler.harness.state import MODEL_MESSAGE, Call
 from hostler.harness.tooltable import ToolTable
 from hostler.ids import new_id
@@ -59,8 +60,8 @@ async def build_request(run: Run, deps: Deps, tools: ToolTable) -> ModelRequest:
     parts = run.session.parts
     definitions = tools.definitions()
     sandboxed = any(tools.kind(tool["name"]) == "builtin" for tool in definitions)
-    inputs, skills = [mount.target for mount in run.row.inputs], [skill.announced for skill in run.row.skills]
-    system = context.system_prompt(run.row.agent.system, sandboxed, inputs, skills)
+    known = announced(run.row.skills, run.row.agent.skills)
+    system = context.system_prompt(run.row.agent.system, sandboxed, [mount.target for mount in run.row.inputs], known)
     sources = await deps.contents.sources(context.file_ids(parts))
     return ModelRequest(
         model=model.id,

@@ -6,7 +6,8 @@ needs it. It must not check anything: what is given here was checked when it was
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable
+from itertools import chain, count
 from typing import Any
 
 import msgspec
@@ -51,40 +52,53 @@ class SkillFile(msgspec.Struct, frozen=True):
 
 
 class MountedSkill(msgspec.Struct, frozen=True):
-    """A skill at the version that the session has pinned."""
+    """A skill at the version that the session has pinned, and the folder inside that it has to itself."""
 
+    skill_id: str
+    version: str
     name: str
     description: str
+    folder: str
     files: list[SkillFile]
 
-    @property
-    def folder(self) -> str:
-        return f"{SKILLS}/{self.name}"
 
-    @property
-    def announced(self) -> Announced:
-        return Announced(self.name, self.description, f"{self.folder}/SKILL.md")
+def load_tx(skills: Iterable[Skill]) -> Tx[list[MountedSkill]]:
+    """Read the files of all skills that a session has pinned, each version once; deleted ones too, which it still has.
 
-
-def load_tx(skills: Sequence[Skill]) -> Tx[list[MountedSkill]]:
-    """Read the files of pinned skills, in the agent's order; deleted versions too, which their sessions still have."""
-    found = []
+    The first of a name has its folder, later ones a numbered one: the same list always gives the same folders, and a
+    longer one leaves those of the shorter as they are.
+    """
+    found: dict[tuple[str, str], MountedSkill] = {}
     for skill in skills:
         key = {"id": skill.skill_id, "v": skill.version}
-        for name, description in (yield _VERSION, key):
+        rows = [] if (skill.skill_id, skill.version) in found else (yield _VERSION, key)
+        for name, description in rows:
             files = [SkillFile(path, blob, bool(executable)) for path, blob, executable in (yield _FILES, key)]
-            found.append(MountedSkill(name, description, files))
-    return found
+            folder = _folder(name, {other.folder for other in found.values()})
+            mounted = MountedSkill(skill.skill_id, skill.version, name, description, folder, files)
+            found[skill.skill_id, skill.version] = mounted
+    return list(found.values())
+
+
+def _folder(name: str, taken: Container[str]) -> str:
+    folders = (f"{SKILLS}/{name}{suffix}" for suffix in chain([""], (f"-{number}" for number in count(2))))
+    return next(folder for folder in folders if folder not in taken)
 
 
 def mounts(skills: Iterable[MountedSkill], blobs: Blobs) -> list[Mount]:
-    """The input files of these skills. A skill that several agents of a session have is mounted once."""
-    wanted: dict[str, Mount] = {}
-    for skill in skills:
-        for file in skill.files:
-            target = f"{skill.folder}/{file.path}"
-            wanted.setdefault(target, Mount(source=blobs.path(file.blob), target=target, executable=file.executable))
-    return list(wanted.values())
+    """The input files of these skills."""
+    return [
+        Mount(source=blobs.path(file.blob), target=f"{skill.folder}/{file.path}", executable=file.executable)
+        for skill in skills
+        for file in skill.files
+    ]
+
+
+def announced(mounted: Iterable[MountedSkill], having: Iterable[Skill]) -> list[Announced]:
+    """What an agent that has these skills is told, of all that its session has mounted."""
+    known = {(skill.skill_id, skill.version): skill for skill in mounted}
+    own = [known[skill.skill_id, skill.version] for skill in having if (skill.skill_id, skill.version) in known]
+    return [Announced(skill.name, skill.description, f"{skill.folder}/SKILL.md") for skill in own]
 
 
 def section(skills: Iterable[Announced]) -> str | None:
