@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,17 @@ def test_an_upload_that_is_too_large(http: httpx2.Client) -> None:
 
 def test_five_hundred_files(http: httpx2.Client) -> None:
     made(http, **{f"a-rather-long-file-name-for-a-skill/{number:0100}": "x" for number in range(499)})
+
+
+def test_versions_made_at_once_have_ids_of_their_own(http: httpx2.Client) -> None:
+    skill = made(http)
+    path = f"/v1/skills/{skill['id']}/versions"
+    with ThreadPoolExecutor(8) as pool:
+        ids = list(pool.map(lambda n: ok(http.post(path, files=folder(n=str(n))))["id"], range(16)))
+    listed = [version["id"] for version in ok(http.get(path, params={"limit": 100}))["data"]]
+    assert sorted(listed, reverse=True) == listed
+    assert set(listed) == {*ids, skill["latest_version_id"]}
+    assert len(listed) == 17
 
 
 def test_what_an_agent_asks_for_is_resolved(http: httpx2.Client) -> None:

@@ -60,9 +60,12 @@ def check_there_tx(skills: Sequence[Skill], within: str = "") -> Tx[None]:
 
 
 def pin_tx(session_id: str, skills: Sequence[Skill]) -> Tx[None]:
-    """Keep what these skills hold for as long as the session lives, whoever deletes them meanwhile."""
-    if skills:
-        keys = {(skill.skill_id, skill.version) for skill in skills}
+    """Keep what these skills hold for as long as the session lives, whoever deletes them meanwhile. `skills` are those
+    of all agents of the session."""
+    keys = {(skill.skill_id, skill.version) for skill in skills}
+    if len(keys) > MAX_OF_SESSION:
+        raise InvalidRequest(f"agent.skills: the agents of a session have at most {MAX_OF_SESSION} skills together")
+    if keys:
         yield Many(_PIN, [{"session_id": session_id, "skill_id": id, "version": v} for id, v in sorted(keys)])
 
 
