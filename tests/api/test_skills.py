@@ -250,18 +250,18 @@ def test_skills_that_are_refused(http: httpx2.Client) -> None:
 def test_skills_need_read(http: httpx2.Client, environment: Json) -> None:
     skill = custom(made(http))
     for tools in ((), (NO_READ,)):
-        assert "skills need the read tool" in refused(agent_with(http, skill, tools=tools))
+        assert "reads its skills with the read tool" in refused(agent_with(http, skill, tools=tools))
     agent = ok(agent_with(http, skill, tools=(ONLY_READ,)))
     for change in ({"tools": []}, {"tools": None}, {"tools": [NO_READ]}):
-        assert "skills need the read tool" in refused(http.post(f"/v1/agents/{agent['id']}", json=change))
+        assert "reads its skills with the read tool" in refused(http.post(f"/v1/agents/{agent['id']}", json=change))
     ok(http.post(f"/v1/agents/{agent['id']}", json={"tools": [], "skills": []}))
     over = {"type": "agent_with_overrides", "id": agent["id"], "version": 1}
     body = {"agent": {**over, "tools": []}, "environment_id": environment["id"]}
-    assert "skills need the read tool" in refused(http.post("/v1/sessions", json=body))
+    assert "reads its skills with the read tool" in refused(http.post("/v1/sessions", json=body))
     ok(http.post("/v1/sessions", json={**body, "agent": {**over, "tools": [], "skills": []}}))
     session = ok(http.post("/v1/sessions", json={**body, "agent": over}))
     path = f"/v1/sessions/{session['id']}"
-    assert "skills need the read tool" in refused(http.post(path, json={"agent": {"tools": [NO_READ]}}))
+    assert "reads its skills with the read tool" in refused(http.post(path, json={"agent": {"tools": [NO_READ]}}))
     ok(http.post(path, json={"agent": {"tools": [TOOLSET]}}))
 
 
@@ -302,6 +302,22 @@ def test_what_a_session_has_pinned_stays_until_it_ends(server: Server, http: htt
     ok(http.delete(f"/v1/sessions/{two}"))
     assert swept() == (1, 2)
     assert server.blobs.names() == []
+
+
+def test_the_skills_of_a_roster_are_pinned_too(server: Server, http: httpx2.Client, environment: Json) -> None:
+    skill = made(http)
+    member = ok(agent_with(http, custom(skill)))
+    roster = {"type": "coordinator", "agents": [member["id"]]}
+    coordinator = ok(agent_with(http, multiagent=roster))
+    body = {"agent": coordinator["id"], "environment_id": environment["id"]}
+    session = ok(http.post("/v1/sessions", json=body))
+    assert session["agent"]["multiagent"]["agents"][0]["skills"] == member["skills"]
+    ok(http.delete(f"/v1/skills/{skill['id']}/versions/{skill['latest_version_id']}"))
+    assert server.call(server.services.skills.sweep()) == 0
+    said = refused(http.post("/v1/sessions", json=body), 404)
+    assert (
+        said == f"agent: member a: skills.0.version: skill {skill['id']} has no version {skill['latest_version_id']}."
+    )
 
 
 def test_equal_files_of_living_versions_are_kept(server: Server, http: httpx2.Client) -> None:

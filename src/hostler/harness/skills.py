@@ -11,12 +11,12 @@ from itertools import chain, count
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, select
+from sqlalchemy import and_, bindparam, select
 
 from hostler.sandbox.contract import SKILLS, Mount
 from hostler.store.blobs import Blobs
 from hostler.store.sql import Tx
-from hostler.store.tables import skill_files, skill_versions
+from hostler.store.tables import session_skills, skill_files, skill_versions
 from hostler.wire.agents import Skill
 
 INTRO = (
@@ -25,8 +25,12 @@ INTRO = (
     "folder to read or run. The folders are read-only: copy what you want to change. Your skills:"
 )
 
-_VERSION = select(skill_versions.c.name, skill_versions.c.description).where(
-    skill_versions.c.skill_id == bindparam("id"), skill_versions.c.version == bindparam("v")
+_v, _p = skill_versions.c, session_skills.c
+_PINNED = (
+    select(_v.skill_id, _v.version, _v.name, _v.description)
+    .join_from(session_skills, skill_versions, and_(_v.skill_id == _p.skill_id, _v.version == _p.version))
+    .where(_p.session_id == bindparam("s"))
+    .order_by(_p.place)
 )
 _FILES = (
     select(skill_files.c.path, skill_files.c.blob, skill_files.c.executable)
@@ -62,22 +66,19 @@ class MountedSkill(msgspec.Struct, frozen=True):
     files: list[SkillFile]
 
 
-def load_tx(skills: Iterable[Skill]) -> Tx[list[MountedSkill]]:
-    """Read the files of all skills that a session has pinned, each version once; deleted ones too, which it still has.
+def skills_tx(session_id: str) -> Tx[list[MountedSkill]]:
+    """Read what a session has pinned for all of its agents, with deleted versions, which it still has.
 
     The first of a name has its folder, later ones a numbered one: the same list always gives the same folders, and a
     longer one leaves those of the shorter as they are.
     """
-    found: dict[tuple[str, str], MountedSkill] = {}
-    for skill in skills:
-        key = {"id": skill.skill_id, "v": skill.version}
-        rows = [] if (skill.skill_id, skill.version) in found else (yield _VERSION, key)
-        for name, description in rows:
-            files = [SkillFile(path, blob, bool(executable)) for path, blob, executable in (yield _FILES, key)]
-            folder = _folder(name, {other.folder for other in found.values()})
-            mounted = MountedSkill(skill.skill_id, skill.version, name, description, folder, files)
-            found[skill.skill_id, skill.version] = mounted
-    return list(found.values())
+    found: list[MountedSkill] = []
+    for skill_id, version, name, description in (yield _PINNED, {"s": session_id}):
+        rows = yield _FILES, {"id": skill_id, "v": version}
+        files = [SkillFile(path, blob, bool(executable)) for path, blob, executable in rows]
+        folder = _folder(name, {other.folder for other in found})
+        found.append(MountedSkill(skill_id, version, name, description, folder, files))
+    return found
 
 
 def _folder(name: str, taken: Container[str]) -> str:

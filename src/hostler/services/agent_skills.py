@@ -9,21 +9,19 @@ from collections.abc import Sequence
 from sqlalchemy import insert
 
 from hostler.errors import InvalidRequest, NotFound
+from hostler.services.agent_rules import roster
 from hostler.services.skills import LATEST, Version, find_tx, find_version_tx
 from hostler.store.sql import Many, Tx
 from hostler.store.tables import session_skills
-from hostler.wire.agents import Skill, SkillParams
+from hostler.wire.agents import SessionAgent, SessionThreadAgent, Skill, SkillParams
 from hostler.wire.base import Unset
-from hostler.wire.tools import AgentToolset, Tool
 
 MAX_SKILLS = 20
 MAX_OF_SESSION = 500
 _PIN = insert(session_skills)
 
 
-def resolve_tx(
-    params: Sequence[SkillParams] | Unset | None, tools: Sequence[Tool], within: str = ""
-) -> Tx[list[Skill]]:
+def resolve_tx(params: Sequence[SkillParams] | Unset | None, within: str = "") -> Tx[list[Skill]]:
     """The skills that are asked for, each at a version that there is; the newest where none is said.
 
     Raises InvalidRequest, and NotFound for an unknown skill or version, with the path of what is wrong.
@@ -41,16 +39,7 @@ def resolve_tx(
         found = yield from _found_tx(Skill(type=param.type, skill_id=param.skill_id, version=version), at)
         _check_name(found, names, at)
         resolved.append(Skill(type=param.type, skill_id=param.skill_id, version=found.version))
-    check_tools(resolved, tools, within)
     return resolved
-
-
-def check_tools(skills: Sequence[Skill], tools: Sequence[Tool], within: str = "") -> None:
-    """An agent reads its skills with `read`: without that tool they would be there for nobody."""
-    if skills and not any(isinstance(tool, AgentToolset) and _reads(tool) for tool in tools):
-        raise InvalidRequest(
-            f"{within}skills: skills need the read tool; enable read in an agent_toolset_20260401, or set skills to []"
-        )
 
 
 def check_there_tx(skills: Sequence[Skill], within: str = "") -> Tx[None]:
@@ -59,14 +48,21 @@ def check_there_tx(skills: Sequence[Skill], within: str = "") -> Tx[None]:
         yield from _found_tx(skill, f"{within}skills.{index}")
 
 
-def pin_tx(session_id: str, skills: Sequence[Skill]) -> Tx[None]:
-    """Keep what these skills hold for as long as the session lives, whoever deletes them meanwhile. `skills` are those
-    of all agents of the session."""
-    keys = {(skill.skill_id, skill.version) for skill in skills}
+def check_roster_tx(agent: SessionAgent) -> Tx[None]:
+    for member in roster(agent):
+        yield from check_there_tx(member.skills, f"agent: member {member.name}: ")
+
+
+def pin_tx(session_id: str, agent: SessionAgent) -> Tx[None]:
+    """Keep what the skills of an agent and its roster hold for as long as the session lives, whoever deletes them
+    meanwhile; in this order, which names their folders."""
+    agents: list[SessionAgent | SessionThreadAgent] = [agent, *roster(agent)]
+    keys = dict.fromkeys((skill.skill_id, skill.version) for one in agents for skill in one.skills)
     if len(keys) > MAX_OF_SESSION:
         raise InvalidRequest(f"agent.skills: the agents of a session have at most {MAX_OF_SESSION} skills together")
-    if keys:
-        yield Many(_PIN, [{"session_id": session_id, "skill_id": id, "version": v} for id, v in sorted(keys)])
+    pins = [{"skill_id": skill_id, "version": version} for skill_id, version in keys]
+    if pins:
+        yield Many(_PIN, [{**pin, "session_id": session_id, "place": place} for place, pin in enumerate(pins)])
 
 
 def _found_tx(asked: Skill, at: str) -> Tx[Version]:
@@ -89,8 +85,3 @@ def _check_name(found: Version, names: dict[str, str], at: str) -> None:
             f"{at}.skill_id: skill {found.skill_id} has the name {found.name}, as {names[found.name]} has"
         )
     names[found.name] = found.skill_id
-
-
-def _reads(toolset: AgentToolset) -> bool:
-    config = next((config for config in toolset.configs if config.name == "read"), None)
-    return config.enabled if config is not None else toolset.default_config.enabled

@@ -57,6 +57,17 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
         "CREATE UNIQUE INDEX resources_mount ON resources (session_id, mount_path)",
     ),
     "002_identity": ("CREATE TABLE identity ( id TEXT PRIMARY KEY )",),
+    "003_threads": (
+        """CREATE TABLE threads (
+            session_id TEXT NOT NULL, id TEXT NOT NULL, parent_id TEXT, name TEXT NOT NULL, agent BYTES NOT NULL,
+            status TEXT NOT NULL, usage BYTES NOT NULL, active_us BIGINT NOT NULL, running_since BIGINT,
+            created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, archived_at BIGINT,
+            PRIMARY KEY (session_id, id))""",
+        # An event of a child thread that the session's list shows as well has the same id there.
+        "DROP INDEX entries_id",
+        "CREATE UNIQUE INDEX entries_id ON entries (session_id, id, thread_id)",
+        "CREATE INDEX entries_thread ON entries (session_id, thread_id, position) WHERE private = 2",
+    ),
     "005_skills": (
         """CREATE TABLE skills (
             id TEXT PRIMARY KEY, source TEXT NOT NULL, name TEXT NOT NULL, display_name TEXT NOT NULL,
@@ -73,7 +84,7 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
             size_bytes BIGINT NOT NULL, executable BIGINT NOT NULL, PRIMARY KEY (skill_id, version, path))""",
         "CREATE INDEX skill_files_blob ON skill_files (blob)",
         """CREATE TABLE session_skills (
-            session_id TEXT NOT NULL, skill_id TEXT NOT NULL, version TEXT NOT NULL,
+            session_id TEXT NOT NULL, skill_id TEXT NOT NULL, version TEXT NOT NULL, place BIGINT NOT NULL,
             PRIMARY KEY (session_id, skill_id, version))""",
         "CREATE INDEX session_skills_version ON session_skills (skill_id, version)",
     ),

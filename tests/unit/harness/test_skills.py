@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from databases import Databases
-from hostler.harness.skills import announced, load_tx, mounts
+from hostler.harness.skills import MountedSkill, announced, mounts, skills_tx
+from hostler.ids import new_id
+from hostler.services.agent_skills import pin_tx
 from hostler.services.skills import Skills
 from hostler.skills.bundle import Sent
 from hostler.store.blobs import Blobs
-from hostler.wire.agents import Skill
+from hostler.store.store import Store
+from hostler.wire.agents import SessionAgent, Skill
 
 
 def sent(name: str) -> list[Sent]:
@@ -18,50 +25,76 @@ def sent(name: str) -> list[Sent]:
     return [Sent(f"{name}/SKILL.md", head), Sent(f"{name}/bin/run", b"#!/bin/sh\n"), Sent(f"{name}/data", b"x")]
 
 
-def test_pinned_skills_are_read_in_the_order_of_the_agent(databases: Databases, tmp_path: Path) -> None:
+def session_agent(name: str, *skills: Skill, members: Sequence[Any] = ()) -> SessionAgent:
+    body = {
+        "type": "agent", "id": name, "version": 1, "name": name, "description": None, "model": {"id": "m"},
+        "system": None, "tools": [], "mcp_servers": [], "skills": [msgspec.to_builtins(skill) for skill in skills],
+        "execution_identity": {"type": "service_account"},
+        "multiagent": {"type": "coordinator", "agents": list(members)} if members else None,
+    }  # fmt: skip
+    return msgspec.convert(body, SessionAgent)
+
+
+def at(skill: Any, version: str | None = None) -> Skill:
+    return Skill(type="custom", skill_id=skill.id, version=version or skill.latest)
+
+
+class Shelf:
+    """A store with a service, and sessions that pin."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self.store = store
+        self.blobs = Blobs(folder / "files")
+        self.blobs.open()
+        self.service = Skills(store, self.blobs)
+
+    async def pinned(self, agent: SessionAgent) -> list[MountedSkill]:
+        session_id = new_id("sesn")
+        await self.store.write(lambda: pin_tx(session_id, agent))
+        return await self.store.read(lambda: skills_tx(session_id))
+
+
+def played(databases: Databases, folder: Path, play: Callable[[Shelf], Awaitable[None]]) -> None:
     async def main() -> None:
-        store, blobs = await databases.open(), Blobs(tmp_path / "files")
-        blobs.open()
-        service = Skills(store, blobs)
-        made = [await service.create(sent(name), None) for name in ("one", "two")]
-        pinned = [Skill(type="custom", skill_id=skill.id, version=skill.latest or "") for skill in reversed(made)]
-        await service.delete_version(made[0].id, made[0].latest or "")
-        found = await store.read(lambda: load_tx([*pinned, Skill(type="custom", skill_id="skill_x", version="1")]))
-        assert [(skill.name, skill.folder) for skill in found] == [
-            ("two", "/mnt/skills/two"),
-            ("one", "/mnt/skills/one"),
-        ]
-        assert [skill.path for skill in announced(found, pinned[1:])] == ["/mnt/skills/one/SKILL.md"]
-        targets = {mount.target: (mount.source.read_bytes(), mount.executable) for mount in mounts(found, blobs)}
+        store = await databases.open()
+        await play(Shelf(store, folder))
+        await store.close()
+
+    asyncio.run(main())
+
+
+def test_what_is_pinned_is_mounted_and_announced(databases: Databases, tmp_path: Path) -> None:
+    async def play(shelf: Shelf) -> None:
+        one, two = [await shelf.service.create(sent(name), None) for name in ("one", "two")]
+        agent = session_agent("a", at(two), at(one))
+        await shelf.service.delete_version(one.id, one.latest or "")
+        found = await shelf.pinned(agent)
+        assert [skill.folder for skill in found] == ["/mnt/skills/two", "/mnt/skills/one"]
+        assert [skill.path for skill in announced(found, [at(one)])] == ["/mnt/skills/one/SKILL.md"]
+        targets = {mount.target: (mount.source.read_bytes(), mount.executable) for mount in mounts(found, shelf.blobs)}
         assert targets["/mnt/skills/one/bin/run"] == (b"#!/bin/sh\n", True)
         assert targets["/mnt/skills/two/data"] == (b"x", False)
         assert len(targets) == 6
-        await store.close()
+        assert await shelf.pinned(session_agent("none")) == []
 
-    asyncio.run(main())
+    played(databases, tmp_path, play)
 
 
 def test_agents_of_one_session_may_have_skills_of_one_name(databases: Databases, tmp_path: Path) -> None:
-    """Or several versions of one: each has a folder, and a list that grows moves none."""
+    """Or several versions of one: each has a folder to itself, and what two agents have is there once."""
 
-    async def main() -> None:
-        store, blobs = await databases.open(), Blobs(tmp_path / "files")
-        blobs.open()
-        service = Skills(store, blobs)
-        one, other = await service.create(sent("one"), None), await service.create(sent("one"), None)
-        third = await service.create(sent("one-2"), None)
-        newer = await service.add_version(one.id, sent("one"))
-        pinned = [
-            Skill(type="custom", skill_id=skill_id, version=version or "")
-            for skill_id, version in (
-                (one.id, one.latest), (other.id, other.latest), (one.id, newer.version), (third.id, third.latest),
-            )
-        ]  # fmt: skip
-        folders = ["/mnt/skills/one", "/mnt/skills/one-2", "/mnt/skills/one-3", "/mnt/skills/one-2-2"]
-        for length in range(5):
-            found = await store.read(lambda length=length: load_tx([*pinned[:length], *pinned[:length]]))
-            assert [skill.folder for skill in found] == folders[:length]
-        assert len({mount.target for mount in mounts(found, blobs)}) == 12
-        await store.close()
+    async def play(shelf: Shelf) -> None:
+        one, other = [await shelf.service.create(sent("one"), None) for _ in range(2)]
+        third = await shelf.service.create(sent("one-2"), None)
+        newer = await shelf.service.add_version(one.id, sent("one"))
+        members = [session_agent("m", at(one), at(other)), session_agent("n", at(one, newer.version), at(third))]
+        found = await shelf.pinned(session_agent("a", at(one), members=[msgspec.to_builtins(m) for m in members]))
+        folders = [skill.folder for skill in found]
+        assert folders == ["/mnt/skills/one", "/mnt/skills/one-2", "/mnt/skills/one-3", "/mnt/skills/one-2-2"]
+        assert len({mount.target for mount in mounts(found, shelf.blobs)}) == 12
+        assert [skill.path for skill in announced(found, members[1].skills)] == [
+            "/mnt/skills/one-3/SKILL.md",
+            "/mnt/skills/one-2-2/SKILL.md",
+        ]
 
-    asyncio.run(main())
+    played(databases, tmp_path, play)
