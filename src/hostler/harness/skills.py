@@ -22,7 +22,7 @@ from hostler.wire.agents import Skill
 INTRO = (
     "You have skills: folders with instructions, and often scripts and templates, for certain kinds of work. When a "
     "task is of such a kind, read the skill's SKILL.md first and do as it says; it tells which other files of its "
-    "folder to read or run. The folders are read-only: copy what you want to change. Your skills:"
+    f"folder to read or run. Folders below {SKILLS} are read-only: copy what you want to change. Your skills:"
 )
 
 _v, _p = skill_versions.c, session_skills.c
