@@ -15,12 +15,13 @@ from hostler.harness.act import refusal
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, span_end
 from hostler.harness.failure import attempt_failed
+from hostler.harness.judge import judge
 from hostler.harness.listening import listen
 from hostler.harness.offering import with_offers
 from hostler.harness.run import Interrupted, Run
 from hostler.harness.skills import announced
 from hostler.harness.state import MODEL_MESSAGE, Call
-from hostler.harness.tooltable import ToolTable
+from hostler.harness.tooltable import Judgement, ToolTable
 from hostler.ids import new_id
 from hostler.log.entries import Draft, Item
 from hostler.log.hub import Hub
@@ -122,7 +123,8 @@ async def _record(
     run: Run, deps: Deps, tools: ToolTable, start_id: str, response: ModelResponse, speaker: Speaker
 ) -> None:
     """Commit the message: its events, the end of its span, and privately its blocks as they must be sent back."""
-    calls, uses = _tool_uses(response, tools)
+    run.spend(response.usage, deps.cost(run.agent.model, response.usage))
+    calls, uses = _tool_uses(response, tools, await judge(run, deps, tools, response))
     note = {
         "content": response.content,
         "stop_reason": response.stop_reason,
@@ -132,7 +134,6 @@ async def _record(
     }
     items: list[Item] = [Draft(type=MODEL_MESSAGE, fields=note), *_spoken(response, speaker), *uses]
     items.append(span_end(start_id, response.usage))
-    run.spend(response.usage, deps.cost(run.agent.model, response.usage))
     await run.append(items)
 
 
@@ -147,13 +148,15 @@ def _spoken(response: ModelResponse, speaker: Speaker) -> list[Draft]:
     return drafts
 
 
-def _tool_uses(response: ModelResponse, tools: ToolTable) -> tuple[list[Call], list[Draft]]:
+def _tool_uses(
+    response: ModelResponse, tools: ToolTable, judged: dict[str, Judgement]
+) -> tuple[list[Call], list[Draft]]:
     calls, drafts = [], []
     for block in response.content:
         if block["type"] != "tool_use":
             continue
         tool = tools.find(block["name"])
-        permission, evaluation = tools.judge(block["name"])
+        permission, evaluation = judged.get(block["id"]) or tools.judge(block["name"])
         call = Call(
             id=new_id("sevt"),
             model_id=block["id"],

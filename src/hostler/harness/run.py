@@ -134,7 +134,7 @@ class Run:
                 items.append(Draft(type="agent.thread_message_received", fields=fields))
         return items
 
-    def spend(self, usage: ModelUsage, cost: Decimal) -> None:
+    def spend(self, usage: ModelUsage, cost: Decimal | None) -> None:
         """Count a model request; it is written with the next append."""
         self.wake.spend(self.id, lambda ledger: ledger.add(usage, cost))
 

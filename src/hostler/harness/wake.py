@@ -29,9 +29,11 @@ from hostler.store.sql import Request, Tx
 from hostler.store.store import Duplicate
 from hostler.store.tables import files, resources, sessions
 from hostler.wire.agents import SessionAgent
+from hostler.wire.usage import BudgetLimit
 
 # A run is over: nobody holds the session, and nothing is due.
 RELEASED = {"wake_at": None, "lease_owner": None, "lease_until": None}
+BUDGET_REACHED = {"type": "budget_reached"}
 
 
 class Input(msgspec.Struct, frozen=True):
@@ -49,7 +51,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     agent: SessionAgent
     environment: dict[str, Any]
     vault_ids: list[str]
-    budget: dict[str, Any] | None
+    budget: BudgetLimit | None
     ledger: Ledger
     active_us: int
     running_since: int | None
@@ -78,6 +80,7 @@ _INPUTS = (
     .order_by(resources.c.mount_path)
 )
 _decode_agent = msgspec.json.Decoder(SessionAgent).decode
+_decode_budget = msgspec.json.Decoder(BudgetLimit).decode
 
 
 def row_tx(session_id: str) -> Tx[Row]:
@@ -100,7 +103,7 @@ def row_tx(session_id: str) -> Tx[Row]:
         agent=agent,
         environment=msgspec.json.decode(environment),
         vault_ids=msgspec.json.decode(vault_ids),
-        budget=msgspec.json.decode(budget) if budget else None,
+        budget=_decode_budget(budget) if budget else None,
         ledger=read_ledger(usage),
         active_us=active_us,
         running_since=running_since,
@@ -144,6 +147,12 @@ class Wake:
     @property
     def primary(self) -> Run:
         return self.runs[self.row.thread_id]
+
+    @property
+    def budget(self) -> BudgetLimit | None:
+        """As the log last changed it, else as the row had it when this wake began."""
+        changed = self.session.budget
+        return self.row.budget if isinstance(changed, msgspec.UnsetType) else changed
 
     @property
     def several(self) -> bool:
@@ -257,13 +266,17 @@ class Wake:
         if not last:
             return items
         waiting = self._waiting(run, idle)
+        paused = idle.stop_reason == BUDGET_REACHED or any(other.paused for other in self._others(run))
         if waiting:
             stop = {"stop_reason": {"type": "requires_action", "event_ids": waiting}, "stop_details": None}
+        elif paused:
+            stop = {"stop_reason": BUDGET_REACHED, "stop_details": None}
         times = self.paused()
-        usage = {"usage": msgspec.to_builtins(self.ledger.wire(times["active_us"])), "budget": self.row.budget}
+        usage = {"usage": msgspec.to_builtins(self.ledger.wire(times["active_us"])), "budget": self.budget}
         items.append(Draft(type="session.usage", fields=usage))
         items.append(Draft(type="session.status_idle", fields=stop))
-        columns |= {"status": "idle", "pending": msgspec.json.encode(waiting), **times, **RELEASED}
+        columns |= {"status": "idle", "pending": msgspec.json.encode(waiting), "paused": int(paused)}
+        columns |= {**times, **RELEASED}
         return items
 
     def paused(self) -> dict[str, Any]:

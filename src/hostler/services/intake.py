@@ -16,7 +16,7 @@ from sqlalchemy import bindparam, or_, select
 
 from hostler.errors import InvalidRequest, RateLimited
 from hostler.log.entries import COLUMNS, Draft, Entry
-from hostler.services import interrupts
+from hostler.services import budgets, interrupts
 from hostler.services.reading import first
 from hostler.services.resolve import NOT_YET
 from hostler.store.sql import Tx
@@ -41,6 +41,7 @@ from hostler.wire.events import (
     UserToolResultParams,
 )
 
+MAX_FILE_DOCUMENTS = 100  # of the events that a session begins with
 MAX_QUEUED = 1000
 MAX_INTERRUPTS = 16  # that may wait beyond it
 CONFIRMS = "confirm:"  # `entries.answers` of a confirmation; a result answers the bare tool use id
@@ -75,6 +76,8 @@ class State(NamedTuple):
     children: tuple[str, ...] = ()  # threads of other agents that have not ended
     resting: bool = False  # idle with nothing to do: nobody works on it, nothing waits
     takes_system: bool = True  # whether the model takes system messages in mid-conversation
+    capped: bool = False  # the budget is used up
+    paused: bool = False  # idle with work that waits for a higher budget
 
 
 class Intake(NamedTuple):
@@ -102,6 +105,19 @@ def check(events: Sequence[ClientEvent], within: str = "events") -> None:
             _check_content(event, at)
 
 
+def check_initial(events: Sequence[ClientEvent]) -> None:
+    """Refuse what a session can't begin with."""
+    allowed = ("user.message", "user.define_outcome")
+    for index, event in enumerate(events):
+        if _type(event) not in allowed:
+            raise InvalidRequest(f"initial_events.{index}.type: Input should be {' or '.join(allowed)}")
+    if sum(isinstance(event, UserDefineOutcomeParams) for event in events) > 1:
+        raise InvalidRequest("initial_events: at most one user.define_outcome is allowed")
+    check(events, "initial_events")
+    if sum(file_documents(event) for event in events) > MAX_FILE_DOCUMENTS:
+        raise InvalidRequest(f"initial_events: at most {MAX_FILE_DOCUMENTS} documents may be given by file")
+
+
 def file_documents(event: ClientEvent) -> int:
     """How many document blocks of an event are given by file id."""
     blocks = getattr(event, "content", None) or ()
@@ -125,10 +141,16 @@ def take_tx(state: State, events: Sequence[ClientEvent], now: int, within: str =
             pending = [event_id for event_id in pending if event_id != _subject(event)]
         elif isinstance(event, UserInterruptParams):
             echo = interrupts.drafted(event.session_thread_id, state, queued=not (state.resting and only_interrupts))
-            drafts |= {draft.id: draft for draft in interrupts.spread(echo, event.session_thread_id, state.children)}
-            pending = yield from interrupts.still_pending_tx(state, pending, event.session_thread_id)
+            if state.paused and not pending:  # what a budget has stopped goes on with it: not even noted
+                echo = _unstored(echo, state, now)
+            else:
+                spread = interrupts.spread(echo, event.session_thread_id, state.children)
+                drafts |= {draft.id: draft for draft in spread}
+                pending = yield from interrupts.still_pending_tx(state, pending, event.session_thread_id)
         else:
             _check_waiting(event, pending if state.idle else [], answered, at)
+            if state.capped:
+                raise budgets.not_accepted(event, at)
             if isinstance(event, SystemMessageParams) and not state.takes_system:
                 raise InvalidRequest(
                     f"{within}.{index}: the agent's model does not support system messages in mid-conversation",
@@ -222,8 +244,12 @@ def _answer_tx(state: State, event: _Answer, drafts: dict[str, Draft], now: int,
     for entry in standing:
         if entry.type == answer.type:
             return entry
-    # Resolved in another way, by an interrupt for one: told back, but not stored.
-    return Entry(-1, now, answer.id, state.thread_id, answer.type, 0, answer.body())
+    return _unstored(answer, state, now)  # resolved in another way, by an interrupt for one
+
+
+def _unstored(draft: Draft, state: State, now: int) -> Entry:
+    """What is told back, but changes nothing."""
+    return Entry(-1, now, draft.id, state.thread_id, draft.type, 0, draft.body())
 
 
 def _check_subject_tx(state: State, event: _Answer, at: str) -> Tx[Entry]:

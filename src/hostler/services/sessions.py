@@ -21,6 +21,7 @@ from hostler.services import (
     agent_rows,
     agent_rules,
     agent_skills,
+    budgets,
     environments,
     intake,
     resolve,
@@ -38,7 +39,7 @@ from hostler.store.tables import entries, files, session_skills, threads
 from hostler.store.tables import resources as resource_table
 from hostler.store.tables import sessions as table
 from hostler.wire.agents import SessionAgent
-from hostler.wire.base import UNSET, Unset, encode, given
+from hostler.wire.base import UNSET, Unset, encode
 from hostler.wire.environments import CloudConfig
 from hostler.wire.sessions import (
     AgentReference,
@@ -69,7 +70,6 @@ _END_THREADS = (
     .where(threads.c.session_id == bindparam("s"), threads.c.archived_at.is_(None))
     .values(status="terminated", archived_at=bindparam("now"), updated_at=bindparam("now"))
 )
-MAX_FILE_DOCUMENTS = 100
 
 
 class Hooks(NamedTuple):
@@ -104,9 +104,9 @@ class Sessions:
         self._hooks = hooks
 
     async def create(self, params: SessionCreate) -> Session:
-        resolve.refuse(params, ("vault_ids", "budget"))
+        resolve.refuse(params, ("vault_ids",))
         initial = params.initial_events or []
-        _check_initial(initial)
+        intake.check_initial(initial)
         now = clock.now()
         reference = _reference(params.agent)
 
@@ -140,14 +140,15 @@ class Sessions:
             if "agent" in fields:
                 config = yield from first(_ENVIRONMENT, {"id": session_id})
                 agent_rules.check_network(fields["agent"], _read_config(config[0]))  # type: ignore[index]
+            of_budget, columns = budgets.change(row, params.budget, self._catalogue, now)
+            fields, patch = {**fields, **of_budget}, {**patch, **columns}
             if not fields:
                 return Changed((yield from _read_tx(session_id)), [])
             draft = Draft(type="session.updated", fields=fields)
             written = yield from append_tx(session_id, row.thread_id, [draft], now=now, patch=patch)
             return Changed((yield from _read_tx(session_id)), written.entries)
 
-        changed = await self._store.write(tx, lambda changed: self._publish(session_id, changed.appended))
-        return changed.session
+        return (await self._store.write(tx, lambda changed: self._updated(session_id, changed))).session
 
     async def archive(self, session_id: str) -> Session:
         """End a session for good; its history stays. Archiving again changes nothing."""
@@ -207,6 +208,11 @@ class Sessions:
             self._publish(created.session.id, created.appended)
             self._hooks.wake(created.session.id)
 
+    def _updated(self, session_id: str, changed: Changed) -> None:
+        self._publish(session_id, changed.appended)
+        if changed.session.status == "running":  # perhaps only now, by a higher budget
+            self._hooks.wake(session_id)
+
     def _publish(self, session_id: str, appended: list[Entry]) -> None:
         if appended:
             self._log.hub.publish(session_id, appended)
@@ -263,6 +269,8 @@ def _insert_tx(
         )
     snapshot = yield from snapshot_tx(agent, overrides, catalogue)
     agent_rules.check_network(snapshot, environment.config)
+    if params.budget is not None:
+        budgets.check_models(snapshot, catalogue)
     row: dict[str, Any] = {
         "id": new_id("sesn"),
         "agent_id": agent.id,
@@ -275,7 +283,7 @@ def _insert_tx(
         "agent": encode(snapshot),
         "environment": encode(environment.config),
         "vault_ids": b"[]",
-        "budget": None,
+        "budget": encode(params.budget) if params.budget is not None else None,
         "usage": EMPTY_LEDGER,
         "pending": b"[]",
         "queued": 0,
@@ -290,6 +298,7 @@ def _insert_tx(
         "lease_owner": None,
         "lease_until": None,
         "wake_at": None,
+        "paused": 0,
     }
     yield _INSERT, row
     yield from agent_skills.pin_tx(row["id"], snapshot)
@@ -299,24 +308,9 @@ def _insert_tx(
     return row
 
 
-def _check_initial(events: Sequence[Any]) -> None:
-    allowed = ("user.message", "user.define_outcome")
-    for index, event in enumerate(events):
-        if type(event).__struct_config__.tag not in allowed:
-            raise InvalidRequest(f"initial_events.{index}.type: Input should be {' or '.join(allowed)}")
-    intake.check(events, "initial_events")
-    if sum(intake.file_documents(event) for event in events) > MAX_FILE_DOCUMENTS:
-        raise InvalidRequest(f"initial_events: at most {MAX_FILE_DOCUMENTS} documents may be given by file")
-
-
 def _check_update(params: SessionUpdate) -> None:
     if params.vault_ids is not UNSET:
         raise InvalidRequest("vault_ids: can't be changed after a session was created")
-    if given(params.budget):
-        raise InvalidRequest(
-            "budget: can only be set when a session is created (budget_create_only)",
-            details={"reason": "budget_create_only"},
-        )
 
 
 def _change(row: SessionRow, params: SessionUpdate) -> tuple[dict[str, Any], dict[str, Any]]:

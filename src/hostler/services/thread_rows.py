@@ -75,7 +75,7 @@ def active_seconds_tx(session_id: str, agent: bytes) -> Tx[float | None]:
 
 def shown(session: SessionRow, thread: StoredThread, now: int) -> SessionThread:
     """The thread on the wire."""
-    usage = read_ledger(thread.usage).wire(int(thread.active_seconds(now) * 1e6))
+    usage = read_ledger(thread.usage).wire(int(thread.active_seconds(now) * 1e6), runtime=False)
     archived_at = thread.archived_at or session.archived_at
     lived = ((archived_at or now) - thread.created_at) / 1e6
     stats = ThreadStats(active_seconds=thread.active_seconds(now), duration_seconds=max(0.0, lived))

@@ -88,4 +88,5 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
             PRIMARY KEY (session_id, skill_id, version))""",
         "CREATE INDEX session_skills_version ON session_skills (skill_id, version)",
     ),
+    "007_budgets": ("ALTER TABLE sessions ADD COLUMN paused BIGINT NOT NULL DEFAULT 0",),
 }
