@@ -16,7 +16,7 @@ from hostler.log.append import append_tx
 from hostler.log.entries import Draft, Entry
 from hostler.log.log import Log
 from hostler.models.catalogue import Catalogue
-from hostler.services import agents, environments, intake, resolve, resources
+from hostler.services import agents, environments, intake, resolve, resources, vaults
 from hostler.services.metadata import merge
 from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
 from hostler.services.reading import first, rows
@@ -83,7 +83,7 @@ class Sessions:
         self._hooks = hooks
 
     async def create(self, params: SessionCreate) -> Session:
-        resolve.refuse(params, ("vault_ids", "budget"))
+        resolve.refuse(params, ("budget",))
         initial = params.initial_events or []
         _check_initial(initial)
         now = clock.now()
@@ -229,6 +229,8 @@ def _insert_tx(
         raise InvalidRequest(
             f"environment_id: environment {environment.id} is archived", error_code="environment_archived"
         )
+    vault_ids = params.vault_ids or []
+    yield from vaults.check_usable_tx(vault_ids)
     row = {
         "id": new_id("sesn"),
         "agent_id": agent.id,
@@ -240,7 +242,7 @@ def _insert_tx(
         "metadata": encode(params.metadata or {}),
         "agent": encode(snapshot(agent, overrides, catalogue)),
         "environment": encode(environment.config),
-        "vault_ids": b"[]",
+        "vault_ids": encode(vault_ids),
         "budget": None,
         "usage": EMPTY_LEDGER,
         "pending": b"[]",

@@ -23,7 +23,7 @@ from hostler.wire.usage import Stats, ThreadStats, Usage
 _c = sessions.c
 COLUMNS = (
     _c.id, _c.created_at, _c.status, _c.wake_at, _c.title, _c.metadata, _c.agent, _c.environment_id, _c.usage,
-    _c.active_us, _c.running_since, _c.updated_at, _c.archived_at, _c.thread_id,
+    _c.active_us, _c.running_since, _c.updated_at, _c.archived_at, _c.thread_id, _c.vault_ids,
 )  # fmt: skip
 
 _agent = msgspec.json.Decoder(SessionAgent).decode
@@ -47,6 +47,7 @@ class SessionRow(msgspec.Struct, frozen=True):
     updated_at: int
     archived_at: int | None
     thread_id: str
+    vault_ids: bytes
 
     @classmethod
     def of(cls, row: Row) -> SessionRow:
@@ -83,7 +84,7 @@ def session(row: SessionRow, resources: list[FileResource]) -> Session:
         title=row.title,
         metadata=row.read_metadata(),
         resources=resources,
-        vault_ids=[],
+        vault_ids=msgspec.json.decode(row.vault_ids),
         outcome_evaluations=[],
         stats=Stats(active_seconds=usage.active_seconds, duration_seconds=max(0.0, lived)),
         usage=usage,

@@ -14,6 +14,7 @@ from hostler.wire.usage import BudgetLimit, SessionStatus, Stats, Usage
 
 Reference = Annotated[str, Meta(min_length=1, max_length=128)]
 Version = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+MAX_VAULTS = 50
 Title = Annotated[str, Meta(max_length=512)]
 
 
@@ -41,7 +42,7 @@ class SessionCreate(Params, kw_only=True):
     metadata: Metadata | None = None
     resources: Annotated[list[ResourceParams], Meta(max_length=500)] | None = None
     initial_events: Annotated[list[ClientEvent], Meta(max_length=50)] | None = None
-    vault_ids: list[str] | None = None
+    vault_ids: Annotated[list[Reference], Meta(max_length=MAX_VAULTS)] | None = None
     budget: BudgetLimit | None = None
 
 
