@@ -150,6 +150,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         await belongs(settings.data_dir, store)
         vault = Vault(store, open_sealer(settings.data_dir, settings.secret_key, await store.read(in_use_tx)))
         stack.push_async_callback(vault.aclose)
+        await vault.renewer.take_over()
         router = open_router(settings, config.models)
         stack.push_async_callback(router.aclose)
         blobs = Blobs(settings.data_dir / "files")

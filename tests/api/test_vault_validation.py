@@ -168,6 +168,15 @@ def test_a_server_that_is_not_there(http: httpx2.Client, add: Add) -> None:
     assert (found["status"], found["mcp_probe"]) == ("unknown", {"method": "initialize", "http_response": None})
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["https://nowhere.invalid/mcp", f"https://{'a' * 300}.com", "https://a..b", "https://xn--/", "http://localhost:0"],
+)
+def test_a_name_that_leads_nowhere(http: httpx2.Client, add: Add, url: str) -> None:
+    found = validated(http, add(url))
+    assert (found["status"], found["mcp_probe"]) == ("unknown", {"method": "initialize", "http_response": None})
+
+
 def test_a_server_that_never_answers(http: httpx2.Client, add: Add, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "STEP_SECONDS", 0.1)
     with TokenServer("s3cret-refresh-0") as silent:  # its gate holds what it is asked for

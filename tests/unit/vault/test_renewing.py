@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from credentials import Json, auth_of
@@ -18,6 +19,7 @@ from hostler.vault import oauth, records, renewing
 from hostler.vault.oauth import Tokens
 from hostler.vault.sealing import Key, Sealer
 from hostler.wire.base import UNSET, timestamp
+from hostler.wire.vaults import CredentialCreate
 from tokens import Said, TokenServer
 from unit.vault.place import Place
 
@@ -386,5 +388,8 @@ def test_a_lifetime_that_makes_no_sense_counts_as_unknown(value: Any) -> None:
 
 
 def test_nothing_shows_its_secrets() -> None:
+    request = msgspec.convert({"auth": auth_of("mcp_oauth")}, CredentialCreate)
+    assert repr(request.auth) == "McpOauthParams(...)"
+    assert "s3cret" not in repr(request)
     shown = repr([Tokens(access_token="s3cret", refresh_token="s3cret", expires_in=1), records.Secrets(token="s3cret")])
     assert "s3cret" not in shown
