@@ -22,7 +22,9 @@ from hostler import clock
 from hostler.api.app import Services, create_app
 from hostler.api.connection import Connection
 from hostler.errors import Unavailable
+from hostler.harness.advisor import AdvisorTool
 from hostler.harness.contents import FileContents
+from hostler.harness.delegation import Delegation
 from hostler.harness.deps import Deps, HarnessConfig
 from hostler.harness.supervisor import Supervisor
 from hostler.log.hub import Hub
@@ -158,15 +160,17 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         journal = Log(store, Hub())
         sandboxes = open_backend(settings.data_dir / "sandboxes", config.sandbox, settings.environ)
         stack.push_async_callback(sandboxes.aclose, stop=False)
+        model = wrap(router)
         deps = Deps(
             log=journal,
-            model=wrap(router),
+            model=model,
             catalogue=router.catalogue,
             sandboxes=sandboxes,
             contents=FileContents(store, blobs),
             blobs=blobs,
             builtins=BUILTINS,
             config=config.harness,
+            served=(Delegation(), AdvisorTool(model, router.catalogue)),
         )
         dispatcher = EmbeddedDispatcher(store)
         supervisor = Supervisor(deps, dispatcher)
@@ -192,7 +196,7 @@ def _services(
         environments=Environments(store),
         sessions=Sessions(journal, catalogue, Hooks(wake=dispatcher.wake, ended=supervisor.ended)),
         events=Events(journal, catalogue, dispatcher.wake),
-        threads=Threads(store),
+        threads=Threads(journal, dispatcher.wake),
         resources=Resources(store, supervisor.inputs_changed),
         files=files,
         models=Models(catalogue),
