@@ -81,4 +81,5 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
         "CREATE UNIQUE INDEX vault_credentials_target ON vault_credentials (vault_id, target) WHERE target IS NOT NULL",
     ),
     "007_budgets": ("ALTER TABLE sessions ADD COLUMN paused BIGINT NOT NULL DEFAULT 0",),
+    "008_outcomes": ("ALTER TABLE sessions ADD COLUMN outcomes BYTES",),
 }
