@@ -152,22 +152,27 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         dispatcher = EmbeddedDispatcher(store)
         supervisor = Supervisor(deps, dispatcher)
         files = Files(store, blobs, max_bytes=settings.file_bytes)
-        services = _services(journal, files, router.catalogue, dispatcher, supervisor)
+        services = _services(journal, blobs, files, router.catalogue, dispatcher, supervisor)
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, services,
         )  # fmt: skip
 
 
 def _services(
-    journal: Log, files: Files, catalogue: Catalogue, dispatcher: EmbeddedDispatcher, supervisor: Supervisor
+    journal: Log,
+    blobs: Blobs,
+    files: Files,
+    catalogue: Catalogue,
+    dispatcher: EmbeddedDispatcher,
+    supervisor: Supervisor,
 ) -> Services:
     store = journal.store
     return Services(
         keys=Keys(store),
         agents=Agents(store, catalogue),
         environments=Environments(store),
-        sessions=Sessions(journal, catalogue, Hooks(wake=dispatcher.wake, ended=supervisor.ended)),
-        events=Events(journal, catalogue, dispatcher.wake),
+        sessions=Sessions(journal, blobs, catalogue, Hooks(wake=dispatcher.wake, ended=supervisor.ended)),
+        events=Events(journal, blobs, catalogue, dispatcher.wake),
         threads=Threads(journal, dispatcher.wake),
         resources=Resources(store, supervisor.inputs_changed),
         files=files,
