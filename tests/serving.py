@@ -26,6 +26,7 @@ from hostler.services.keys import Keys
 from hostler.services.models import Models
 from hostler.services.resources import Resources
 from hostler.services.sessions import Hooks, Sessions
+from hostler.services.skills import Skills
 from hostler.services.threads import Threads
 from hostler.store.blobs import Blobs
 from hostler.store.postgres import PostgresStore
@@ -126,6 +127,7 @@ class Server:
             resources=Resources(store, self.changed.append),
             files=Files(store, blobs),
             models=Models(BUILTIN),
+            skills=Skills(store, blobs),
         )
 
 

@@ -125,7 +125,6 @@ def test_refused_tools(http: httpx2.Client, tools: list[Json], says: str) -> Non
 @pytest.mark.parametrize(
     "field",
     [
-        {"skills": [{"type": "anthropic", "skill_id": "pdf"}]},
         {"execution_identity": {"type": "aws_role", "role_arn": "arn"}},
         {"model": {"id": "claude-haiku-4-5", "speed": "fast"}},
         {"model": {"id": "some-local-model", "effort": "high"}},

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pathlib
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable
@@ -179,6 +181,57 @@ def files(client: Client) -> None:
     assert beta.files.delete(made.id).id == made.id
 
 
+def skills(client: Client) -> None:
+    from anthropic.lib import files_from_dir
+
+    beta = client.beta
+    with tempfile.TemporaryDirectory() as path:
+        folder = pathlib.Path(path) / "adding-up"
+        folder.mkdir()
+        (folder / "SKILL.md").write_text("---\nname: adding-up\ndescription: Adds.\n---\n")
+        (folder / "add.sh").write_text("#!/bin/sh\necho 42\n")
+        made = beta.skills.create(files=files_from_dir(folder), display_title="Sums")
+        assert (made.display_title, made.source, made.type) == ("Sums", "custom", "skill")
+        assert beta.skills.retrieve(made.id).latest_version == made.latest_version
+        assert made.id in [item.id for item in beta.skills.list(limit=2, source="custom")]
+        version = beta.skills.versions.create(made.id, files=files_from_dir(folder))
+        assert (version.directory, version.name, version.description) == ("adding-up", "adding-up", "Adds.")
+        assert beta.skills.versions.retrieve(version.version, skill_id=made.id).version == version.version
+        assert [item.version for item in beta.skills.versions.list(made.id, limit=1)] == [
+            version.version, made.latest_version
+        ]  # fmt: skip
+        ga = client.sdk.skills.create(files=files_from_dir(folder), display_name="GA")
+        assert (ga.display_name, ga.source.type) == ("GA", "custom"), "the class without the beta has the new shape"
+        assert client.sdk.skills.versions.retrieve("latest", skill_id=ga.id).id == ga.latest_version_id
+    agent = beta.agents.create(
+        name="Old", model="claude-opus-5-5", tools=[BUILTINS], skills=[{"type": "custom", "skill_id": made.id}]
+    )
+    assert agent.skills[0].version == version.version
+    session = beta.sessions.create(agent=agent.id, environment_id=client.environment)
+    (result,) = of(client.turn(session.id, message("run: /mnt/skills/adding-up/add.sh")), "agent.tool_result")
+    assert result.content[0].text.strip() == "42"
+    assert _downloaded(client, session.id) == ["SKILL.md", "add.sh"]
+    refused(lambda: beta.skills.delete(made.id), client.anthropic.BadRequestError)
+    for item in beta.skills.versions.list(made.id):
+        assert beta.skills.versions.delete(item.version, skill_id=made.id).type == "skill_version_deleted"
+    assert beta.skills.retrieve(made.id).latest_version is None
+    assert beta.skills.delete(made.id).type == "skill_deleted"
+
+
+def _downloaded(client: Client, session_id: str) -> list[str]:
+    """What the SDK's own worker unpacks of a session's skills."""
+    from anthropic.lib.tools._skills import download_session_skills
+
+    async def run() -> list[str]:
+        with tempfile.TemporaryDirectory() as path:
+            async with client.anthropic.AsyncAnthropic(**client.named) as sdk:
+                session = await sdk.beta.sessions.retrieve(session_id)
+                (folder,) = await download_session_skills(sdk, workdir=path, session=session)
+                return sorted(found.name for found in folder.iterdir())
+
+    return asyncio.run(run())
+
+
 def models(client: Client) -> None:
     known = [model.id for model in client.beta.models.list(limit=3)]
     assert "claude-opus-5-5" in known
@@ -338,7 +391,8 @@ def errors(client: Client) -> None:
 SCENARIOS = {
     play.__name__: play
     for play in (
-        agents, agent_parts, environments, sessions, files, models, a_turn, previews, built_in_tools, custom_tools,
+        agents, agent_parts, environments, sessions, files, skills, models, a_turn, previews, built_in_tools,
+        custom_tools,
         interrupts, errors_of_the_model, compaction, budgets, ends, asynchronously, errors,
     )
 }  # fmt: skip

@@ -20,6 +20,7 @@ from hostler.models.catalogue import Catalogue
 from hostler.services import (
     agent_rows,
     agent_rules,
+    agent_skills,
     budgets,
     defining,
     environments,
@@ -36,7 +37,7 @@ from hostler.services.snapshots import COLUMNS, SessionRow, session, snapshot_tx
 from hostler.services.thread_rows import StoredThread, active_seconds_tx, threads_tx
 from hostler.store.blobs import Blobs
 from hostler.store.sql import Tx
-from hostler.store.tables import entries, files, threads
+from hostler.store.tables import entries, files, session_skills, threads
 from hostler.store.tables import resources as resource_table
 from hostler.store.tables import sessions as table
 from hostler.wire.agents import SessionAgent
@@ -57,6 +58,7 @@ _DELETES = (
     delete(entries).where(entries.c.session_id == bindparam("id")),
     delete(resource_table).where(resource_table.c.session_id == bindparam("id")),
     delete(files).where(files.c.session_id == bindparam("id")),
+    delete(session_skills).where(session_skills.c.session_id == bindparam("id")),
     delete(threads).where(threads.c.session_id == bindparam("id")),
     delete(table).where(table.c.id == bindparam("id")),
 )
@@ -299,6 +301,7 @@ def _insert_tx(
         "paused": 0,
     }
     yield _INSERT, row
+    yield from agent_skills.pin_tx(row["id"], snapshot)
     if snapshot.multiagent is not None:
         agent_body = encode(rosters.thread_agent(snapshot))
         yield insertion(row["id"], row["thread_id"], None, snapshot.name, agent_body, now)

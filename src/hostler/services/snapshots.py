@@ -10,7 +10,7 @@ from hostler import clock
 from hostler.errors import InvalidRequest
 from hostler.harness.ledger import read_ledger
 from hostler.models.catalogue import Catalogue
-from hostler.services import agent_rules, defining, resolve, resolve_mcp
+from hostler.services import agent_rules, agent_skills, defining, resolve, resolve_mcp
 from hostler.services.rosters import expand_tx, thread_agent
 from hostler.store.sql import Row, Tx
 from hostler.store.tables import sessions
@@ -131,8 +131,13 @@ def primary_thread(row: SessionRow) -> SessionThread:
 def snapshot_tx(agent: Agent, overrides: AgentWithOverrides | None, catalogue: Catalogue) -> Tx[SessionAgent]:
     """The agent as a session will run it, its roster in full. Raises InvalidRequest for what can't go together."""
     taken = _overridden(agent, overrides, catalogue)
+    if overrides is not None and overrides.skills is not UNSET:
+        taken.skills = yield from agent_skills.resolve_tx(overrides.skills, "agent.")
+    else:
+        yield from agent_skills.check_there_tx(taken.skills, "agent.")
     agent_rules.check_references(taken, "agent.")
     taken.multiagent = yield from expand_tx(agent.multiagent, taken)
+    yield from agent_skills.check_roster_tx(taken)
     if taken.multiagent is not None and len(encode(taken)) > MAX_SNAPSHOT:
         raise InvalidRequest(f"agent: with its roster it is larger than {MAX_SNAPSHOT // 1024**2} MiB")
     return taken
@@ -154,7 +159,6 @@ def _overridden(agent: Agent, overrides: AgentWithOverrides | None, catalogue: C
     )
     if overrides is None:
         return taken
-    resolve.refuse(overrides, ("skills",), "agent.")
     if overrides.model is None:
         raise InvalidRequest("agent.model: an agent needs a model", error_code="agent_model_required")
     if not isinstance(overrides.model, Unset):
