@@ -24,9 +24,12 @@ from hostler.api.connection import Connection
 from hostler.errors import Unavailable
 from hostler.harness.contents import FileContents
 from hostler.harness.deps import Deps, HarnessConfig
+from hostler.harness.mcp_tools import McpTools
 from hostler.harness.supervisor import Supervisor
 from hostler.log.hub import Hub
 from hostler.log.log import Log
+from hostler.mcp.config import McpConfig
+from hostler.mcp.pool import Pool
 from hostler.models.catalogue import Catalogue
 from hostler.models.config import ModelsConfig, with_keys
 from hostler.models.protocol import Model
@@ -81,6 +84,7 @@ class Configuration(msgspec.Struct, frozen=True):
     harness: HarnessConfig
     models: ModelsConfig
     sandbox: SandboxConfig
+    mcp: McpConfig
 
 
 def configuration(settings: Settings) -> Configuration:
@@ -90,6 +94,7 @@ def configuration(settings: Settings) -> Configuration:
         decode(tables.get("harness", {}), HarnessConfig, "harness", file),
         decode(tables.get("models", {}), ModelsConfig, "models", file),
         decode(tables.get("sandbox", {}), SandboxConfig, "sandbox", file),
+        decode(tables.get("mcp", {}), McpConfig, "mcp", file),
     )
 
 
@@ -135,6 +140,9 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         journal = Log(store, Hub())
         sandboxes = open_backend(settings.data_dir / "sandboxes", config.sandbox, settings.environ)
         stack.push_async_callback(sandboxes.aclose, stop=False)
+        connections = Pool(config.mcp, settings.environ)
+        stack.push_async_callback(connections.aclose)
+        mcp_tools = McpTools(connections, credentials=None)
         deps = Deps(
             log=journal,
             model=wrap(router),
@@ -144,6 +152,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             blobs=blobs,
             builtins=BUILTINS,
             config=config.harness,
+            served=(mcp_tools,),
         )
         dispatcher = EmbeddedDispatcher(store)
         supervisor = Supervisor(deps, dispatcher)

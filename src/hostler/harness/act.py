@@ -18,11 +18,13 @@ import msgspec
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, session_error, tool_result
 from hostler.harness.run import Interrupted, Run
+from hostler.harness.spilling import shortened
 from hostler.harness.state import DISPATCHED, SERVER, Call
 from hostler.log.entries import Draft, Item
 from hostler.models.catalogue import search_cost
 from hostler.sandbox import toolset
 from hostler.sandbox.contract import Mount, Sandbox, SandboxSpec, SandboxUnavailable, UnknownCall
+from hostler.wire.tools import AgentToolset
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +90,9 @@ async def _serve(run: Run, deps: Deps, call: Call) -> None:
         await run.append([error_result(call, NOT_SERVED.format(name=call.shown_name))])
         return
     result = await served.perform(run, call)
-    draft = tool_result(call, result.content, is_error=result.is_error)
+    readable = any(isinstance(tool, AgentToolset) for tool in run.row.agent.tools)
+    content = await shortened(result.content, call.id, (lambda: sandbox_of(run, deps)) if readable else None)
+    draft = tool_result(call, content, is_error=result.is_error)
     if not result.web_searches and not result.web_fetches:
         await run.append([draft])
         return

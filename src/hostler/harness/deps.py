@@ -42,6 +42,27 @@ class Contents(Protocol):
         ...
 
 
+class Credential(Protocol):
+    """What a vault holds for a server, as far as the harness needs to know."""
+
+    @property
+    def token(self) -> str:
+        """Sent as a bearer token. Never to be logged, stored or shown."""
+        ...
+
+
+class Credentials(Protocol):
+    """Finds the credentials of a session's vaults."""
+
+    async def authorization(self, vault_ids: list[str], server_url: str) -> Credential | None:
+        """The credential for a server; the first vault that has one wins."""
+        ...
+
+    async def refreshed(self, credential: Credential, rejected_token: str) -> Credential | None:
+        """The credential to use instead of one whose token a server has just refused, if there is one."""
+        ...
+
+
 class Deps(msgspec.Struct, frozen=True):
     """The harness's collaborators."""
 

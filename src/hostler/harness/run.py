@@ -52,6 +52,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     running_since: int | None
     last_at: int
     inputs: list[Input]
+    vault_ids: list[str] = []
 
 
 _SESSION = select(
@@ -64,6 +65,7 @@ _SESSION = select(
     sessions.c.active_us,
     sessions.c.running_since,
     sessions.c.last_at,
+    sessions.c.vault_ids,
 ).where(sessions.c.id == bindparam("s"))
 _INPUTS = (
     select(files.c.blob, resources.c.mount_path)
@@ -76,7 +78,7 @@ _decode_agent = msgspec.json.Decoder(SessionAgent).decode
 
 def row_tx(session_id: str) -> Tx[Row]:
     """Read a session's row and its inputs."""
-    ((thread_id, status, agent, environment, budget, usage, active_us, running_since, last_at),) = yield (
+    ((thread_id, status, agent, environment, budget, usage, active_us, running_since, last_at, vaults),) = yield (
         _SESSION,
         {"s": session_id},
     )
@@ -91,6 +93,7 @@ def row_tx(session_id: str) -> Tx[Row]:
         active_us=active_us,
         running_since=running_since,
         last_at=last_at,
+        vault_ids=msgspec.json.decode(vaults) if vaults else [],
         inputs=[Input(blob, target) for blob, target in inputs],
     )
 
