@@ -19,6 +19,7 @@ from hostler.harness.run import Run
 from hostler.harness.served import Offer, ServedResult
 from hostler.harness.state import Call
 from hostler.harness.tooltable import Tool
+from hostler.harness.wake import Wake
 from hostler.log.entries import Draft
 from hostler.mcp.listing import RemoteTool, model_names
 from hostler.mcp.pool import Key, Pool
@@ -79,17 +80,19 @@ class View(msgspec.Struct):
 class McpTools:
     """Serves all sessions of a process."""
 
+    atomic = False
+
     def __init__(self, pool: Pool, credentials: Credentials | None) -> None:
         self._pool = pool
         self._credentials = credentials
-        self._wakes: WeakKeyDictionary[Run, dict[Key, View]] = WeakKeyDictionary()
+        self._wakes: WeakKeyDictionary[Wake, dict[Key, View]] = WeakKeyDictionary()
         self._authorities: dict[Key, Authority] = {}
 
     async def offer(self, run: Run) -> Offer:
-        toolsets = [tool for tool in run.row.agent.tools if isinstance(tool, McpToolset)]
+        toolsets = [tool for tool in run.agent.tools if isinstance(tool, McpToolset)]
         if not toolsets:
             return NOTHING
-        servers = {server.name: server for server in run.row.agent.mcp_servers}
+        servers = {server.name: server for server in run.agent.mcp_servers}
         wanted = [(toolset, servers[toolset.mcp_server_name]) for toolset in toolsets]
         views = await asyncio.gather(*(self._look(run, server) for _, server in wanted))
         chosen = [
@@ -110,7 +113,7 @@ class McpTools:
         return call.kind == "mcp"
 
     async def perform(self, run: Run, call: Call) -> ServedResult:
-        server = next((server for server in run.row.agent.mcp_servers if server.name == call.server), None)
+        server = next((server for server in run.agent.mcp_servers if server.name == call.server), None)
         if server is None or call.tool is None:
             return _failed(GONE.format(name=call.shown_name, server=call.server))
         try:
@@ -172,7 +175,7 @@ class McpTools:
 
     async def _view(self, run: Run, server: McpServer) -> View:
         """What this wake knows of a server. At its beginning that is the credential only."""
-        views = self._wakes.setdefault(run, {})
+        views = self._wakes.setdefault(run.wake, {})
         key = _key(run, server)
         if key not in views:
             authority = self._authorities.setdefault(key, Authority(self._credentials, server.url))

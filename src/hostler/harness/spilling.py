@@ -5,6 +5,7 @@ It must not lose a result: where no sandbox takes the file, the model gets the b
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -28,10 +29,20 @@ async def shortened(
     return [{"type": "text", "text": kept}, *(block for block in content if block["type"] != "text")]
 
 
+async def _whole(sandbox: Callable[[], Awaitable[Sandbox]]) -> Sandbox:
+    """The sandbox; also when cancelled it is started to its end: half of one would be in the way of the next."""
+    task = asyncio.ensure_future(sandbox())
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
+
+
 async def _keep(text: str, call_id: str, sandbox: Callable[[], Awaitable[Sandbox]] | None) -> str:
     if sandbox is None:
         return preview(text, NOT_KEPT)
     try:
-        return await toolset.spill(await sandbox(), call_id, text)
+        return await toolset.spill(await _whole(sandbox), call_id, text)
     except SandboxUnavailable:
         return preview(text, NOT_KEPT)

@@ -85,6 +85,7 @@ class Connection:
         self._owner: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[dict[str, Any]]] = set()
         self._tools: list[RemoteTool] = []
+        self._listing = asyncio.Lock()
         self._told = False  # of changes, by the server
         self.changed = True
 
@@ -195,19 +196,20 @@ class Connection:
         """All tools that can be shown, sorted by name. They are asked for when they have changed; with `fresh` also
         when the server would not tell. Raises NotConnected and NotAuthorized.
         """
-        if self.changed or (fresh and not self._told):
-            if self._client is None:
-                raise NotConnected("the connection was closed")
-            self.changed = False
-            try:
-                self._tools = await self._listed(self._client)
-            except (MCPError, ValidationError, ValueError, *_CLOSED) as problem:
-                self.changed = True
-                raise self._why(problem) from None
-            except asyncio.CancelledError:
-                self.changed = True
-                raise
-        return self._tools
+        async with self._listing:
+            if self.changed or (fresh and not self._told):
+                if self._client is None:
+                    raise NotConnected("the connection was closed")
+                self.changed = False
+                listed = False
+                try:
+                    self._tools = await self._listed(self._client)
+                    listed = True
+                except (MCPError, ValidationError, ValueError, *_CLOSED) as problem:
+                    raise self._why(problem) from None
+                finally:
+                    self.changed = self.changed or not listed
+            return self._tools
 
     async def _listed(self, client: Client) -> list[RemoteTool]:
         if client.server_capabilities.tools is None:

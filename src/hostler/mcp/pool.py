@@ -57,7 +57,7 @@ class Pool:
             return found
         task = self._opening.get(key)
         if task is None:
-            self._opening[key] = task = asyncio.create_task(self._connect(key, authority), name="mcp-connect")
+            task = asyncio.create_task(self._connect(key, authority), name="mcp-connect")
             task.add_done_callback(lambda done: self._opened(key, done))
         return await asyncio.shield(task)
 
@@ -85,13 +85,14 @@ class Pool:
 
     async def aclose(self) -> None:
         """Close everything, within a second."""
-        for task in self._opening.values():
-            task.cancel()
+        for setup in self._opening.values():
+            setup.cancel()
         if self._tidying is not None:
             self._tidying.cancel()
         for key in list(self._open):
             self._close(key)
-        tasks = {*self._closing, *self._opening.values(), *([self._tidying] if self._tidying else [])}
+        tasks: set[asyncio.Task[Any]] = {*self._closing, *self._opening.values()}
+        tasks |= {self._tidying} if self._tidying is not None else set()
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
             for task in late:
