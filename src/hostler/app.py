@@ -157,21 +157,32 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         dispatcher = EmbeddedDispatcher(store)
         supervisor = Supervisor(deps, dispatcher)
         files = Files(store, blobs, max_bytes=settings.file_bytes)
-        services = _services(journal, files, router.catalogue, dispatcher, supervisor)
+        services = _services(journal, files, router.catalogue, dispatcher, supervisor, mcp_tools)
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, services,
         )  # fmt: skip
 
 
 def _services(
-    journal: Log, files: Files, catalogue: Catalogue, dispatcher: EmbeddedDispatcher, supervisor: Supervisor
+    journal: Log,
+    files: Files,
+    catalogue: Catalogue,
+    dispatcher: EmbeddedDispatcher,
+    supervisor: Supervisor,
+    mcp_tools: McpTools,
 ) -> Services:
     store = journal.store
+
+    def ended(session_id: str) -> None:
+        supervisor.ended(session_id)
+        mcp_tools.forget(session_id)
+
+    programs = mcp_tools.programs
     return Services(
         keys=Keys(store),
-        agents=Agents(store, catalogue),
+        agents=Agents(store, catalogue, programs),
         environments=Environments(store),
-        sessions=Sessions(journal, catalogue, Hooks(wake=dispatcher.wake, ended=supervisor.ended)),
+        sessions=Sessions(journal, catalogue, Hooks(wake=dispatcher.wake, ended=ended), programs),
         events=Events(journal, catalogue, dispatcher.wake),
         threads=Threads(store),
         resources=Resources(store, supervisor.inputs_changed),

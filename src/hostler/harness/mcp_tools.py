@@ -88,6 +88,11 @@ class McpTools:
         self._wakes: WeakKeyDictionary[Wake, dict[Key, View]] = WeakKeyDictionary()
         self._authorities: dict[Key, Authority] = {}
 
+    @property
+    def programs(self) -> frozenset[str]:
+        """The stdio servers that agents may name."""
+        return frozenset(self._pool.config.stdio)
+
     async def offer(self, run: Run) -> Offer:
         toolsets = [tool for tool in run.agent.tools if isinstance(tool, McpToolset)]
         if not toolsets:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -78,9 +78,11 @@ class Changed(NamedTuple):
 
 
 class Sessions:
-    def __init__(self, log: Log, catalogue: Catalogue, hooks: Hooks) -> None:
+    def __init__(self, log: Log, catalogue: Catalogue, hooks: Hooks, programs: Collection[str] = ()) -> None:
+        """`programs` are the names of the stdio MCP servers that are configured here."""
         self._log = log
         self._catalogue = catalogue
+        self._programs = programs
         self._store = log.store
         self._hooks = hooks
 
@@ -90,6 +92,8 @@ class Sessions:
         _check_initial(initial)
         now = clock.now()
         reference = _reference(params.agent)
+        if isinstance(reference, AgentWithOverrides):
+            resolve_mcp.check_programs(reference.mcp_servers, self._programs, "agent.")
 
         def tx() -> Tx[Changed]:
             row = yield from _insert_tx(params, reference, self._catalogue, now)
@@ -111,6 +115,8 @@ class Sessions:
 
     async def update(self, session_id: str, params: SessionUpdate) -> Session:
         _check_update(params)
+        if isinstance(params.agent, SessionAgentUpdate):
+            resolve_mcp.check_programs(params.agent.mcp_servers, self._programs, "agent.")
         now = clock.now()
 
         def tx() -> Tx[Changed]:
