@@ -1,4 +1,4 @@
-"""A real MCP server from the SDK, run as a process: `real_server.py http|sse|stdio --ledger FILE [--port N] [--token T]`.
+"""A real MCP server from the SDK, as a process: `real_server.py http|sse|stdio --ledger FILE [--port N] [--token T]`.
 
 Every call that does something adds a line to the ledger, so that a test can count side effects.
 """
@@ -128,6 +128,11 @@ def surroundings() -> dict[str, str]:
     return {**os.environ, "PID": str(os.getpid()), "CWD": os.getcwd()}
 
 
+def wanted() -> str:
+    """The token to ask for; one that is changed while the server runs is in a file."""
+    return Path(options.token).read_text() if options.token.startswith("/") else options.token
+
+
 class Guard:
     """Turns away what has no token, and notes the authorization of every request."""
 
@@ -138,8 +143,7 @@ class Guard:
         if scope["type"] == "http":
             given = dict(scope["headers"]).get(b"authorization", b"").decode()
             note(f"http {scope['method']} {scope['path']} {given or '-'}")
-            wanted = Path(options.token).read_text() if options.token.startswith("/") else options.token
-            if wanted and given != f"Bearer {wanted}":
+            if wanted() and given != f"Bearer {wanted()}":
                 await send({"type": "http.response.start", "status": 401, "headers": []})
                 await send({"type": "http.response.body", "body": b""})
                 return
@@ -163,5 +167,7 @@ if options.transport == "stdio":
         time.sleep(60)
 else:
     app = server.sse_app() if options.transport == "sse" else server.streamable_http_app(json_response=options.json)
-    config = uvicorn.Config(Guard(app), host="127.0.0.1", port=options.port, log_level="error", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        Guard(app), host="127.0.0.1", port=options.port, log_level="error", timeout_graceful_shutdown=1
+    )
     Announcing(config).run()

@@ -33,6 +33,7 @@ from hostler.mcp.program import program
 PAGES = 50
 LISTED_TOOLS = 10_000
 LONGEST_MESSAGE = 2000
+LONGEST_REASON = 300
 _CLOSED = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
 
 # What a server sends is not ours to write into our log, be it broken or hostile.
@@ -74,14 +75,14 @@ def _sse(url: str, wire: Wire) -> Streams:
 
 
 class Connection:
-    """See the module. `changed` says that the server's tools are to be listed again."""
+    """See the module. `changed` says that the server's tools are to be listed again, `closed` that it is over."""
 
     def __init__(self, streams: Callable[[], Streams], wire: Wire | None, config: McpConfig) -> None:
         self._streams = streams
         self._wire = wire
         self._config = config
         self._client: Client | None = None
-        self._closing = asyncio.Event()
+        self.closed = asyncio.Event()
         self._owner: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[dict[str, Any]]] = set()
         self._tools: list[RemoteTool] = []
@@ -91,7 +92,7 @@ class Connection:
 
     @property
     def alive(self) -> bool:
-        return self._client is not None and not self._closing.is_set()
+        return self._client is not None and not self.closed.is_set()
 
     @property
     def busy(self) -> bool:
@@ -110,7 +111,7 @@ class Connection:
 
     async def close(self) -> None:
         """End what still runs and leave the server. Cancelling it makes that abrupt."""
-        self._closing.set()
+        self.closed.set()
         assert self._owner is not None
         try:
             await asyncio.wait({self._owner})
@@ -124,7 +125,7 @@ class Connection:
     async def _own(self, ready: asyncio.Future[None]) -> None:
         try:
             async with Client(
-                _Watched(self._streams(), self._closing.set),
+                _Watched(self._streams(), self.closed.set),
                 message_handler=self._noticed,
                 client_info=types.Implementation(name="hostler", version=hostler.__version__),
                 cache=None,
@@ -134,7 +135,7 @@ class Connection:
                 try:
                     if not ready.done():
                         ready.set_result(None)
-                    await self._closing.wait()
+                    await self.closed.wait()
                     await self._end_calls()
                 finally:
                     watching.cancel()
@@ -144,7 +145,7 @@ class Connection:
                 ready.set_exception(self._why(problem))
         finally:
             self._client = None
-            self._closing.set()
+            self.closed.set()
             if not ready.done():
                 ready.cancel()
             await self._end_calls()
@@ -186,8 +187,11 @@ class Connection:
             return NotConnected("its program could not be started")
         if status is not None and status >= 400:
             return NotConnected(f"it answered with HTTP {status}")
+        if isinstance(leaf, ValidationError):
+            found = leaf.errors(include_input=False, include_url=False)[0]
+            return NotConnected(f"its answer is not valid: {_place(found['loc'])}: {found['msg']}"[:LONGEST_REASON])
         if isinstance(leaf, MCPError):
-            return NotConnected(_clipped(f"it answered: {leaf.message}"))
+            return NotConnected(f"it answered: {_first_line(leaf.message)}")
         return NotConnected(f"it does not speak MCP as expected ({type(leaf).__name__})")
 
     # -- what others ask
@@ -235,7 +239,7 @@ class Connection:
         Raises NotSent, Unauthorized, Refused and OutcomeUnknown.
         """
         client = self._client
-        if client is None or self._closing.is_set():
+        if client is None or self.closed.is_set():
             raise NotSent("the connection was closed")
         task = asyncio.create_task(self._send(client, name, arguments), name="mcp-call")
         self._calls.add(task)
@@ -280,7 +284,7 @@ class Connection:
             return Unauthorized(f"it answered with HTTP {status}")
         if isinstance(problem, MCPError) and problem.code != types.CONNECTION_CLOSED:
             if status == 404 and problem.message == "Session terminated":
-                self._closing.set()
+                self.closed.set()
                 return NotSent("the server has forgotten the session")
             if status is not None and status >= 500:
                 return OutcomeUnknown(f"it answered with HTTP {status}")
@@ -342,3 +346,11 @@ def _leaf(problem: BaseException) -> BaseException:
 def _clipped(text: str) -> str:
     text = text.replace("\0", "\ufffd")
     return text if len(text) <= LONGEST_MESSAGE else text[:LONGEST_MESSAGE] + "[...]"
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _first_line(text: str) -> str:
+    return next(iter(_clipped(text).splitlines()), "an error without words")[:LONGEST_REASON]

@@ -58,6 +58,7 @@ class Pool:
         task = self._opening.get(key)
         if task is None:
             task = asyncio.create_task(self._connect(key, authority), name="mcp-connect")
+            self._opening[key] = task
             task.add_done_callback(lambda done: self._opened(key, done))
         return await asyncio.shield(task)
 

@@ -89,6 +89,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             await _left(process)
     finally:
         _signal(process, signal.SIGKILL)
+        await _left(process)
         transport: Any = getattr(process, "_transport", None)
         if transport is not None:
             transport.close()  # a grandchild that keeps a pipe open must not keep ours
