@@ -22,7 +22,9 @@ from hostler import clock
 from hostler.api.app import Services, create_app
 from hostler.api.connection import Connection
 from hostler.errors import Unavailable
+from hostler.harness.advisor import AdvisorTool
 from hostler.harness.contents import FileContents
+from hostler.harness.delegation import Delegation
 from hostler.harness.deps import Deps, HarnessConfig
 from hostler.harness.mcp_tools import McpTools
 from hostler.harness.supervisor import Supervisor
@@ -143,16 +145,17 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         connections = Pool(config.mcp, settings.environ)
         stack.push_async_callback(connections.aclose)
         mcp_tools = McpTools(connections, credentials=None)
+        model = wrap(router)
         deps = Deps(
             log=journal,
-            model=wrap(router),
+            model=model,
             catalogue=router.catalogue,
             sandboxes=sandboxes,
             contents=FileContents(store, blobs),
             blobs=blobs,
             builtins=BUILTINS,
             config=config.harness,
-            served=(mcp_tools,),
+            served=(Delegation(), AdvisorTool(model, router.catalogue), mcp_tools),
         )
         dispatcher = EmbeddedDispatcher(store)
         supervisor = Supervisor(deps, dispatcher)
@@ -184,7 +187,7 @@ def _services(
         environments=Environments(store),
         sessions=Sessions(journal, catalogue, Hooks(wake=dispatcher.wake, ended=ended), programs),
         events=Events(journal, catalogue, dispatcher.wake),
-        threads=Threads(store),
+        threads=Threads(journal, dispatcher.wake),
         resources=Resources(store, supervisor.inputs_changed),
         files=files,
         models=Models(catalogue),

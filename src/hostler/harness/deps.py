@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -29,6 +29,8 @@ class HarnessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     requests_per_turn: int = 1000
     compact_at: float = 0.8  # of the model's input limit
     max_output_tokens: int = DEFAULT_OUTPUT
+    judge_model: str = ""  # of calls under the policy `auto`; empty: the agent's own
+    judge_seconds: float = 30.0  # for all calls of one message
     idle_sandbox_seconds: float = 300.0
     output_bytes: int = 500 * 1024 * 1024  # of one file that the agent hands back
     outputs_bytes: int = 5 * 1024**3  # of all that a session hands back
@@ -42,24 +44,23 @@ class Contents(Protocol):
         ...
 
 
-class Credential(Protocol):
-    """What a vault holds for a server, as far as the harness needs to know."""
+class Bearer(Protocol):
+    """What a vault gives for a server, as far as the harness needs to know."""
 
     @property
-    def token(self) -> str:
-        """Sent as a bearer token. Never to be logged, stored or shown."""
-        ...
+    def token(self) -> str: ...
 
 
 class Credentials(Protocol):
-    """Finds the credentials of a session's vaults."""
+    """Gives the tokens that a session may send to MCP servers. Nothing is kept: ask anew for each connection, so that
+    what was rotated or archived takes hold."""
 
-    async def authorization(self, vault_ids: list[str], server_url: str) -> Credential | None:
-        """The credential for a server; the first vault that has one wins."""
+    async def authorization(self, vault_ids: Sequence[str], server_url: str) -> Bearer | None:
+        """The token for a server, of the first vault that has one. None: the server is asked without."""
         ...
 
-    async def refreshed(self, credential: Credential, rejected_token: str) -> Credential | None:
-        """The credential to use instead of one whose token a server has just refused, if there is one."""
+    async def refreshed(self, bearer: Any, rejected_token: str) -> Bearer | None:
+        """Another token after a server answered 401 to this one. None: there is no other, the refusal stands."""
         ...
 
 
@@ -85,5 +86,8 @@ class Deps(msgspec.Struct, frozen=True):
         known = self.catalogue.traits(model_id).max_input_tokens or DEFAULT_CONTEXT
         return int(known * self.config.compact_at)
 
-    def cost(self, model: ModelConfig, usage: ModelUsage) -> Decimal:
+    def cost(self, model: ModelConfig, usage: ModelUsage) -> Decimal | None:
+        """US dollars at list price, None for a model that has none."""
+        if self.catalogue.price(model.id) is None:
+            return None
         return self.catalogue.list_cost(model.id, usage, inference_geo=model.inference_geo)

@@ -13,10 +13,10 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from hostler.harness.deps import Credential, Credentials
+from hostler.harness.deps import Bearer, Credentials
 from hostler.harness.drafts import session_error
 from hostler.harness.run import Run
-from hostler.harness.served import Offer, ServedResult
+from hostler.harness.served import Effect, Offer, ServedResult
 from hostler.harness.state import Call
 from hostler.harness.tooltable import Tool
 from hostler.harness.wake import Wake
@@ -36,7 +36,7 @@ from hostler.wire.tools import McpServer, McpToolset
 
 NOTHING = Offer()
 NOT_REACHED = "The MCP server {server} can't be used, so the tool did not run: {why}."
-NOT_ALLOWED = "The MCP server {server} refused the credentials, so the tool did not run: {why}."
+NOT_ALLOWED = "The MCP server {server} did not authorize the session, so the tool did not run: {why}."
 UNKNOWN = (
     "The outcome of this call is unknown: it was sent to the MCP server {server}, but {why}. It may have run, in part "
     "or in full. Check before you repeat it."
@@ -51,7 +51,7 @@ class Authority:
         self._credentials = credentials
         self._server_url = server_url
         self._vault_ids: list[str] = []
-        self._found: Credential | None = None
+        self._found: Bearer | None = None
 
     async def resolve(self, vault_ids: list[str]) -> None:
         self._vault_ids = vault_ids
@@ -80,7 +80,7 @@ class View(msgspec.Struct):
 class McpTools:
     """Serves all sessions of a process."""
 
-    atomic = False
+    effect: Effect = "outside"
 
     def __init__(self, pool: Pool, credentials: Credentials | None) -> None:
         self._pool = pool
@@ -198,7 +198,7 @@ def problem_event(server: str, problem: NotConnected) -> Draft:
     """The session goes on without the server. A credential is not tried again by itself, a connection is: by the next
     wake."""
     if isinstance(problem, NotAuthorized):
-        message = f"The MCP server {server} refused the credentials: {problem}."
+        message = f"The MCP server {server} did not authorize the session: {problem}."
         return session_error("mcp_authentication_failed_error", message, "exhausted", mcp_server_name=server)
     message = f"The MCP server {server} can't be used: {problem}."
     return session_error("mcp_connection_failed_error", message, "retrying", mcp_server_name=server)

@@ -68,4 +68,5 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
         "CREATE UNIQUE INDEX entries_id ON entries (session_id, id, thread_id)",
         "CREATE INDEX entries_thread ON entries (session_id, thread_id, position) WHERE private = 2",
     ),
+    "007_budgets": ("ALTER TABLE sessions ADD COLUMN paused BIGINT NOT NULL DEFAULT 0",),
 }
