@@ -15,8 +15,8 @@ import msgspec
 
 Block = dict[str, Any]
 
-LARGEST_MEDIUM = 5 * 1024 * 1024  # of one image or PDF
-LARGEST_MEDIA = 10 * 1024 * 1024  # of one result
+LARGEST_IMAGE = 5 * 1024 * 1024  # in base64
+LARGEST_MEDIA = 10 * 1024 * 1024  # of one result, in base64
 MOST_MEDIA = 20
 MOST_BLOCKS = 1000
 LONGEST_NOTE = 2000
@@ -48,7 +48,7 @@ class _Room:
         self.pieces = MOST_MEDIA
 
     def take(self, size: int) -> bool:
-        if self.pieces == 0 or size > min(LARGEST_MEDIUM, self.bytes):
+        if self.pieces == 0 or size > self.bytes:
             return False
         self.pieces -= 1
         self.bytes -= size
@@ -97,10 +97,11 @@ def _medium(data: str, claimed: Any, what: str, room: _Room) -> Block:
     found = _detected(raw)
     if found is None:
         return _text(f"[{what}, {_short(claimed)}, {len(raw)} bytes: not an image or document that can be passed on]")
-    if not room.take(len(raw)):
+    document = found == "application/pdf"
+    if (len(data) > LARGEST_IMAGE and not document) or not room.take(len(data)):
         return _text(f"[{what}, {found}, {len(raw)} bytes: too large to be passed on]")
     source = {"type": "base64", "media_type": found, "data": data}
-    return {"type": "document" if found == "application/pdf" else "image", "source": source}
+    return {"type": "document" if document else "image", "source": source}
 
 
 def _detected(raw: bytes) -> str | None:

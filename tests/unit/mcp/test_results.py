@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hostler.mcp.results import LARGEST_MEDIUM, MOST_BLOCKS, MOST_MEDIA, content_of
+from hostler.mcp.results import LARGEST_IMAGE, MOST_BLOCKS, MOST_MEDIA, content_of
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -42,11 +42,11 @@ def test_an_image_is_what_its_first_bytes_say(raw: bytes, kind: str) -> None:
 
 
 def test_media_are_bounded_in_size_and_number() -> None:
-    (large,) = blocks(image(PNG + b"x" * LARGEST_MEDIUM))
+    (large,) = blocks(image(PNG + b"x" * (LARGEST_IMAGE * 3 // 4)))
     assert "too large" in large["text"]
     many = blocks(*[image()] * (MOST_MEDIA + 1))
     assert [block["type"] for block in many] == ["image"] * MOST_MEDIA + ["text"]
-    half = image(PNG + b"x" * (LARGEST_MEDIUM - 100))
+    half = image(PNG + b"x" * (LARGEST_IMAGE * 3 // 4 - 100))
     assert [block["type"] for block in blocks(half, half, half)] == ["image", "image", "text"]
 
 
