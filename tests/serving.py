@@ -115,12 +115,12 @@ class Server:
 
     def _services(self, store: Store, blobs: Blobs) -> Services:
         hooks = Hooks(wake=self.woken.append, ended=self.ended.append)
-        events = Events(self.log, BUILTIN, hooks.wake)
+        events = Events(self.log, blobs, BUILTIN, hooks.wake)
         return Services(
             keys=Keys(store),
             agents=Agents(store, BUILTIN),
             environments=Environments(store),
-            sessions=Sessions(self.log, BUILTIN, hooks),
+            sessions=Sessions(self.log, blobs, BUILTIN, hooks),
             events=events,
             threads=Threads(self.log, hooks.wake),
             resources=Resources(store, self.changed.append),

@@ -160,7 +160,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         dispatcher = EmbeddedDispatcher(store)
         supervisor = Supervisor(deps, dispatcher)
         files = Files(store, blobs, max_bytes=settings.file_bytes)
-        services = _services(journal, files, router.catalogue, dispatcher, supervisor, mcp_tools)
+        services = _services(journal, blobs, files, router.catalogue, dispatcher, supervisor, mcp_tools)
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, services,
         )  # fmt: skip
@@ -168,6 +168,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
 
 def _services(
     journal: Log,
+    blobs: Blobs,
     files: Files,
     catalogue: Catalogue,
     dispatcher: EmbeddedDispatcher,
@@ -185,8 +186,8 @@ def _services(
         keys=Keys(store),
         agents=Agents(store, catalogue, programs),
         environments=Environments(store),
-        sessions=Sessions(journal, catalogue, Hooks(wake=dispatcher.wake, ended=ended), programs),
-        events=Events(journal, catalogue, dispatcher.wake),
+        sessions=Sessions(journal, blobs, catalogue, Hooks(wake=dispatcher.wake, ended=ended), programs),
+        events=Events(journal, blobs, catalogue, dispatcher.wake),
         threads=Threads(journal, dispatcher.wake),
         resources=Resources(store, supervisor.inputs_changed),
         files=files,

@@ -96,6 +96,35 @@ def agents(client: Client) -> None:
     assert stale.request_id
 
 
+def agent_parts(client: Client) -> None:
+    """MCP servers and rosters, as this generation has them: without the three parts of 2026-10-01."""
+    beta = client.beta
+    server = {"type": "url", "name": "crm", "url": "https://mcp.example.com/mcp"}
+    toolset = {"type": "mcp_toolset", "mcp_server_name": "crm"}
+    worker = beta.agents.create(name="worker", model="claude-opus-5-5", tools=[toolset], mcp_servers=[server])
+    assert worker.tools[0].default_config.permission_policy.type == "always_ask"
+    assert [item.to_dict() for item in worker.mcp_servers] == [server]
+    lost = refused(lambda: beta.agents.update(worker.id, version=1, tools=[]), client.anthropic.BadRequestError)
+    assert "no mcp_toolset" in str(lost)
+    advisor = {"type": "advisor", "model": "claude-opus-5-5"}
+    entries = [advisor, {"type": "agent", "id": worker.id, "version": 1}, {"type": "self"}]
+    lead = beta.agents.create(
+        name="lead", model="claude-opus-5-5", multiagent={"type": "coordinator", "agents": entries}
+    )
+    assert [entry.type for entry in lead.multiagent.agents] == ["agent", "agent", "advisor"]
+    session = beta.sessions.create(agent=lead.id, environment_id=client.environment)
+    assert session.agent.multiagent.agents[0].name == "worker"
+    (thread,) = beta.sessions.threads.list(session.id)
+    assert (thread.agent.id, thread.parent_thread_id) == (lead.id, None)
+    assert beta.agents.update(lead.id, version=1, multiagent=None).multiagent is None
+    over = {"type": "agent_with_overrides", "id": worker.id, "tools": [WEATHER], "mcp_servers": []}
+    bare = beta.sessions.create(agent=over, environment_id=client.environment)
+    changed = beta.sessions.update(bare.id, agent={"tools": [toolset], "mcp_servers": [server]})
+    assert [item.name for item in changed.agent.mcp_servers] == ["crm"]
+    (event,) = beta.sessions.events.list(bare.id)
+    assert event.agent == changed.agent
+
+
 def environments(client: Client) -> None:
     beta = client.beta
     made = beta.environments.create(name="e", config={"type": "cloud", "networking": {"type": "limited"}})
@@ -332,8 +361,8 @@ def errors(client: Client) -> None:
 SCENARIOS = {
     play.__name__: play
     for play in (
-        agents, environments, sessions, files, models, a_turn, previews, built_in_tools, custom_tools, interrupts,
-        errors_of_the_model, compaction, budgets, mcp_servers, ends, asynchronously, errors,
+        agents, agent_parts, environments, sessions, files, models, a_turn, previews, built_in_tools, custom_tools,
+        interrupts, errors_of_the_model, compaction, budgets, mcp_servers, ends, asynchronously, errors,
     )
 }  # fmt: skip
 

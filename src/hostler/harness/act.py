@@ -13,9 +13,10 @@ import logging
 
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, session_error, tool_result
+from hostler.harness.parts import Call
 from hostler.harness.run import Interrupted, Run
 from hostler.harness.serve import act_served, both
-from hostler.harness.state import DISPATCHED, SERVER, Call
+from hostler.harness.state import DISPATCHED, SERVER
 from hostler.harness.wake import Wake
 from hostler.log.entries import Draft, Item
 from hostler.sandbox import toolset

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hostler.harness.state import Call, Heard, Part, Said, Summed
+from hostler.harness.parts import Call, Heard, Part, Said, Summed
 from hostler.sandbox.contract import OUTPUTS, UPLOADS, WORKSPACE
 
 Block = dict[str, Any]

@@ -15,9 +15,9 @@ import msgspec
 
 from hostler.harness.deps import Bearer, Credentials
 from hostler.harness.drafts import session_error
+from hostler.harness.parts import Call
 from hostler.harness.run import Run
 from hostler.harness.served import Effect, Offer, ServedResult
-from hostler.harness.state import Call
 from hostler.harness.tooltable import Tool
 from hostler.harness.wake import Wake
 from hostler.log.entries import Draft

@@ -213,7 +213,7 @@ class Wake:
         tail: list[Item] = []
         columns = dict(addition.patch)
         own: dict[str, Any] = {}
-        last = not self._others_active(run, addition.items)
+        last = not self.others_active(run, addition.items)
         if addition.opening:
             head = self._opening(run, columns, own)
         if addition.pausing:
@@ -288,7 +288,7 @@ class Wake:
     def _others(self, run: Run) -> Iterable[Thread]:
         return (thread for thread in self.session.threads.values() if thread.id != run.id and not thread.terminated)
 
-    def _others_active(self, run: Run, items: Sequence[Item]) -> bool:
+    def others_active(self, run: Run, items: Sequence[Item] = ()) -> bool:
         """Whether another thread has something to do, what `items` send it included."""
         if not self.several:
             return False

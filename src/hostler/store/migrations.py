@@ -69,4 +69,5 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
         "CREATE INDEX entries_thread ON entries (session_id, thread_id, position) WHERE private = 2",
     ),
     "007_budgets": ("ALTER TABLE sessions ADD COLUMN paused BIGINT NOT NULL DEFAULT 0",),
+    "008_outcomes": ("ALTER TABLE sessions ADD COLUMN outcomes BYTES",),
 }

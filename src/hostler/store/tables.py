@@ -98,6 +98,7 @@ sessions = Table(
     _text("lease_owner", null=True),
     _int("lease_until", null=True),
     _int("wake_at", null=True),
+    _json("outcomes", null=True),  # JSON list of OutcomeEvaluation
     _int("paused"),  # 1 while it is idle with work that waits for a higher budget
 )
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from hostler.harness import context
-from hostler.harness.state import Call, Heard, Part, Said, Summed, Told
+from hostler.harness.parts import Call, Heard, Part, Said, Summed, Told
 
 CACHE = {"cache_control": {"type": "ephemeral"}}
 
