@@ -26,9 +26,12 @@ from hostler.harness.advisor import AdvisorTool
 from hostler.harness.contents import FileContents
 from hostler.harness.delegation import Delegation
 from hostler.harness.deps import Deps, HarnessConfig
+from hostler.harness.mcp_tools import McpTools
 from hostler.harness.supervisor import Supervisor
 from hostler.log.hub import Hub
 from hostler.log.log import Log
+from hostler.mcp.config import McpConfig
+from hostler.mcp.pool import Pool
 from hostler.models.catalogue import Catalogue
 from hostler.models.config import ModelsConfig, with_keys
 from hostler.models.protocol import Model
@@ -91,6 +94,7 @@ class Configuration(msgspec.Struct, frozen=True):
     harness: HarnessConfig
     models: ModelsConfig
     sandbox: SandboxConfig
+    mcp: McpConfig
 
 
 def configuration(settings: Settings) -> Configuration:
@@ -100,6 +104,7 @@ def configuration(settings: Settings) -> Configuration:
         decode(tables.get("harness", {}), HarnessConfig, "harness", file),
         decode(tables.get("models", {}), ModelsConfig, "models", file),
         decode(tables.get("sandbox", {}), SandboxConfig, "sandbox", file),
+        decode(tables.get("mcp", {}), McpConfig, "mcp", file),
     )
 
 
@@ -162,6 +167,9 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         journal = Log(store, Hub())
         sandboxes = open_backend(settings.data_dir / "sandboxes", config.sandbox, settings.environ)
         stack.push_async_callback(sandboxes.aclose, stop=False)
+        connections = Pool(config.mcp, settings.environ)
+        stack.push_async_callback(connections.aclose)
+        mcp_tools = McpTools(connections, credentials=vault.resolver)
         model = wrap(router)
         deps = Deps(
             log=journal,
@@ -172,14 +180,14 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             blobs=blobs,
             builtins=BUILTINS,
             config=config.harness,
-            served=(Delegation(), AdvisorTool(model, router.catalogue)),
+            served=(Delegation(), AdvisorTool(model, router.catalogue), mcp_tools),
         )
         dispatcher = EmbeddedDispatcher(store)
         supervisor = Supervisor(deps, dispatcher)
         files = Files(store, blobs, max_bytes=settings.file_bytes)
         skills = Skills(store, blobs)
         await _keep_prebuilt(skills)
-        services = _services(journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault)
+        services = _services(journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, mcp_tools)
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, services,
         )  # fmt: skip
@@ -201,13 +209,20 @@ def _services(
     dispatcher: EmbeddedDispatcher,
     supervisor: Supervisor,
     vault: Vault,
+    mcp_tools: McpTools,
 ) -> Services:
     store = journal.store
+
+    def ended(session_id: str) -> None:
+        supervisor.ended(session_id)
+        mcp_tools.forget(session_id)
+
+    programs = mcp_tools.programs
     return Services(
         keys=Keys(store),
-        agents=Agents(store, catalogue),
+        agents=Agents(store, catalogue, programs),
         environments=Environments(store),
-        sessions=Sessions(journal, blobs, catalogue, Hooks(wake=dispatcher.wake, ended=supervisor.ended)),
+        sessions=Sessions(journal, blobs, catalogue, Hooks(wake=dispatcher.wake, ended=ended), programs),
         events=Events(journal, blobs, catalogue, dispatcher.wake),
         threads=Threads(journal, dispatcher.wake),
         resources=Resources(store, supervisor.inputs_changed),
