@@ -24,7 +24,9 @@ from hostler.api.connection import Connection
 from hostler.errors import Unavailable
 from hostler.harness.contents import FileContents
 from hostler.harness.deps import Deps, HarnessConfig
+from hostler.harness.side_request import SideRequest
 from hostler.harness.supervisor import Supervisor
+from hostler.harness.web_tools import WebTools
 from hostler.log.hub import Hub
 from hostler.log.log import Log
 from hostler.models.catalogue import Catalogue
@@ -51,6 +53,7 @@ from hostler.store.sql import Tx
 from hostler.store.sqlite import SqliteStore
 from hostler.store.store import Store
 from hostler.store.tables import sessions
+from hostler.web.config import WebConfig
 
 log = logging.getLogger("hostler")
 
@@ -81,6 +84,7 @@ class Configuration(msgspec.Struct, frozen=True):
     harness: HarnessConfig
     models: ModelsConfig
     sandbox: SandboxConfig
+    web: WebConfig
 
 
 def configuration(settings: Settings) -> Configuration:
@@ -90,6 +94,7 @@ def configuration(settings: Settings) -> Configuration:
         decode(tables.get("harness", {}), HarnessConfig, "harness", file),
         decode(tables.get("models", {}), ModelsConfig, "models", file),
         decode(tables.get("sandbox", {}), SandboxConfig, "sandbox", file),
+        decode(tables.get("web", {}), WebConfig, "web", file),
     )
 
 
@@ -135,6 +140,8 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         journal = Log(store, Hub())
         sandboxes = open_backend(settings.data_dir / "sandboxes", config.sandbox, settings.environ)
         stack.push_async_callback(sandboxes.aclose, stop=False)
+        web = WebTools.open(config.web, settings.environ, SideRequest(router))
+        stack.callback(web.close)
         deps = Deps(
             log=journal,
             model=wrap(router),
@@ -144,6 +151,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             blobs=blobs,
             builtins=BUILTINS,
             config=config.harness,
+            served=(web,),
         )
         dispatcher = EmbeddedDispatcher(store)
         supervisor = Supervisor(deps, dispatcher)

@@ -20,6 +20,7 @@ from hostler.services import agents, environments, intake, resolve, resources
 from hostler.services.metadata import merge
 from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
 from hostler.services.reading import first, rows
+from hostler.services.resolve_web import check_confined
 from hostler.services.snapshots import COLUMNS, SessionRow, session, snapshot
 from hostler.store.sql import Tx
 from hostler.store.tables import entries, files
@@ -27,6 +28,7 @@ from hostler.store.tables import resources as resource_table
 from hostler.store.tables import sessions as table
 from hostler.wire.agents import SessionAgent
 from hostler.wire.base import UNSET, Unset, encode, given
+from hostler.wire.environments import CloudConfig
 from hostler.wire.sessions import (
     AgentReference,
     AgentWithOverrides,
@@ -38,6 +40,7 @@ from hostler.wire.sessions import (
 )
 
 _ONE = select(*COLUMNS).where(table.c.id == bindparam("id"))
+_CONFIG = select(table.c.environment).where(table.c.id == bindparam("id"))
 _INSERT = insert(table)
 _HEAD = select(table.c.next_seq, table.c.last_at).where(table.c.id == bindparam("id"))
 _DELETES = (
@@ -116,6 +119,9 @@ class Sessions:
             if row.archived_at is not None or row.status == "terminated":
                 raise InvalidRequest(f"Session {session_id} is archived and can't be updated.")
             fields, patch = _change(row, params)
+            if "agent" in fields:
+                ((config,),) = yield _CONFIG, {"id": session_id}
+                check_confined(fields["agent"].tools, msgspec.json.decode(config, type=CloudConfig))
             if not fields:
                 return Changed((yield from _read_tx(session_id)), [])
             draft = Draft(type="session.updated", fields=fields)
@@ -229,6 +235,8 @@ def _insert_tx(
         raise InvalidRequest(
             f"environment_id: environment {environment.id} is archived", error_code="environment_archived"
         )
+    taken = snapshot(agent, overrides, catalogue)
+    check_confined(taken.tools, environment.config)
     row = {
         "id": new_id("sesn"),
         "agent_id": agent.id,
@@ -238,7 +246,7 @@ def _insert_tx(
         "status": "idle",
         "title": params.title,
         "metadata": encode(params.metadata or {}),
-        "agent": encode(snapshot(agent, overrides, catalogue)),
+        "agent": encode(taken),
         "environment": encode(environment.config),
         "vault_ids": b"[]",
         "budget": None,
