@@ -18,7 +18,8 @@ from hostler.api.app import routes as api_routes
 from hostler.cli import main
 from hostler.harness.deps import HarnessConfig
 from hostler.sandbox.backends import BACKENDS, SandboxConfig
-from hostler.wire import agents, environments, events, resources, sessions, tools
+from hostler.web.config import WebConfig
+from hostler.wire import agents, environments, events, multiagent, resources, sessions, tools
 from hostler.wire.errors import SessionErrorObject
 
 DOCS = ROOT / "docs"
@@ -30,7 +31,10 @@ NOT_EMITTED = {"mcp_connection_failed_error", "mcp_authentication_failed_error",
 REQUESTS: list[Any] = [
     agents.AgentCreate, agents.AgentUpdate, agents.ModelParams, environments.EnvironmentCreate,
     environments.ConfigParams, environments.LimitedNetworkParams, environments.PackagesParams, sessions.SessionCreate,
-    sessions.SessionUpdate, tools.AgentToolsetParams, tools.BuiltinConfigParams, tools.CustomTool,
+    sessions.SessionUpdate, tools.AgentToolsetParams, tools.BuiltinConfigParams,
+    tools.UrlSourcesParams, tools.UserLocation, tools.CustomTool,
+    tools.McpToolsetParams, tools.McpToolConfigParams, tools.McpServer, multiagent.MultiagentCoordinatorParams,
+    multiagent.Multiagent20261001Params, multiagent.TeamEnabledParams, multiagent.AdvisorParams,
     resources.FileResourceParams, events.EventsSend, *get_args(events.ClientEvent),
 ]  # fmt: skip
 
@@ -69,12 +73,12 @@ def test_every_key_of_the_config_file() -> None:
     assert missing(BACKENDS, CONFIGURATION) == []
 
 
-@pytest.mark.parametrize("struct", [HarnessConfig, SandboxConfig])
+@pytest.mark.parametrize("struct", [HarnessConfig, SandboxConfig, WebConfig])
 def test_every_key_of_a_table_with_its_default(struct: Any) -> None:
     documented = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", CONFIGURATION, re.MULTILINE))
     for field in msgspec.structs.fields(struct):
         said = documented[field.name].strip().strip("`")
-        if field.default in (None, ""):
+        if field.default in (None, "", ()):
             assert said in ("none", "all"), field.name
         else:
             assert said == str(field.default), field.name

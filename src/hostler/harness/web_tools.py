@@ -55,6 +55,8 @@ _QUERY = {"type": "string", "description": "What to search for, in a few words."
 class WebTools:
     """See `served.ServedTools`. Without a searcher, `web_search` is not offered."""
 
+    atomic = False
+
     def __init__(self, fetcher: Fetcher, reading: Reading, searcher: Searcher | None) -> None:
         self._fetcher = fetcher
         self._reading = reading
@@ -69,7 +71,7 @@ class WebTools:
         self._fetcher.close()
 
     async def offer(self, run: Run) -> Offer:
-        toolset = toolset_of(run.row.agent)
+        toolset = toolset_of(run.agent)
         if toolset is None:
             return Offer()
         tools = []
@@ -83,7 +85,7 @@ class WebTools:
         return call.kind == "server" and call.name in (FETCH, SEARCH)
 
     async def perform(self, run: Run, call: Call) -> ServedResult:
-        toolset = toolset_of(run.row.agent)
+        toolset = toolset_of(run.agent)
         try:
             if toolset is None or not (config := config_of(toolset, call.name)).enabled:
                 raise WebProblem("unavailable", "This tool is not enabled any more.")
@@ -98,7 +100,7 @@ class WebTools:
             raise WebProblem("invalid_tool_input", BAD_URL)
         url, rules = parse(given["url"]), _rules(run, config)
         rules.check(url)
-        seen = await self._prior.find(run.log, run.session_id, url, wanted(config.url_sources))
+        seen = await self._prior.find(run.wake.log, run.session_id, url, wanted(config.url_sources))
         if seen is None:
             raise WebProblem("url_not_in_prior_context", NOT_SEEN)
         fetched = await self._fetcher.fetch(seen, rules)
@@ -156,13 +158,21 @@ def _filter(source: Any) -> tuple[frozenset[str] | None, frozenset[str]]:
 
 
 def _rules(run: Run, config: BuiltinConfig) -> Rules:
-    """The tool's own rules, and the hosts of a limited environment."""
+    """The tool's own rules, for a helper those of the session's agent as well, and a limited environment's hosts."""
     networking = run.row.environment.get("networking") or {}
     limited = networking.get("type") == "limited"
+    hosts = tuple(networking.get("allowed_hosts") or ()) if limited else None
+    coordinator = None if run.primary else toolset_of(run.row.agent)
+    within = _own_rules(config_of(coordinator, config.name), None) if coordinator else None
+    return _own_rules(config, hosts, within)
+
+
+def _own_rules(config: BuiltinConfig, hosts: tuple[str, ...] | None, within: Rules | None = None) -> Rules:
     return Rules(
         allowed=tuple(config.allowed_domains) if isinstance(config.allowed_domains, list) else None,
         blocked=tuple(config.blocked_domains) if isinstance(config.blocked_domains, list) else (),
-        hosts=tuple(networking.get("allowed_hosts") or ()) if limited else None,
+        hosts=hosts,
+        within=within,
     )
 
 

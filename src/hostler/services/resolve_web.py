@@ -13,7 +13,7 @@ from zoneinfo import available_timezones
 from hostler.errors import InvalidRequest
 from hostler.web.domains import BadDomain, check, covered, host_of
 from hostler.wire.base import UNSET, Unset
-from hostler.wire.environments import CloudConfig, LimitedNetwork
+from hostler.wire.environments import LimitedNetwork
 from hostler.wire.tools import (
     AgentToolset,
     BuiltinConfig,
@@ -153,11 +153,9 @@ def check_references(tools: Iterable[Tool], within: str = "") -> None:
                     raise InvalidRequest(f"{at}: {reference.name} is not a custom tool of this agent")
 
 
-def check_confined(tools: Iterable[Tool], config: CloudConfig, within: str = "agent.") -> None:
+def check_confined(tools: Iterable[Tool], network: LimitedNetwork, within: str) -> None:
     """Refuse allowed domains that lie outside the hosts of a limited environment: they could never be reached."""
-    if not isinstance(config.networking, LimitedNetwork):
-        return
-    hosts = config.networking.allowed_hosts
+    hosts = network.allowed_hosts
     for number, tool in enumerate(tools):
         for index, entry in enumerate(tool.configs if isinstance(tool, AgentToolset) else ()):
             _check_entry(entry, hosts, f"{within}tools.{number}.configs.{index}")

@@ -48,10 +48,10 @@ class ModelSearch:
 
 def _tool(query: Query) -> dict[str, Any]:
     tool: dict[str, Any] = {"type": TOOL, "name": "web_search", "max_uses": 1}
-    if query.wanted:
-        tool["allowed_domains"] = query.wanted
-    elif query.rules.blocked:
-        tool["blocked_domains"] = list(query.rules.blocked)
+    if query.rules.wanted:
+        tool["allowed_domains"] = query.rules.wanted
+    elif query.rules.unwanted:
+        tool["blocked_domains"] = query.rules.unwanted
     if query.location:
         tool["user_location"] = {"type": "approximate", **query.location}
     return tool

@@ -67,11 +67,26 @@ def _is_address(host: str) -> bool:
 
 class Rules(Struct, frozen=True, kw_only=True):
     """What a tool may reach. `allowed` and `blocked` are entries with their sub-domains; `hosts`, of a limited
-    environment, are exact names or `*.example.com` for those below one. None permits all."""
+    environment, are exact names or `*.example.com` for those below one. None permits all. `within` are rules that must
+    permit it too."""
 
     allowed: tuple[str, ...] | None = None
     blocked: tuple[str, ...] = ()
     hosts: tuple[str, ...] | None = None
+    within: Rules | None = None
+
+    @property
+    def wanted(self) -> list[str]:
+        """Domains to name to a search provider, so that it doesn't spend its results elsewhere."""
+        if self.allowed is not None:
+            return list(self.allowed)
+        if self.hosts is not None:
+            return [host.removeprefix("*.") for host in self.hosts]
+        return self.within.wanted if self.within else []
+
+    @property
+    def unwanted(self) -> list[str]:
+        return [*self.blocked, *(self.within.unwanted if self.within else ())]
 
     def permit(self, host: str, path: str = "/") -> bool:
         """Whether a URL with this canonical host (see `urls`) and path may be reached."""
@@ -79,7 +94,9 @@ class Rules(Struct, frozen=True, kw_only=True):
             return False
         if self.allowed is not None and not any(_matches(entry, host, path) for entry in self.allowed):
             return False
-        return not any(_matches(entry, host, path) for entry in self.blocked)
+        if any(_matches(entry, host, path) for entry in self.blocked):
+            return False
+        return self.within is None or self.within.permit(host, path)
 
     def check(self, url: Url, *, redirected: bool = False) -> None:
         """Raise WebProblem unless the URL is permitted."""

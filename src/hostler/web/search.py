@@ -45,13 +45,6 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     rules: Rules = Rules()
     location: Mapping[str, str] = {}
 
-    @property
-    def wanted(self) -> list[str]:
-        """Domains to name to a provider, so that it doesn't spend its results elsewhere; the rules judge later."""
-        if self.rules.allowed is not None:
-            return list(self.rules.allowed)
-        return [host.removeprefix("*.") for host in self.rules.hosts or ()]
-
 
 class Hit(msgspec.Struct, frozen=True, kw_only=True):
     """One result as a provider gives it; markup and entities may stand in `title` and `snippet`. `age` is its date."""
@@ -170,13 +163,14 @@ def _hint(status: int) -> str:
 
 
 def with_sites(query: Query, limit: int = 8) -> str:
-    """The query with the `site:` operators that most engines know; too many domains are left to the rules."""
+    """The query with the `site:` operators that most engines know. The rules judge the results in any case, so too
+    many domains may be left to them."""
     words = [query.text]
-    wanted = query.wanted
+    wanted, unwanted = query.rules.wanted, query.rules.unwanted
     if 0 < len(wanted) <= limit:
         words.append(" OR ".join(f"site:{domain}" for domain in wanted))
-    if len(query.rules.blocked) <= limit:
-        words += [f"-site:{domain}" for domain in query.rules.blocked]
+    if len(unwanted) <= limit:
+        words += [f"-site:{domain}" for domain in unwanted]
     return " ".join(words)
 
 

@@ -17,10 +17,10 @@ class Tavily:
 
     async def find(self, query: Query) -> list[Hit]:
         body: dict[str, Any] = {"query": query.text, "max_results": 20, "search_depth": "basic"}
-        if query.wanted:
-            body["include_domains"] = query.wanted
-        if query.rules.blocked:
-            body["exclude_domains"] = list(query.rules.blocked)
+        if query.rules.wanted:
+            body["include_domains"] = query.rules.wanted
+        if query.rules.unwanted:
+            body["exclude_domains"] = query.rules.unwanted
         headers = {"authorization": f"Bearer {self._key}"}
         answer = await self._get_json("POST", self._url, json=body, headers=headers)
         return [
