@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -121,10 +123,15 @@ def _request(client: httpx2.AsyncClient, url: Url, host: str) -> httpx2.Request:
     return client.build_request("GET", where, headers=headers, extensions={"sni_hostname": url.host})
 
 
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def _unreachable(error: Exception) -> WebProblem:
     """In words that name no address of ours."""
-    text = str(error).lower()
-    if "certificate" in text or "ssl" in text:
+    if any(isinstance(cause, ssl.SSLError) for cause in _causes(error)):
         return WebProblem("url_not_accessible", "The host's TLS certificate or connection is not valid.")
     if "timeout" in type(error).__name__.lower():
         return WebProblem("url_not_accessible", "The host did not answer in time.")
