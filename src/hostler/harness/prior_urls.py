@@ -8,6 +8,7 @@ own messages, the outputs of its sandbox and of MCP servers, and error results, 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
@@ -20,6 +21,7 @@ from hostler.log.log import Log
 from hostler.web.urls import Url, mentioned, parse
 
 KEPT_URLS = 200_000  # over all sessions; those of sessions that were not used for longest are read from the log again
+KEPT_SESSIONS = 2_000
 WEB_TOOLS = ("web_fetch", "web_search")
 _READ = frozenset(
     ("user.message", "agent.tool_use", "agent.tool_result", "agent.custom_tool_use", "user.custom_tool_result")
@@ -56,30 +58,36 @@ class _Seen:
 
     def __init__(self) -> None:
         self.next_seq = 0
-        self.tools: dict[str, str] = {}  # calls without a result so far, by event id
+        self.tools: dict[str, Source] = {}  # calls without a result so far, by event id
         self.urls: dict[Source, dict[bytes, str]] = {}  # by the digest of their key, as they stood there
         self.lock = asyncio.Lock()
+        self._absorbing = threading.Lock()
 
     def __len__(self) -> int:
-        return sum(len(urls) for urls in self.urls.values())
+        return sum(len(urls) for urls in list(self.urls.values()))
 
     def absorb(self, entries: Iterable[Entry]) -> None:
-        for entry in sorted(entries, key=lambda entry: entry.seq):
-            if entry.seq >= self.next_seq:
-                self.next_seq = entry.seq + 1
-                if entry.type in _READ:
-                    self._take(entry.id, entry.type, entry.decode())
+        """Take in entries; those it knows already change nothing. Runs in a thread, which outlives a cancelled call."""
+        with self._absorbing:
+            for entry in sorted(entries, key=lambda entry: entry.seq):
+                if entry.seq >= self.next_seq:
+                    if entry.type in _READ:
+                        self._take(entry.id, entry.type, entry.decode())
+                    self.next_seq = entry.seq + 1
 
     def _take(self, event_id: str, event_type: str, event: dict[str, Any]) -> None:
-        if event_type == "user.message":
-            self._add(Source("user"), event["content"], bare=True)
-        elif event_type == "agent.custom_tool_use" or (event_type == "agent.tool_use" and event["name"] in WEB_TOOLS):
-            self.tools[event_id] = event["name"]
-        else:
-            client = event_type == "user.custom_tool_result"
-            name = self.tools.pop(event["custom_tool_use_id" if client else "tool_use_id"], None)
-            if name is not None and not event.get("is_error"):
-                self._add(Source("client" if client else "server", name), event.get("content") or [], bare=False)
+        match event_type:
+            case "user.message":
+                self._add(Source("user"), event["content"], bare=True)
+            case "agent.custom_tool_use":
+                self.tools[event_id] = Source("client", event["name"])
+            case "agent.tool_use":
+                if event["name"] in WEB_TOOLS:
+                    self.tools[event_id] = Source("server", event["name"])
+            case _:
+                source = self.tools.pop(event.get("custom_tool_use_id") or event.get("tool_use_id", ""), None)
+                if source is not None and not event.get("is_error"):
+                    self._add(source, event.get("content") or [], bare=False)
 
     def _add(self, source: Source, content: list[dict[str, Any]], *, bare: bool) -> None:
         urls = self.urls.setdefault(source, {})
@@ -104,17 +112,17 @@ class PriorUrls:
         self._sessions.move_to_end(session_id)
         async with seen.lock:
             entries = await log.read(session_id, seen.next_seq)
-            await asyncio.to_thread(seen.absorb, entries) if len(entries) > 200 else seen.absorb(entries)
+            await asyncio.to_thread(seen.absorb, entries)
         self._bound()
         digest = _digest(url.key)
-        for source, urls in seen.urls.items():
+        for source, urls in list(seen.urls.items()):
             if wanted.counts(source) and (found := urls.get(digest)) is not None:
                 return parse(f"{url.scheme}:{found}" if found.startswith("//") else found)
         return None
 
     def _bound(self) -> None:
         total = sum(len(seen) for seen in self._sessions.values())
-        while total > KEPT_URLS and len(self._sessions) > 1:
+        while (total > KEPT_URLS or len(self._sessions) > KEPT_SESSIONS) and len(self._sessions) > 1:
             total -= len(self._sessions.popitem(last=False)[1])
 
 
