@@ -22,7 +22,9 @@ from hostler import clock
 from hostler.api.app import Services, create_app
 from hostler.api.connection import Connection
 from hostler.errors import Unavailable
+from hostler.harness.advisor import AdvisorTool
 from hostler.harness.contents import FileContents
+from hostler.harness.delegation import Delegation
 from hostler.harness.deps import Deps, HarnessConfig
 from hostler.harness.side_request import SideRequest
 from hostler.harness.supervisor import Supervisor
@@ -140,18 +142,19 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         journal = Log(store, Hub())
         sandboxes = open_backend(settings.data_dir / "sandboxes", config.sandbox, settings.environ)
         stack.push_async_callback(sandboxes.aclose, stop=False)
+        model = wrap(router)
         web = WebTools.open(config.web, settings.environ, SideRequest(router))
         stack.callback(web.close)
         deps = Deps(
             log=journal,
-            model=wrap(router),
+            model=model,
             catalogue=router.catalogue,
             sandboxes=sandboxes,
             contents=FileContents(store, blobs),
             blobs=blobs,
             builtins=BUILTINS,
             config=config.harness,
-            served=(web,),
+            served=(Delegation(), AdvisorTool(model, router.catalogue), web),
         )
         dispatcher = EmbeddedDispatcher(store)
         supervisor = Supervisor(deps, dispatcher)
@@ -172,7 +175,7 @@ def _services(
         environments=Environments(store),
         sessions=Sessions(journal, catalogue, Hooks(wake=dispatcher.wake, ended=supervisor.ended)),
         events=Events(journal, catalogue, dispatcher.wake),
-        threads=Threads(store),
+        threads=Threads(journal, dispatcher.wake),
         resources=Resources(store, supervisor.inputs_changed),
         files=files,
         models=Models(catalogue),

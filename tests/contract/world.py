@@ -29,6 +29,9 @@ model_attempts = 3
 
 [models.model."test-small"]
 max_input_tokens = 10000
+
+[web]
+allow_private_hosts = ["127.0.0.1"]
 """
 SCRIPT = Path(__file__).with_name("script.json")
 DEADLINE = 20.0

@@ -6,8 +6,6 @@ the log, which is closed as an error and asked again, and no half message.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import aclosing
 from typing import Any, Literal
 
 import msgspec
@@ -17,6 +15,7 @@ from hostler.harness.act import refusal
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, span_end
 from hostler.harness.failure import attempt_failed
+from hostler.harness.listening import listen
 from hostler.harness.offering import with_offers
 from hostler.harness.run import Interrupted, Run
 from hostler.harness.state import MODEL_MESSAGE, Call
@@ -44,7 +43,7 @@ async def ask(run: Run, deps: Deps, tools: ToolTable) -> None:
     try:
         request = await build_request(run, deps, tools)
         speaker = Speaker(deps.log.hub, run.session_id, run.id, primary=run.primary)
-        response = await run.unless_interrupted(listen(deps, request, speaker.show))
+        response = await run.unless_interrupted(listen(deps.model, request, speaker.show))
     except ModelFailure as failure:
         await attempt_failed(run, deps, start.id, failure)
     except Interrupted:
@@ -59,7 +58,8 @@ async def build_request(run: Run, deps: Deps, tools: ToolTable) -> ModelRequest:
     parts = run.thread.parts
     definitions = tools.definitions()
     sandboxed = any(tools.kind(tool["name"]) == "builtin" for tool in definitions)
-    system = context.system_prompt(run.agent.system, sandboxed, [mount.target for mount in run.row.inputs])
+    inputs = [mount.target for mount in run.row.inputs]
+    system = context.system_prompt(run.agent.system, sandboxed, inputs, child=not run.primary)
     sources = await deps.contents.sources(context.file_ids(parts))
     return ModelRequest(
         model=model.id,
@@ -114,20 +114,6 @@ class Speaker:
             event = Preview(type=event_type, id=event_id)
             frame = msgspec.json.encode(EventStart(event=event))
             self._hub.start_preview(self._session_id, self._streams, event, frame)
-
-
-async def listen(deps: Deps, request: ModelRequest, show: Callable[[BlockStarted | TextDelta], None]) -> ModelResponse:
-    """The finished message of one request; what comes before it is shown."""
-    response = None
-    async with aclosing(deps.model.stream(request)) as events:  # type: ignore[type-var]
-        async for event in events:
-            if isinstance(event, ModelResponse):
-                response = event  # and on to the stream's end, so that its connection is used again
-            else:
-                show(event)
-    if response is None:
-        raise ModelFailure("request_failed", "The model's stream ended before its message did.", retryable=True)
-    return response
 
 
 async def _record(

@@ -174,7 +174,7 @@ class Wake:
         """What `Run.append` says, for one of the threads. The caller holds the lock."""
         items, columns, own = self._complete(run, addition)
         waiting, self._columns, self._thread_columns = (self._columns, self._thread_columns), {}, {}
-        statements = self._statements(run, own, addition.opened, waiting[1])
+        statements = self._statements(run, own, addition, waiting[1])
         columns = {**waiting[0], **columns}
         try:
             appended = await self.log.append(
@@ -194,7 +194,7 @@ class Wake:
             if isinstance(problem, NewInput | Duplicate):
                 await self.refresh()
             raise
-        self._written(run, columns, own, addition.opened)
+        self._written(run, columns, own, addition)
         await self._take_in(appended.entries, appended.next_seq, sum(1 for item in items if isinstance(item, Draft)))
         return appended.entries
 
@@ -286,24 +286,29 @@ class Wake:
         self._thread_columns.setdefault(thread_id, {}).update(columns)
 
     def _statements(
-        self, run: Run, own: dict[str, Any], opened: Sequence[ThreadRow], changes: dict[str, dict[str, Any]]
+        self, run: Run, own: dict[str, Any], addition: Addition, changes: dict[str, dict[str, Any]]
     ) -> list[Request]:
         """What is written to the threads' rows in the same commit."""
         now = clock.now()
         changes = dict(changes)
         if own and run.row_of_thread.stored:
             changes[run.id] = {**changes.get(run.id, {}), **own}
+        for thread_id in addition.closed:
+            changes[thread_id] = {**changes.get(thread_id, {}), "status": "terminated", "archived_at": now}
         made = [change(self.session_id, thread_id, updated_at=now, **columns) for thread_id, columns in changes.items()]
-        return [*made, *(stored_row(self.session_id, row, now) for row in opened)]
+        return [*made, *(stored_row(self.session_id, row, now) for row in addition.opened)]
 
-    def _written(self, run: Run, columns: dict[str, Any], own: dict[str, Any], opened: Sequence[ThreadRow]) -> None:
+    def _written(self, run: Run, columns: dict[str, Any], own: dict[str, Any], addition: Addition) -> None:
         self.active_us = columns.get("active_us", self.active_us)
         self.running_since = columns.get("running_since", self.running_since)
         self.released = self.released or "lease_owner" in columns
         if own:
             run.row_of_thread.active_us, run.row_of_thread.running_since = own["active_us"], own["running_since"]
-        for row in opened:
-            self.runs[row.id] = Run(self, row)
+        for row in addition.opened:
+            if not row.archived:
+                self.runs[row.id] = Run(self, row)
+        for thread_id in addition.closed:
+            self.runs.pop(thread_id, None)
 
     def _go_on_counting(self) -> None:
         """Its last holder may have died in mid-run. It ran until its last entry, and runs again from now on."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from hostler.harness.prior_urls import PriorUrls, Wanted
 from hostler.harness.run import Run
-from hostler.harness.served import Offer, ServedResult
+from hostler.harness.served import Effect, Offer, ServedResult
 from hostler.harness.state import Call
 from hostler.harness.tooltable import Tool
 from hostler.web.config import WebConfig
@@ -55,7 +55,7 @@ _QUERY = {"type": "string", "description": "What to search for, in a few words."
 class WebTools:
     """See `served.ServedTools`. Without a searcher, `web_search` is not offered."""
 
-    atomic = False
+    effect: Effect = "outside"
 
     def __init__(self, fetcher: Fetcher, reading: Reading, searcher: Searcher | None) -> None:
         self._fetcher = fetcher

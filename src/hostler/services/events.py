@@ -22,6 +22,7 @@ from hostler.services import intake
 from hostler.services.paging import BAD_CURSOR, Between, Cursor, read_cursor
 from hostler.services.reading import first
 from hostler.services.resources import missing_session
+from hostler.services.thread_rows import threads_tx
 from hostler.store.sql import Tx
 from hostler.store.tables import sessions
 from hostler.wire.agents import SessionAgent
@@ -148,17 +149,22 @@ def _state_tx(session_id: str, takes_system: Callable[[bytes], bool] | None) -> 
     takes = takes_system is None or takes_system(row[5])
     pending, idle = _ids(row[1]), row[4] == "idle"
     resting = idle and not pending and row[6] is None
-    return intake.State(session_id, row[0], pending, row[2], idle=idle, resting=resting, takes_system=takes)
+    stored = yield from threads_tx(session_id, row[5])
+    children = tuple(thread.id for thread in stored if thread.id != row[0] and not thread.ended)
+    return intake.State(session_id, row[0], pending, row[2], idle, children, resting=resting, takes_system=takes)
 
 
 def _thread_tx(session_id: str, thread_id: str | None) -> Tx[str]:
-    """The session's status. Raises NotFound for an unknown session or thread."""
+    """The status of the thread, or of the session. Raises NotFound for an unknown session or thread."""
     row = yield from first(_STATE, {"s": session_id})
     if row is None:
         raise missing_session(session_id)
-    if thread_id is not None and thread_id != row[0]:
-        raise missing_thread(thread_id)
     status: str = row[4]
+    if thread_id is not None and thread_id != row[0]:
+        stored = yield from threads_tx(session_id, row[5])
+        status = next((thread.status for thread in stored if thread.id == thread_id), "")
+        if not status:
+            raise missing_thread(thread_id)
     return status
 
 

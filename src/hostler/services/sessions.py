@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, bindparam, delete, false, insert, or_, select
+from sqlalchemy import ColumnElement, and_, bindparam, delete, false, insert, or_, select, update
 
 from hostler import clock
 from hostler.errors import InvalidRequest
 from hostler.harness.ledger import EMPTY_LEDGER
+from hostler.harness.threads import insertion
 from hostler.ids import new_id
 from hostler.log.append import append_tx
 from hostler.log.entries import Draft, Entry
@@ -21,8 +22,9 @@ from hostler.services.metadata import merge
 from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
 from hostler.services.reading import first, rows
 from hostler.services.snapshots import COLUMNS, SessionRow, session, snapshot_tx
+from hostler.services.thread_rows import StoredThread, active_seconds_tx, threads_tx
 from hostler.store.sql import Tx
-from hostler.store.tables import entries, files
+from hostler.store.tables import entries, files, threads
 from hostler.store.tables import resources as resource_table
 from hostler.store.tables import sessions as table
 from hostler.wire.agents import SessionAgent
@@ -46,10 +48,16 @@ _DELETES = (
     delete(entries).where(entries.c.session_id == bindparam("id")),
     delete(resource_table).where(resource_table.c.session_id == bindparam("id")),
     delete(files).where(files.c.session_id == bindparam("id")),
+    delete(threads).where(threads.c.session_id == bindparam("id")),
     delete(table).where(table.c.id == bindparam("id")),
 )
 _read_config = msgspec.json.Decoder(CloudConfig).decode
 
+_END_THREADS = (
+    update(threads)
+    .where(threads.c.session_id == bindparam("s"), threads.c.archived_at.is_(None))
+    .values(status="terminated", archived_at=bindparam("now"), updated_at=bindparam("now"))
+)
 MAX_FILE_DOCUMENTS = 100
 
 
@@ -144,7 +152,9 @@ class Sessions:
                     "Send an interrupt event or wait for the session to complete."
                 )
             patch = {"status": "terminated", "archived_at": now, "wake_at": None, "pending": b"[]"}
-            ends = _terminations(row) if row.status != "terminated" else []
+            stored = yield from threads_tx(session_id, row.agent)
+            ends = _terminations(row, stored) if row.status != "terminated" else []
+            yield _END_THREADS, {"s": session_id, "now": now}
             written = yield from append_tx(session_id, row.thread_id, ends, now=now, patch=patch)
             return Changed((yield from _read_tx(session_id)), written.entries)
 
@@ -199,7 +209,7 @@ class Sessions:
             cut = slice_of((yield from rows(paged)), order=order, limit=limit, cursor=cursor)
             shown = []
             for row in cut.rows:
-                shown.append(session(SessionRow.of(row), (yield from resources.list_tx(row[0]))))
+                shown.append((yield from _shown_tx(SessionRow.of(row))))
             return cut._replace(rows=shown)
 
         return await self._store.read(tx)
@@ -215,7 +225,13 @@ def find_tx(session_id: str) -> Tx[SessionRow]:
 
 def _read_tx(session_id: str) -> Tx[Session]:
     row = yield from find_tx(session_id)
-    return session(row, (yield from resources.list_tx(session_id)))
+    return (yield from _shown_tx(row))
+
+
+def _shown_tx(row: SessionRow) -> Tx[Session]:
+    mounted = yield from resources.list_tx(row.id)
+    active = yield from active_seconds_tx(row.id, row.agent)
+    return session(row, mounted, active)
 
 
 def _reference(agent: str | AgentReference | AgentWithOverrides) -> AgentReference | AgentWithOverrides:
@@ -236,7 +252,7 @@ def _insert_tx(
         )
     snapshot = yield from snapshot_tx(agent, overrides, catalogue)
     agent_rules.check_network(snapshot, environment.config)
-    row = {
+    row: dict[str, Any] = {
         "id": new_id("sesn"),
         "agent_id": agent.id,
         "agent_version": agent.version,
@@ -265,6 +281,9 @@ def _insert_tx(
         "wake_at": None,
     }
     yield _INSERT, row
+    if snapshot.multiagent is not None:
+        agent_body = encode(rosters.thread_agent(snapshot))
+        yield insertion(row["id"], row["thread_id"], None, snapshot.name, agent_body, now)
     return row
 
 
@@ -322,12 +341,17 @@ def _equipped(row: SessionRow, params: SessionAgentUpdate) -> SessionAgent | Non
     return rosters.with_self(after)
 
 
-def _terminations(row: SessionRow) -> list[Draft]:
-    thread = {"session_thread_id": row.thread_id, "agent_name": row.read_agent().name}
-    return [
-        Draft(type="session.thread_status_terminated", fields=thread),
-        Draft(type="session.status_terminated"),
-    ]
+def _terminations(row: SessionRow, stored: Sequence[StoredThread]) -> list[Draft]:
+    """The ends of all threads, the primary one last, and of the session."""
+    ends = []
+    for thread in stored:
+        if thread.id != row.thread_id and not thread.ended:
+            label = {"session_thread_id": thread.id, "agent_name": thread.name}
+            end = Draft(type="session.thread_status_terminated", fields=label, thread_id=thread.id)
+            ends += [end, msgspec.structs.replace(end, thread_id=None)]
+    label = {"session_thread_id": row.thread_id, "agent_name": row.read_agent().name}
+    ends.append(Draft(type="session.thread_status_terminated", fields=label))
+    return [*ends, Draft(type="session.status_terminated")]
 
 
 def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:

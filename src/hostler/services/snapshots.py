@@ -72,10 +72,12 @@ class SessionRow(msgspec.Struct, frozen=True):
         return read_ledger(self.usage).wire(self.active_us_at(now))
 
 
-def session(row: SessionRow, resources: list[FileResource]) -> Session:
+def session(row: SessionRow, resources: list[FileResource], thread_seconds: float | None = None) -> Session:
+    """The session on the wire. `thread_seconds` is the running time of all its threads, where it has several."""
     now = clock.now()
     usage = row.usage_at(now)
     lived = ((row.archived_at or now) - row.created_at) / 1e6
+    active = usage.active_seconds if thread_seconds is None else thread_seconds
     return Session(
         id=row.id,
         status=row.shown_status,
@@ -86,7 +88,7 @@ def session(row: SessionRow, resources: list[FileResource]) -> Session:
         resources=resources,
         vault_ids=[],
         outcome_evaluations=[],
-        stats=Stats(active_seconds=usage.active_seconds, duration_seconds=max(0.0, lived)),
+        stats=Stats(active_seconds=active, duration_seconds=max(0.0, lived)),
         usage=usage,
         created_at=timestamp(row.created_at),
         updated_at=timestamp(row.updated_at),

@@ -107,8 +107,11 @@ class Searcher:
 
 
 def open_searcher(config: WebConfig, environ: Mapping[str, str], ask: AskModel) -> Searcher | None:
-    """The configured search, or None."""
+    """The configured search; None where there is none, or its key is not set."""
     if not config.search:
+        return None
+    if config.search_key_env and not config.search_key(environ):
+        log.warning("web search is off: the variable %s, which holds the key, is not set", config.search_key_env)
         return None
     module, _, name = PROVIDERS[config.search].partition(":")
     get_json = GetJson(config)

@@ -163,6 +163,7 @@ def test_queries() -> None:
 
 def test_no_provider() -> None:
     assert open_searcher(WebConfig(), {}, nobody) is None
+    assert open_searcher(WebConfig(search="brave", search_key_env="NOT_SET"), {}, nobody) is None
 
 
 @pytest.mark.parametrize(
