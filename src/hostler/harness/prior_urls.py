@@ -24,7 +24,14 @@ KEPT_URLS = 200_000  # over all sessions; those of sessions that were not used f
 KEPT_SESSIONS = 2_000
 WEB_TOOLS = ("web_fetch", "web_search")
 _READ = frozenset(
-    ("user.message", "agent.tool_use", "agent.tool_result", "agent.custom_tool_use", "user.custom_tool_result")
+    (
+        "user.message",
+        "user.define_outcome",
+        "agent.tool_use",
+        "agent.tool_result",
+        "agent.custom_tool_use",
+        "user.custom_tool_result",
+    )
 )
 
 
@@ -79,6 +86,9 @@ class _Seen:
         match event_type:
             case "user.message":
                 self._add(Source("user"), event["content"], bare=True)
+            case "user.define_outcome":
+                texts = (event["description"], event["rubric"].get("content"))
+                self._add(Source("user"), [{"type": "text", "text": text} for text in texts if text], bare=True)
             case "agent.custom_tool_use":
                 self.tools[event_id] = Source("client", event["name"])
             case "agent.tool_use":

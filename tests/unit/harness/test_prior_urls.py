@@ -64,6 +64,12 @@ def test_what_the_user_wrote(tmp_path: Path) -> None:
     assert seen(tmp_path, [message], *urls, "https://a.com/p?q=2", "https://evil.org/") == [*urls, None, None]
 
 
+def test_what_an_outcome_names(tmp_path: Path) -> None:
+    rubric = {"type": "text", "content": "as on https://rubric.org"}
+    goal = Draft(type="user.define_outcome", fields={"description": "Sum up goal.org/x.", "rubric": rubric})
+    assert all(seen(tmp_path, [goal], "https://goal.org/x", "https://rubric.org"))
+
+
 def test_the_url_is_fetched_as_it_was_shown(tmp_path: Path) -> None:
     """So the choice of a spelling carries no message to whoever owns the URL."""
     spelled = ["HTTPS://A.com:443/%70/#secret", "http://a.com/p", "https://a.com/%70"]
