@@ -15,7 +15,7 @@ from hostler.store.sql import Row
 from hostler.store.tables import sessions
 from hostler.wire.agents import Agent, SessionAgent
 from hostler.wire.base import UNSET, Unset, timestamp
-from hostler.wire.resources import FileResource
+from hostler.wire.resources import Resource
 from hostler.wire.sessions import AgentWithOverrides, Session
 from hostler.wire.threads import SessionThread
 from hostler.wire.usage import Stats, ThreadStats, Usage
@@ -71,7 +71,7 @@ class SessionRow(msgspec.Struct, frozen=True):
         return read_ledger(self.usage).wire(self.active_us_at(now))
 
 
-def session(row: SessionRow, resources: list[FileResource]) -> Session:
+def session(row: SessionRow, resources: list[Resource]) -> Session:
     now = clock.now()
     usage = row.usage_at(now)
     lived = ((row.archived_at or now) - row.created_at) / 1e6

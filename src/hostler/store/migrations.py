@@ -57,4 +57,8 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
         "CREATE UNIQUE INDEX resources_mount ON resources (session_id, mount_path)",
     ),
     "002_identity": ("CREATE TABLE identity ( id TEXT PRIMARY KEY )",),
+    "006_repositories": (
+        "ALTER TABLE resources ADD COLUMN body BYTES",
+        "ALTER TABLE resources ADD COLUMN secret BYTES",
+    ),
 }

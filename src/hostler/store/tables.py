@@ -145,4 +145,6 @@ resources = Table(
     _text("mount_path"),
     _int("created_at"),
     _int("updated_at"),
+    _json("body", null=True),  # a repository's url and checkout
+    _json("secret", null=True),  # its token, sealed for the resource's id
 )
