@@ -22,8 +22,14 @@ from hostler import clock
 from hostler.api.app import Services, create_app
 from hostler.api.connection import Connection
 from hostler.errors import Unavailable
+from hostler.git.hosts import GitConfig, Hosts
+from hostler.git.mirrors import Mirrors
+from hostler.git.process import Git
+from hostler.git.remote import RemoteClient
 from hostler.harness.contents import FileContents
 from hostler.harness.deps import Deps, HarnessConfig
+from hostler.harness.gateway import GitGateway
+from hostler.harness.repositories import Repositories as HarnessRepositories
 from hostler.harness.supervisor import Supervisor
 from hostler.log.hub import Hub
 from hostler.log.log import Log
@@ -40,6 +46,7 @@ from hostler.services.events import Events
 from hostler.services.files import Files
 from hostler.services.keys import Keys
 from hostler.services.models import Models
+from hostler.services.repositories import Repositories
 from hostler.services.resources import Resources
 from hostler.services.sessions import Hooks, Sessions
 from hostler.services.threads import Threads
@@ -51,6 +58,7 @@ from hostler.store.sql import Tx
 from hostler.store.sqlite import SqliteStore
 from hostler.store.store import Store
 from hostler.store.tables import sessions
+from hostler.vault.keyfile import open_sealer
 
 log = logging.getLogger("hostler")
 
@@ -81,6 +89,7 @@ class Configuration(msgspec.Struct, frozen=True):
     harness: HarnessConfig
     models: ModelsConfig
     sandbox: SandboxConfig
+    git: GitConfig
 
 
 def configuration(settings: Settings) -> Configuration:
@@ -90,7 +99,16 @@ def configuration(settings: Settings) -> Configuration:
         decode(tables.get("harness", {}), HarnessConfig, "harness", file),
         decode(tables.get("models", {}), ModelsConfig, "models", file),
         decode(tables.get("sandbox", {}), SandboxConfig, "sandbox", file),
+        decode(tables.get("git", {}), GitConfig, "git", file),
     )
+
+
+def open_hosts(settings: Settings, config: GitConfig) -> Hosts:
+    """The hosts that repositories may be on. Raises BadSettings."""
+    try:
+        return Hosts(config.hosts)
+    except ValueError as error:
+        raise BadSettings(f"The config file {settings.config_file}, table [git]: {error}.") from error
 
 
 def open_router(settings: Settings, config: ModelsConfig) -> Router:
@@ -133,7 +151,17 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         blobs = Blobs(settings.data_dir / "files")
         blobs.open()
         journal = Log(store, Hub())
-        sandboxes = open_backend(settings.data_dir / "sandboxes", config.sandbox, settings.environ)
+        sealer = open_sealer(settings.data_dir, settings.environ.get("HOSTLER_SECRET_KEY"), ())
+        hosts = open_hosts(settings, config.git)
+        git = RemoteClient(seconds=config.git.seconds)
+        stack.push_async_callback(git.aclose)
+        mirrors = Mirrors(settings.data_dir / "repositories", config.git, Git(settings.environ), git)
+        mirrors.open()
+        repositories = HarnessRepositories(store, sealer, hosts, mirrors, git)
+        gateway = GitGateway(
+            repositories, push_bytes=config.git.repository_mb * 1024 * 1024, seconds=config.git.seconds
+        )
+        sandboxes = open_backend(settings.data_dir / "sandboxes", config.sandbox, settings.environ, gateway)
         stack.push_async_callback(sandboxes.aclose, stop=False)
         deps = Deps(
             log=journal,
@@ -144,28 +172,34 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             blobs=blobs,
             builtins=BUILTINS,
             config=config.harness,
+            repositories=repositories,
         )
         dispatcher = EmbeddedDispatcher(store)
         supervisor = Supervisor(deps, dispatcher)
         files = Files(store, blobs, max_bytes=settings.file_bytes)
-        services = _services(journal, files, router.catalogue, dispatcher, supervisor)
+        services = _services(journal, files, router.catalogue, dispatcher, supervisor, Repositories(hosts, sealer))
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, services,
         )  # fmt: skip
 
 
 def _services(
-    journal: Log, files: Files, catalogue: Catalogue, dispatcher: EmbeddedDispatcher, supervisor: Supervisor
+    journal: Log,
+    files: Files,
+    catalogue: Catalogue,
+    dispatcher: EmbeddedDispatcher,
+    supervisor: Supervisor,
+    repositories: Repositories,
 ) -> Services:
     store = journal.store
     return Services(
         keys=Keys(store),
         agents=Agents(store, catalogue),
         environments=Environments(store),
-        sessions=Sessions(journal, catalogue, Hooks(wake=dispatcher.wake, ended=supervisor.ended)),
+        sessions=Sessions(journal, catalogue, Hooks(wake=dispatcher.wake, ended=supervisor.ended), repositories),
         events=Events(journal, catalogue, dispatcher.wake),
         threads=Threads(store),
-        resources=Resources(store, supervisor.inputs_changed),
+        resources=Resources(store, supervisor.inputs_changed, repositories),
         files=files,
         models=Models(catalogue),
     )

@@ -71,7 +71,9 @@ class Hosts:
         if scheme is None or parts.scheme.lower() != scheme:
             allowed = ", ".join(f"{known}://{name}" for name, known in self._schemes.items()) or "none"
             raise BadUrl(f"its host is not allowed by this server, which takes: {allowed}")
-        return Remote(url=f"{scheme}://{host}{parts.path}", place=f"{host}/{_path(parts.path, host)}".removesuffix(".git"))
+        return Remote(
+            url=f"{scheme}://{host}{parts.path}", place=f"{host}/{_path(parts.path, host)}".removesuffix(".git")
+        )
 
 
 def _path(path: str, host: str) -> str:

@@ -156,9 +156,17 @@ async def sandbox_of(run: Run, deps: Deps) -> Sandbox:
             key=run.session_id,
             network="unrestricted" if network == "unrestricted" else "none",
             mounts=_mounts(run, deps),
+            folders=[known.mount_path for known in run.row.repositories],
+            etc=_etc(run, deps),
+            gateway=bool(run.row.repositories),
         )
         run.sandbox = await deps.sandboxes.provision(spec)
     return run.sandbox
+
+
+def _etc(run: Run, deps: Deps) -> dict[str, str]:
+    known = run.row.repositories
+    return {"gitconfig": deps.repositories.git_config(known)} if known and deps.repositories else {}
 
 
 def _mounts(run: Run, deps: Deps) -> list[Mount]:

@@ -14,6 +14,7 @@ import msgspec
 
 from hostler.harness import context
 from hostler.harness.act import refusal
+from hostler.harness.checkout import lines
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, span_end
 from hostler.harness.failure import attempt_failed
@@ -58,8 +59,8 @@ async def build_request(run: Run, deps: Deps, tools: ToolTable) -> ModelRequest:
     model = run.row.agent.model
     parts = run.session.parts
     definitions = tools.definitions()
-    sandboxed = any(tools.kind(tool["name"]) == "builtin" for tool in definitions)
-    system = context.system_prompt(run.row.agent.system, sandboxed, [mount.target for mount in run.row.inputs])
+    inputs = [mount.target for mount in run.row.inputs]
+    system = context.system_prompt(run.row.agent.system, tools.sandboxed, inputs, lines(run))
     sources = await deps.contents.sources(context.file_ids(parts))
     return ModelRequest(
         model=model.id,

@@ -28,11 +28,12 @@ SUMMARIZE = (
 )
 
 
-def system_prompt(system: str | None, sandboxed: bool, inputs: Iterable[str]) -> list[Block]:
-    """The agent's own prompt, after what it must know of its sandbox when it has one. `inputs` are mounted paths."""
+def system_prompt(system: str | None, sandboxed: bool, inputs: Iterable[str], more: Iterable[str] = ()) -> list[Block]:
+    """The agent's own prompt, after what it must know of its sandbox when it has one: `inputs` are mounted paths,
+    `more` are further lines on what is there."""
     texts = []
     if sandboxed:
-        texts.append(_surroundings(sorted(inputs)))
+        texts.append("\n".join([_surroundings(sorted(inputs)), *more]))
     if system:
         texts.append(system)
     return [{"type": "text", "text": text} for text in texts]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from hostler.harness.act import INTERRUPTED, act, cancel_dispatched, forget
 from hostler.harness.ask import ask
+from hostler.harness.checkout import place
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, session_error, span_end
 from hostler.harness.failure import give_up
@@ -50,6 +51,8 @@ async def _step(run: Run, deps: Deps, tools: ToolTable) -> bool:
         await settle(run, deps, {"type": "requires_action", "event_ids": waiting})
         return True
     if session.queued or session.wants_answer:
+        if await place(run, deps, tools):
+            return False
         return await _speak(run, deps, tools)
     await _finish(run, deps)
     return True

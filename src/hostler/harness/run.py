@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, select
 
 from hostler import clock
 from hostler.harness.ledger import Ledger, read_ledger
+from hostler.harness.repositories import Repository, repository
 from hostler.harness.state import Session
 from hostler.log.append import NewInput
 from hostler.log.entries import Draft, Entry, Item
@@ -52,6 +53,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     running_since: int | None
     last_at: int
     inputs: list[Input]
+    repositories: list[Repository] = []
 
 
 _SESSION = select(
@@ -66,8 +68,8 @@ _SESSION = select(
     sessions.c.last_at,
 ).where(sessions.c.id == bindparam("s"))
 _INPUTS = (
-    select(files.c.blob, resources.c.mount_path)
-    .join_from(resources, files, resources.c.file_id == files.c.id)
+    select(files.c.blob, resources.c.mount_path, resources.c.id, resources.c.body)
+    .join_from(resources, files, resources.c.file_id == files.c.id, isouter=True)
     .where(resources.c.session_id == bindparam("s"))
     .order_by(resources.c.mount_path)
 )
@@ -80,7 +82,7 @@ def row_tx(session_id: str) -> Tx[Row]:
         _SESSION,
         {"s": session_id},
     )
-    inputs = yield _INPUTS, {"s": session_id}
+    given = yield _INPUTS, {"s": session_id}
     return Row(
         thread_id=thread_id,
         status=status,
@@ -91,7 +93,8 @@ def row_tx(session_id: str) -> Tx[Row]:
         active_us=active_us,
         running_since=running_since,
         last_at=last_at,
-        inputs=[Input(blob, target) for blob, target in inputs],
+        inputs=[Input(blob, target) for blob, target, *_ in given if blob is not None],
+        repositories=[repository(key, target, body) for _, target, key, body in given if body is not None],
     )
 
 
@@ -122,6 +125,7 @@ class Run:
             self._restated = {"active_us": self.active_us, "running_since": self.running_since}
         self.poked = asyncio.Event()
         self.sandbox: Sandbox | None = None  # once a tool has needed it in this wake
+        self.repositories_tried = False  # each is tried once a wake
         self.inputs_stale = False  # the row's inputs have changed since it was read
         self.reported: set[bytes] = set()  # problems of served tools that this wake has told of
         self.must_summarise = False  # the model said that the context is too long

@@ -16,6 +16,7 @@ from hostler.log.entries import Entry
 MODEL_MESSAGE = "hostler.model_message"
 DISPATCHED = "hostler.tool_dispatched"
 SUMMARY = "hostler.context_summary"
+REPOSITORY_READY = "hostler.repository_ready"
 ATTEMPT_FAILED = "hostler.model_attempt_failed"
 HIDDEN_RESULT = "hostler.tool_result"
 
@@ -109,6 +110,7 @@ class Session:
     def __init__(self) -> None:
         self.parts: list[Part] = []
         self.calls: dict[str, Call] = {}  # of the last assistant message
+        self.repositories: dict[str, list[dict[str, str]]] = {}  # those in the sandbox, each with its skills
         self.queued: dict[str, Entry] = {}  # user events that wait, in order of receipt
         self.next_seq = 0
         self.open_request: str | None = None  # a span.model_request_start without its end
@@ -206,6 +208,10 @@ def _request_ended(session: Session, _: str, __: dict[str, Any]) -> None:
     session.open_request = None
 
 
+def _repository_ready(session: Session, _: str, note: dict[str, Any]) -> None:
+    session.repositories[note["resource_id"]] = note["skills"]
+
+
 def _attempt_failed(session: Session, _: str, __: dict[str, Any]) -> None:
     session.failures += 1
 
@@ -244,4 +250,5 @@ _FOLDS: dict[str, Callable[[Session, str, dict[str, Any]], None]] = {
     DISPATCHED: _dispatched,
     SUMMARY: _summed,
     ATTEMPT_FAILED: _attempt_failed,
+    REPOSITORY_READY: _repository_ready,
 }

@@ -20,6 +20,7 @@ from hostler.services import agents, environments, intake, resolve, resources
 from hostler.services.metadata import merge
 from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
 from hostler.services.reading import first, rows
+from hostler.services.repositories import Repositories
 from hostler.services.snapshots import COLUMNS, SessionRow, session, snapshot
 from hostler.store.sql import Tx
 from hostler.store.tables import entries, files
@@ -76,11 +77,12 @@ class Changed(NamedTuple):
 
 
 class Sessions:
-    def __init__(self, log: Log, catalogue: Catalogue, hooks: Hooks) -> None:
+    def __init__(self, log: Log, catalogue: Catalogue, hooks: Hooks, repositories: Repositories) -> None:
         self._log = log
         self._catalogue = catalogue
         self._store = log.store
         self._hooks = hooks
+        self._repositories = repositories
 
     async def create(self, params: SessionCreate) -> Session:
         resolve.refuse(params, ("vault_ids", "budget"))
@@ -91,7 +93,8 @@ class Sessions:
 
         def tx() -> Tx[Changed]:
             row = yield from _insert_tx(params, reference, self._catalogue, now)
-            made = yield from resources.add_tx(row["id"], params.resources or [], now, "resources")
+            given = params.resources or []
+            made = yield from resources.add_tx(row["id"], given, now, "resources", self._repositories)
             appended: list[Entry] = []
             if initial:
                 state = intake.State(row["id"], row["thread_id"], [], 0, idle=True)
@@ -140,6 +143,7 @@ class Sessions:
                 )
             patch = {"status": "terminated", "archived_at": now, "wake_at": None, "pending": b"[]"}
             ends = _terminations(row) if row.status != "terminated" else []
+            yield from resources.forget_tokens_tx(session_id)
             written = yield from append_tx(session_id, row.thread_id, ends, now=now, patch=patch)
             return Changed((yield from _read_tx(session_id)), written.entries)
 

@@ -1,0 +1,187 @@
+"""Puts a session's repositories into its sandbox, before the model is asked, once for the session's life.
+
+git runs inside, against the gateway, so that nothing a repository holds can reach the server. That it is done stands in
+the log. What can't be had is told to the client, left out, and tried again in the next wake. It must not see a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from hostler.git.failures import RepositoryFailure
+from hostler.harness.act import sandbox_of
+from hostler.harness.deps import Deps
+from hostler.harness.drafts import session_error
+from hostler.harness.repositories import Repository
+from hostler.harness.run import Interrupted, Run
+from hostler.harness.state import REPOSITORY_READY
+from hostler.harness.tooltable import ToolTable
+from hostler.log.entries import Consume, Draft
+from hostler.sandbox.contract import CommandResult, Exec, Sandbox, SandboxUnavailable, UnknownCall
+
+log = logging.getLogger(__name__)
+
+CLONE_MS = 900_000
+MAX_SKILLS = 100
+SKILL_BYTES = 8192
+_NOT_EMPTY, _NO_GIT = 17, 127
+
+# Arguments: url, path, `branch` or `commit` or `default`, and its name. A clone that was cut off carries a mark of its
+# own and is made again; whatever else is in the way is the agent's, and stays. Prints path and text of each skill.
+_SCRIPT = f"""
+set -eu
+PATH=/usr/local/bin:/usr/bin:/bin
+GIT_TERMINAL_PROMPT=0
+export PATH GIT_TERMINAL_PROMPT
+url=$1 path=$2 kind=$3 name=$4
+command -v git >/dev/null || exit {_NO_GIT}
+mkdir -p -- "$path"
+if [ "$(git config --file "$path/.git/config" --get hostler.incomplete 2>/dev/null || true)" = true ]; then
+    find "$path" -mindepth 1 -delete
+fi
+[ -z "$(ls -A -- "$path")" ] || exit {_NOT_EMPTY}
+clone() {{ git clone -q -c hostler.incomplete=true --no-recurse-submodules "$@" -- "$url" "$path"; }}
+case $kind in
+branch) clone --branch "$name" ;;
+commit)
+    clone --no-checkout
+    git -C "$path" cat-file -e "$name^{{commit}}" 2>/dev/null || git -C "$path" fetch -q origin "$name"
+    git -C "$path" checkout -q --detach "$name" -- ;;
+*) clone ;;
+esac
+git -C "$path" config --remove-section hostler
+cd -- "$path"
+count=0
+for file in .claude/skills/*/SKILL.md; do
+    [ -f "$file" ] && [ $count -lt {MAX_SKILLS} ] || continue
+    count=$((count + 1))
+    printf '%s\\0' "$file"
+    head -c {SKILL_BYTES} -- "$file" | tr -d '\\000'
+    printf '\\0'
+done
+"""
+
+
+async def place(run: Run, deps: Deps, tools: ToolTable) -> bool:
+    """Place what is missing; False when there is nothing to do. Raises NewInput when something came in before it."""
+    missing = [known for known in run.row.repositories if known.id not in run.session.repositories]
+    if not missing or run.repositories_tried or deps.repositories is None or not tools.sandboxed:
+        return False
+    queued = [Consume(entry) for entry in run.session.queued.values() if entry.type != "user.interrupt"]
+    opening = [*run.opening(), *([] if run.session.open_calls else queued)]
+    if opening:
+        await run.append(opening, patch=run.opened(), strict=True)
+    try:
+        sandbox = await sandbox_of(run, deps)
+        outcomes = await run.unless_interrupted(_place_all(run, deps, sandbox, missing))
+    except Interrupted:
+        return True
+    except SandboxUnavailable as problem:  # the first tool will say so
+        log.warning("session %s: no sandbox for its repositories: %s", run.session_id, problem)
+        outcomes = []
+    run.repositories_tried = True
+    if outcomes:
+        await run.append(outcomes)
+    return True
+
+
+async def _place_all(run: Run, deps: Deps, sandbox: Sandbox, missing: list[Repository]) -> list[Draft]:
+    return list(await asyncio.gather(*(_place(run, deps, sandbox, known) for known in missing)))
+
+
+async def _place(run: Run, deps: Deps, sandbox: Sandbox, wanted: Repository) -> Draft:
+    """Put one repository into the sandbox; return what the log is to say of it."""
+    assert deps.repositories is not None
+    try:
+        await deps.repositories.prepare(run.session_id, wanted)
+        result = await _clone(sandbox, wanted)
+    except RepositoryFailure as failure:
+        return session_error(f"repository_{failure.kind}_error", failure.message, "retrying", repository_url=wanted.url)
+    fields = {"resource_id": wanted.id, "mount_path": wanted.mount_path, "skills": skills(wanted, result.output)}
+    return Draft(type=REPOSITORY_READY, fields=fields)
+
+
+async def _clone(sandbox: Sandbox, wanted: Repository) -> CommandResult:
+    """Clone inside, or wait for the clone that an earlier process has begun. Raises RepositoryFailure."""
+    kind = "branch" if wanted.branch else "commit" if wanted.commit else "default"
+    words = [wanted.url, wanted.mount_path, kind, wanted.branch or wanted.commit or ""]
+    call_id = f"checkout_{wanted.id}"
+    command = Exec(argv=["/bin/sh", "-c", _SCRIPT, "checkout", *words], cwd="/", timeout_ms=CLONE_MS)
+    try:
+        result = await sandbox.attach(call_id)
+        await sandbox.acknowledge(call_id)
+        if result.exit_code == 0:
+            return result  # else the server that it cloned from was killed meanwhile
+    except UnknownCall:
+        pass
+    result = await sandbox.run(call_id, command)
+    await sandbox.acknowledge(call_id)
+    if result.exit_code != 0:
+        raise RepositoryFailure("clone", _why(result, wanted))
+    return result
+
+
+def _why(result: CommandResult, wanted: Repository) -> str:
+    if result.timed_out:
+        return f"Cloning took longer than {CLONE_MS // 1000} seconds."
+    if result.exit_code == _NOT_EMPTY:
+        return f"{wanted.mount_path} is not empty."
+    if result.exit_code == _NO_GIT:
+        return "The sandbox has no git program."
+    lines = [line.strip() for line in result.errors.decode(errors="replace").splitlines() if line.strip()]
+    said = next((line for line in lines if line.startswith(("remote:", "fatal:", "error:"))), "it ended without a word")
+    return f"git could not clone: {_printable(said)[:300]}"
+
+
+def skills(repository: Repository, output: bytes) -> list[dict[str, str]]:
+    """The skills that a checkout has found: name, description and path of each."""
+    parts = output.split(b"\0")
+    found = []
+    for path, text in zip(parts[::2], parts[1::2], strict=False):
+        place = f"{repository.mount_path}/{path.decode(errors='replace')}"
+        if not place.isprintable() or "\ufffd" in place:
+            continue
+        fields = _front_matter(text.decode(errors="replace"))
+        name = fields.get("name") or place.split("/")[-2]
+        found.append({"name": name[:64], "description": fields.get("description", "")[:1024], "path": place})
+    return found
+
+
+def _printable(text: str) -> str:
+    return "".join(letter for letter in text if letter.isprintable())
+
+
+def _front_matter(text: str) -> dict[str, str]:
+    """The values at the top of a SKILL.md: `key: value` lines between two lines of dashes, indented ones go on."""
+    lines = text.splitlines()
+    fields: dict[str, str] = {}
+    key = ""
+    for line in lines[1:] if lines and lines[0].rstrip() == "---" else []:
+        if line.rstrip() == "---":
+            return fields
+        if line[:1] in (" ", "\t") and key:
+            fields[key] = f"{fields[key]} {_printable(line.strip())}".strip()
+        elif ":" in line:
+            key, _, value = line.partition(":")
+            key = key.strip()
+            fields[key] = "" if value.strip() in (">", "|", ">-", "|-") else _printable(value.strip()).strip("\"'")
+    return {}
+
+
+def lines(run: Run) -> list[str]:
+    """What the model is told of the session's repositories and their skills."""
+    if not run.row.repositories:
+        return []
+    said = ["- Git repositories are there with their history; `git fetch` and `git push` work without credentials:"]
+    found: list[dict[str, Any]] = []
+    for known in run.row.repositories:
+        ready = run.session.repositories.get(known.id)
+        of = f" (branch {known.branch})" if known.branch else f" (commit {known.commit})" if known.commit else ""
+        said.append(f"  - {known.mount_path}: {known.url}{of}" + ("" if ready is not None else ", not available now"))
+        found += ready or []
+    if found:
+        said.append("- Skills of these repositories; before you do what one is for, read its file:")
+        said += [f"  - {skill['name']}: {skill['description']} ({skill['path']})" for skill in found]
+    return said
