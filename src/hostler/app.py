@@ -59,6 +59,7 @@ from hostler.store.sqlite import SqliteStore
 from hostler.store.store import Store
 from hostler.store.tables import sessions
 from hostler.vault.keyfile import open_sealer
+from hostler.vault.rotation import in_use_tx
 
 log = logging.getLogger("hostler")
 
@@ -151,7 +152,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         blobs = Blobs(settings.data_dir / "files")
         blobs.open()
         journal = Log(store, Hub())
-        sealer = open_sealer(settings.data_dir, settings.environ.get("HOSTLER_SECRET_KEY"), ())
+        sealer = open_sealer(settings.data_dir, settings.environ.get("HOSTLER_SECRET_KEY"), await store.read(in_use_tx))
         hosts = open_hosts(settings, config.git)
         git = RemoteClient(seconds=config.git.seconds)
         stack.push_async_callback(git.aclose)

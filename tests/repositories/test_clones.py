@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from failures.client import Api, Json, errors, results
-from githost import GitHost, git
+from githost import GitHost
 
 TOKEN = "ghp_canary_4f1c"
 

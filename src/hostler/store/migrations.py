@@ -57,6 +57,18 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
         "CREATE UNIQUE INDEX resources_mount ON resources (session_id, mount_path)",
     ),
     "002_identity": ("CREATE TABLE identity ( id TEXT PRIMARY KEY )",),
+    "004_vaults": (
+        """CREATE TABLE vaults (
+            id TEXT PRIMARY KEY, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, archived_at BIGINT,
+            body BYTES NOT NULL)""",
+        "CREATE INDEX vaults_created ON vaults (created_at, id)",
+        """CREATE TABLE vault_credentials (
+            id TEXT PRIMARY KEY, vault_id TEXT NOT NULL, target TEXT, created_at BIGINT NOT NULL,
+            updated_at BIGINT NOT NULL, archived_at BIGINT, body BYTES NOT NULL, sealed BYTES,
+            generation BIGINT NOT NULL, failure TEXT, lease_owner TEXT, lease_until BIGINT)""",
+        "CREATE INDEX vault_credentials_created ON vault_credentials (vault_id, created_at, id)",
+        "CREATE UNIQUE INDEX vault_credentials_target ON vault_credentials (vault_id, target) WHERE target IS NOT NULL",
+    ),
     "006_repositories": (
         "ALTER TABLE resources ADD COLUMN body BYTES",
         "ALTER TABLE resources ADD COLUMN secret BYTES",
