@@ -41,6 +41,7 @@ class Repository:
         self.tokens: set[str] | None = None  # who may read it; None is everybody
         self.status: int | None = None  # what every request gets instead
         self.denied = 404  # what a known token gets that may not read it
+        self.old = False  # speaks the first version of the protocol only
         folder.mkdir(parents=True)
         git(folder, "init", "-q", "--bare", "-b", "main")
         git(folder, "config", "http.receivepack", "true")
@@ -95,6 +96,7 @@ class GitHost:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients that break off
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property
@@ -145,8 +147,9 @@ class GitHost:
         if fetch and self.hold is not None:
             self.holding.set()
             self.hold.wait(60)
-        self._serve(request, "/" + self.repositories[name.removesuffix(".git")].folder.relative_to(self.folder).as_posix()
-                    + path[1 + len(name):], query, body)  # fmt: skip
+        found = self.repositories[name.removesuffix(".git")]
+        place = f"/{found.folder.relative_to(self.folder)}{path[1 + len(name) :]}"
+        self._serve(request, place, query, body, old=found.old)
 
     def _status(self, found: Repository | None, token: str | None) -> int:
         if found is not None and found.status is not None:
@@ -160,7 +163,7 @@ class GitHost:
             return 200
         return 401 if token is None else found.denied
 
-    def _serve(self, request: BaseHTTPRequestHandler, path: str, query: str, body: bytes) -> None:
+    def _serve(self, request: BaseHTTPRequestHandler, path: str, query: str, body: bytes, *, old: bool) -> None:
         env = {
             **_ENV,
             "GIT_PROJECT_ROOT": str(self.folder),
@@ -171,7 +174,7 @@ class GitHost:
             "CONTENT_TYPE": request.headers.get("content-type", ""),
             "CONTENT_LENGTH": str(len(body)),
             "HTTP_CONTENT_ENCODING": request.headers.get("content-encoding", ""),
-            "GIT_PROTOCOL": request.headers.get("git-protocol", ""),
+            "GIT_PROTOCOL": "" if old else request.headers.get("git-protocol", ""),
             "REMOTE_USER": "tester",
         }
         done = subprocess.run(["git", "http-backend"], env=env, input=body, capture_output=True, check=False)

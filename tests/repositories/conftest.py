@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,3 +29,18 @@ def server(tmp_path: Path, host: GitHost) -> Iterator[Server]:
 def api(server: Server) -> Iterator[Api]:
     with Api(server) as api:
         yield api
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Start a server of the test's own, with the arguments of `Server`; it ends with the test."""
+    started: list[Server] = []
+
+    def start(name: str = "own", **options: Any) -> Server:
+        server = Server(tmp_path / name, **options)
+        started.append(server)
+        return server.start()
+
+    yield start
+    for server in started:
+        server.close()

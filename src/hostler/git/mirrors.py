@@ -207,9 +207,10 @@ class Mirrors:
                     mirror, [*arguments, *more, "--", remote.url, *wanted], config=config, file_bytes=most
                 )
         except TimeoutError:
+            await asyncio.to_thread(_sweep, mirror)
             raise RepositoryFailure("clone", f"The fetch took longer than {self._config.seconds:g} seconds.") from None
         except GitFailed as failed:
-            if "signal 25" in failed.errors or "File too large" in failed.errors:
+            if await asyncio.to_thread(_sweep, mirror) >= most:
                 raise RepositoryFailure(
                     "clone", f"The repository is larger than this server's {self._config.repository_mb} MB."
                 ) from None
@@ -248,8 +249,7 @@ class Mirrors:
         for folder in _folders(self._folder):
             for half in (folder / "probe", *folder.glob(".*.new"), *folder.glob("*/.*.new")):
                 shutil.rmtree(half, ignore_errors=True)
-            for left in (folder / views.MIRROR / "objects/pack").glob("tmp_*"):
-                left.unlink(missing_ok=True)
+            _sweep(folder / views.MIRROR)
 
 
 _BRANCHES_AND_TAGS = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
@@ -268,6 +268,16 @@ def _used(folder: Path) -> float:
 
 def _packs(mirror: Path) -> int:
     return sum(1 for _ in (mirror / "objects/pack").glob("*.pack"))
+
+
+def _sweep(mirror: Path) -> int:
+    """Remove what fetches that were cut off have left; return the size of the largest of it."""
+    largest = 0
+    for left in (mirror / "objects/pack").glob("tmp_*"):
+        with contextlib.suppress(FileNotFoundError):
+            largest = max(largest, left.stat().st_size)
+            left.unlink()
+    return largest
 
 
 def _says(failure: RepositoryFailure, words: tuple[str, ...]) -> bool:

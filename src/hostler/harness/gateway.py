@@ -27,6 +27,7 @@ from hostler.sandbox.httpframing import BadMessage
 log = logging.getLogger(__name__)
 
 _TARGET = re.compile(r"/([^?]+?)/(?:info/refs\?service=(git-(?:upload|receive)-pack)|(git-(?:upload|receive)-pack))")
+_NAME_GOES_ON = re.compile(r"[A-Za-z0-9._~-]+")
 _MAX_REQUEST = 32 * 1024 * 1024
 _AT_ONCE = 4  # requests of one sandbox
 _VIEW_SECONDS = 600.0
@@ -108,7 +109,7 @@ class GitGateway:
     async def _elsewhere(self, key: str, place: str, target: str) -> GatewayResponse:
         """Git rewrites by prefix, so a URL that only begins like a session's comes here too: it goes where it meant."""
         for known in await self._repositories.of(key):
-            if place.startswith(known.remote.place):
+            if place.startswith(known.remote.place) and _NAME_GOES_ON.fullmatch(place[len(known.remote.place) :]):
                 scheme = known.remote.url.partition("://")[0]
                 return GatewayResponse(302, [("Location", f"{scheme}:/{target}")], _once(b""))
         raise Refused(404, "this session has no such repository")
@@ -216,6 +217,8 @@ async def _whole(request: GatewayRequest) -> bytes:
             whole += unpack(part)
             if len(whole) >= _MAX_REQUEST:
                 raise Refused(413, "the request is too large")
+        if unpacker is not None and not unpacker.eof:
+            raise zlib.error("cut off")
     except zlib.error:
         raise Refused(400, "the request is not what its encoding says") from None
     except (EOFError, BadMessage):

@@ -119,7 +119,7 @@ class Repositories:
 
     def git_config(self, repositories: list[Repository]) -> str:
         """The sandbox's system configuration of git: the real URLs, asked for at the gateway."""
-        lines = [f'[http "{GATEWAY}"]', f"\tproxy = {PROXY}"]
+        lines = ["[init]", "\tdefaultBranch = main", f'[http "{GATEWAY}"]', f"\tproxy = {PROXY}"]
         for url in sorted({known.url.removesuffix(".git") for known in repositories}):
             lines += [f'[url "{GATEWAY}{url.partition("://")[2]}"]', f"\tinsteadOf = {url}"]
         return "\n".join(lines) + "\n"
