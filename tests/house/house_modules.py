@@ -35,13 +35,14 @@ FLOORS = {
     "console": 6,
     "workspace": 6,
     "app": 7,
+    "applying": 7,
     "cli": 7,
     "doctor": 7,
     "recording": 7,
 }
 SIDEWAYS = {
-    ("log", "store"), ("settings", "errors"), ("cli", "app"), ("cli", "doctor"), ("cli", "recording"),
-    ("doctor", "app"), ("recording", "app"),
+    ("log", "store"), ("settings", "errors"), ("cli", "app"), ("cli", "applying"), ("cli", "doctor"),
+    ("cli", "recording"), ("doctor", "app"), ("recording", "app"),
 }  # fmt: skip
 
 

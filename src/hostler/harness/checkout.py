@@ -18,7 +18,7 @@ from hostler.harness.repositories import Repository
 from hostler.harness.run import Interrupted, Run
 from hostler.harness.state import REPOSITORY_READY
 from hostler.harness.tooltable import ToolTable
-from hostler.log.entries import Consume, Draft
+from hostler.log.entries import Draft
 from hostler.sandbox.contract import CommandResult, Exec, Sandbox, SandboxUnavailable, UnknownCall
 
 log = logging.getLogger(__name__)
@@ -65,26 +65,43 @@ done
 
 
 async def place(run: Run, deps: Deps, tools: ToolTable) -> bool:
-    """Place what is missing; False when there is nothing to do. Raises NewInput when something came in before it."""
-    missing = [known for known in run.row.repositories if known.id not in run.session.repositories]
-    if not missing or run.repositories_tried or deps.repositories is None or not tools.sandboxed:
+    """Place what is missing; False when there is nothing to do. Raises NewInput when something came in before it.
+
+    All threads of a session work in one sandbox: the first one to come here does it, the others wait.
+    """
+    if not run.row.repositories or not _missing(run) or not tools.sandboxed:
         return False
-    queued = [Consume(entry) for entry in run.session.queued.values() if entry.type != "user.interrupt"]
-    opening = [*run.opening(), *([] if run.session.open_calls else queued)]
-    if opening:
-        await run.append(opening, patch=run.opened(), strict=True)
+    waiting = bool(run.thread.queued) and not run.thread.open_calls
+    if waiting or not run.thread.running or run.thread.rescheduled:
+        await run.append(run.taken() if waiting else [], strict=True, opening=True)
     try:
-        sandbox = await sandbox_of(run, deps)
-        outcomes = await run.unless_interrupted(_place_all(run, deps, sandbox, missing))
+        await run.unless_interrupted(run.wake.repositories_lock.acquire())
     except Interrupted:
         return True
+    try:
+        await _place_missing(run, deps)
+    except Interrupted:
+        pass
     except SandboxUnavailable as problem:  # the first tool will say so
         log.warning("session %s: no sandbox for its repositories: %s", run.session_id, problem)
-        outcomes = []
-    run.repositories_tried = True
-    if outcomes:
-        await run.append(outcomes)
+        run.wake.repositories_tried = True
+    finally:
+        run.wake.repositories_lock.release()
     return True
+
+
+def _missing(run: Run) -> list[Repository]:
+    """What this wake is still to put into the sandbox."""
+    known = run.wake.session.repositories
+    return [] if run.wake.repositories_tried else [wanted for wanted in run.row.repositories if wanted.id not in known]
+
+
+async def _place_missing(run: Run, deps: Deps) -> None:
+    if missing := _missing(run):
+        sandbox = await sandbox_of(run.wake, deps)
+        outcomes = await run.unless_interrupted(_place_all(run, deps, sandbox, missing))
+        run.wake.repositories_tried = True
+        await run.append(outcomes)
 
 
 async def _place_all(run: Run, deps: Deps, sandbox: Sandbox, missing: list[Repository]) -> list[Draft]:
@@ -93,8 +110,9 @@ async def _place_all(run: Run, deps: Deps, sandbox: Sandbox, missing: list[Repos
 
 async def _place(run: Run, deps: Deps, sandbox: Sandbox, wanted: Repository) -> Draft:
     """Put one repository into the sandbox; return what the log is to say of it."""
-    assert deps.repositories is not None
     try:
+        if deps.repositories is None:
+            raise RepositoryFailure("clone", "This server has no repositories.")
         await deps.repositories.prepare(run.session_id, wanted)
         result = await _clone(sandbox, wanted)
     except RepositoryFailure as failure:
@@ -177,7 +195,7 @@ def lines(run: Run) -> list[str]:
     said = ["- Git repositories are there with their history; `git fetch` and `git push` work without credentials:"]
     found: list[dict[str, Any]] = []
     for known in run.row.repositories:
-        ready = run.session.repositories.get(known.id)
+        ready = run.wake.session.repositories.get(known.id)
         of = f" (branch {known.branch})" if known.branch else f" (commit {known.commit})" if known.commit else ""
         said.append(f"  - {known.mount_path}: {known.url}{of}" + ("" if ready is not None else ", not available now"))
         found += ready or []

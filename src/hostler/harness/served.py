@@ -5,13 +5,15 @@ It must not know any of them: web tools, MCP servers and the coordinator's tools
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from hostler.harness.state import Call
+from hostler.harness.threads import ThreadRow
 from hostler.harness.tooltable import Tool
-from hostler.log.entries import Draft
+from hostler.log.entries import Draft, Item
 
 if TYPE_CHECKING:
     from hostler.harness.run import Run
@@ -29,12 +31,19 @@ class ServedResult(msgspec.Struct, frozen=True, kw_only=True):
 
     content: list[dict[str, Any]]
     is_error: bool = False
+    also: Sequence[Item] = ()  # what belongs into the same commit: the effect of an atomic call
+    opened: Sequence[ThreadRow] = ()
     web_searches: int = 0
     web_fetches: int = 0
 
 
 class ServedTools(Protocol):
-    """One kind of served tools. One instance serves all sessions of a process."""
+    """One kind of served tools. One instance serves all sessions of a process.
+
+    `atomic` ones have no effect but what their result carries in `also` and `opened`; they run one after the other.
+    """
+
+    atomic: bool
 
     async def offer(self, run: Run) -> Offer:
         """The tools for this agent, asked before each model request. The same log must give the same order and

@@ -12,7 +12,7 @@ from hostler.wire.agents import SessionAgent
 from hostler.wire.tools import AgentToolset, CustomTool, Policy
 
 Verdict = Literal["allow", "ask", "deny"]
-_VERDICTS: dict[str, Verdict] = {"always_allow": "allow", "always_ask": "ask", "auto": "ask"}
+_VERDICTS: dict[str, Verdict] = {"always_allow": "allow", "always_ask": "ask"}
 
 
 Kind = Literal["builtin", "custom", "mcp", "server"]
@@ -75,6 +75,8 @@ class ToolTable:
             return "deny", None
         if tool.policy is None:
             return "allow", None
+        if tool.policy == "auto":  # nobody judges the call, so a human is asked
+            return "ask", {"type": "auto", "evaluated_permission": {"type": "ask", "reason_code": "indeterminate"}}
         return _VERDICTS[tool.policy], {"type": tool.policy}
 
     def _add_toolset(self, toolset: AgentToolset, builtins: dict[str, dict[str, Any]]) -> None:

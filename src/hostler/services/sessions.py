@@ -16,18 +16,19 @@ from hostler.log.append import append_tx
 from hostler.log.entries import Draft, Entry
 from hostler.log.log import Log
 from hostler.models.catalogue import Catalogue
-from hostler.services import agents, environments, intake, resolve, resources
+from hostler.services import agent_rows, agent_rules, environments, intake, resolve, resolve_mcp, resources, rosters
 from hostler.services.metadata import merge
 from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
 from hostler.services.reading import first, rows
 from hostler.services.repositories import Repositories
-from hostler.services.snapshots import COLUMNS, SessionRow, session, snapshot
+from hostler.services.snapshots import COLUMNS, SessionRow, session, snapshot_tx
 from hostler.store.sql import Tx
 from hostler.store.tables import entries, files
 from hostler.store.tables import resources as resource_table
 from hostler.store.tables import sessions as table
 from hostler.wire.agents import SessionAgent
 from hostler.wire.base import UNSET, Unset, encode, given
+from hostler.wire.environments import CloudConfig
 from hostler.wire.sessions import (
     AgentReference,
     AgentWithOverrides,
@@ -40,6 +41,7 @@ from hostler.wire.sessions import (
 
 _ONE = select(*COLUMNS).where(table.c.id == bindparam("id"))
 _INSERT = insert(table)
+_ENVIRONMENT = select(table.c.environment).where(table.c.id == bindparam("id"))
 _HEAD = select(table.c.next_seq, table.c.last_at).where(table.c.id == bindparam("id"))
 _DELETES = (
     delete(entries).where(entries.c.session_id == bindparam("id")),
@@ -47,7 +49,7 @@ _DELETES = (
     delete(files).where(files.c.session_id == bindparam("id")),
     delete(table).where(table.c.id == bindparam("id")),
 )
-
+_read_config = msgspec.json.Decoder(CloudConfig).decode
 
 MAX_FILE_DOCUMENTS = 100
 
@@ -119,6 +121,9 @@ class Sessions:
             if row.archived_at is not None or row.status == "terminated":
                 raise InvalidRequest(f"Session {session_id} is archived and can't be updated.")
             fields, patch = _change(row, params)
+            if "agent" in fields:
+                config = yield from first(_ENVIRONMENT, {"id": session_id})
+                agent_rules.check_network(fields["agent"], _read_config(config[0]))  # type: ignore[index]
             if not fields:
                 return Changed((yield from _read_tx(session_id)), [])
             draft = Draft(type="session.updated", fields=fields)
@@ -224,7 +229,7 @@ def _reference(agent: str | AgentReference | AgentWithOverrides) -> AgentReferen
 def _insert_tx(
     params: SessionCreate, reference: AgentReference | AgentWithOverrides, catalogue: Catalogue, now: int
 ) -> Tx[dict[str, Any]]:
-    agent = yield from agents.find_tx(reference.id, reference.version or None)
+    agent = yield from agent_rows.find_tx(reference.id, reference.version or None)
     if agent.archived_at is not None:
         raise InvalidRequest(f"agent: agent {agent.id} is archived")
     overrides = reference if isinstance(reference, AgentWithOverrides) else None
@@ -233,6 +238,8 @@ def _insert_tx(
         raise InvalidRequest(
             f"environment_id: environment {environment.id} is archived", error_code="environment_archived"
         )
+    snapshot = yield from snapshot_tx(agent, overrides, catalogue)
+    agent_rules.check_network(snapshot, environment.config)
     row = {
         "id": new_id("sesn"),
         "agent_id": agent.id,
@@ -242,7 +249,7 @@ def _insert_tx(
         "status": "idle",
         "title": params.title,
         "metadata": encode(params.metadata or {}),
-        "agent": encode(snapshot(agent, overrides, catalogue)),
+        "agent": encode(snapshot),
         "environment": encode(environment.config),
         "vault_ids": b"[]",
         "budget": None,
@@ -283,8 +290,6 @@ def _check_update(params: SessionUpdate) -> None:
             "budget: can only be set when a session is created (budget_create_only)",
             details={"reason": "budget_create_only"},
         )
-    if isinstance(params.agent, SessionAgentUpdate):
-        resolve.refuse(params.agent, ("mcp_servers",), "agent.")
 
 
 def _change(row: SessionRow, params: SessionUpdate) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -298,19 +303,27 @@ def _change(row: SessionRow, params: SessionUpdate) -> tuple[dict[str, Any], dic
         merged = merge(before, params.metadata)
         if merged != before:
             fields["metadata"], patch["metadata"] = merged, encode(merged)
-    if isinstance(params.agent, SessionAgentUpdate) and params.agent.tools is not UNSET:
+    if isinstance(params.agent, SessionAgentUpdate) and params.agent != SessionAgentUpdate():
         if row.shown_status in ("running", "rescheduling"):
             raise InvalidRequest("agent: can't be changed while the session is running")
-        agent = _with_tools(row, params.agent)
+        agent = _equipped(row, params.agent)
         if agent is not None:
             fields["agent"], patch["agent"] = agent, encode(agent)
     return fields, patch
 
 
-def _with_tools(row: SessionRow, params: SessionAgentUpdate) -> SessionAgent | None:
+def _equipped(row: SessionRow, params: SessionAgentUpdate) -> SessionAgent | None:
+    """The session's agent with the tools and servers that it was sent, or None when that changes nothing."""
     before = row.read_agent()
-    after = msgspec.structs.replace(before, tools=resolve.tools(params.tools, "agent."))
-    return after if after != before else None
+    after = msgspec.structs.replace(before)
+    if params.tools is not UNSET:
+        after.tools = resolve.tools(params.tools, "agent.")
+    if params.mcp_servers is not UNSET:
+        after.mcp_servers = resolve_mcp.servers(params.mcp_servers, "agent.")
+    if after == before:
+        return None
+    agent_rules.check_references(after, "agent.")
+    return rosters.with_self(after)
 
 
 def _terminations(row: SessionRow) -> list[Draft]:

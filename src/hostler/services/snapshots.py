@@ -10,8 +10,9 @@ from hostler import clock
 from hostler.errors import InvalidRequest
 from hostler.harness.ledger import read_ledger
 from hostler.models.catalogue import Catalogue
-from hostler.services import resolve
-from hostler.store.sql import Row
+from hostler.services import agent_rules, resolve, resolve_mcp
+from hostler.services.rosters import expand_tx, thread_agent
+from hostler.store.sql import Row, Tx
 from hostler.store.tables import sessions
 from hostler.wire.agents import Agent, SessionAgent
 from hostler.wire.base import UNSET, Unset, timestamp
@@ -96,8 +97,6 @@ def session(row: SessionRow, resources: list[Resource]) -> Session:
 def primary_thread(row: SessionRow) -> SessionThread:
     """The one thread of a single-agent session, which is the session seen from inside."""
     now = clock.now()
-    agent = row.read_agent()
-    agent.multiagent = UNSET
     usage = row.usage_at(now)
     ran = bool(row.active_us or row.running_since)
     stats = ThreadStats(
@@ -106,7 +105,7 @@ def primary_thread(row: SessionRow) -> SessionThread:
     return SessionThread(
         id=row.thread_id,
         session_id=row.id,
-        agent=agent,
+        agent=thread_agent(row.read_agent()),
         status=row.shown_status,
         stats=stats if ran else None,
         usage=usage if row.active_us else None,
@@ -116,8 +115,16 @@ def primary_thread(row: SessionRow) -> SessionThread:
     )
 
 
-def snapshot(agent: Agent, overrides: AgentWithOverrides | None, catalogue: Catalogue) -> SessionAgent:
-    """The agent as a session will run it. An override replaces its whole field; null and [] clear."""
+def snapshot_tx(agent: Agent, overrides: AgentWithOverrides | None, catalogue: Catalogue) -> Tx[SessionAgent]:
+    """The agent as a session will run it, its roster in full. Raises InvalidRequest for what can't go together."""
+    taken = _overridden(agent, overrides, catalogue)
+    agent_rules.check_references(taken, "agent.")
+    taken.multiagent = yield from expand_tx(agent.multiagent, taken)
+    return taken
+
+
+def _overridden(agent: Agent, overrides: AgentWithOverrides | None, catalogue: Catalogue) -> SessionAgent:
+    """An override replaces its whole field; null and [] clear."""
     taken = SessionAgent(
         id=agent.id,
         version=agent.version,
@@ -132,7 +139,7 @@ def snapshot(agent: Agent, overrides: AgentWithOverrides | None, catalogue: Cata
     )
     if overrides is None:
         return taken
-    resolve.refuse(overrides, ("mcp_servers", "skills"), "agent.")
+    resolve.refuse(overrides, ("skills",), "agent.")
     if overrides.model is None:
         raise InvalidRequest("agent.model: an agent needs a model", error_code="agent_model_required")
     if not isinstance(overrides.model, Unset):
@@ -141,4 +148,6 @@ def snapshot(agent: Agent, overrides: AgentWithOverrides | None, catalogue: Cata
         taken.system = overrides.system or None
     if overrides.tools is not UNSET:
         taken.tools = resolve.tools(overrides.tools, "agent.")
+    if overrides.mcp_servers is not UNSET:
+        taken.mcp_servers = resolve_mcp.servers(overrides.mcp_servers, "agent.")
     return taken
