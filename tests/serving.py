@@ -14,6 +14,7 @@ import uvicorn
 
 from hostler import clock
 from hostler.api.app import Services, create_app
+from hostler.git.hosts import Hosts
 from hostler.log.entries import Draft
 from hostler.log.hub import Hub
 from hostler.log.log import Log
@@ -24,6 +25,7 @@ from hostler.services.events import Events
 from hostler.services.files import Files
 from hostler.services.keys import Keys
 from hostler.services.models import Models
+from hostler.services.repositories import Repositories
 from hostler.services.resources import Resources
 from hostler.services.sessions import Hooks, Sessions
 from hostler.services.threads import Threads
@@ -31,6 +33,7 @@ from hostler.store.blobs import Blobs
 from hostler.store.postgres import PostgresStore
 from hostler.store.sqlite import SqliteStore
 from hostler.store.store import Store
+from hostler.vault.sealing import Key, Sealer
 
 T = TypeVar("T")
 KEY = "sk-test-key"
@@ -116,14 +119,16 @@ class Server:
     def _services(self, store: Store, blobs: Blobs) -> Services:
         hooks = Hooks(wake=self.woken.append, ended=self.ended.append)
         events = Events(self.log, BUILTIN, hooks.wake)
+        hosts = Hosts(["github.com", "git.example.com:8443", "http://127.0.0.1:3000"])
+        repositories = Repositories(hosts, Sealer([Key.new()]))
         return Services(
             keys=Keys(store),
             agents=Agents(store, BUILTIN),
             environments=Environments(store),
-            sessions=Sessions(self.log, BUILTIN, hooks),
+            sessions=Sessions(self.log, BUILTIN, hooks, repositories),
             events=events,
             threads=Threads(store),
-            resources=Resources(store, self.changed.append),
+            resources=Resources(store, self.changed.append, repositories),
             files=Files(store, blobs),
             models=Models(BUILTIN),
         )

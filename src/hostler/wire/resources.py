@@ -21,7 +21,7 @@ class BranchCheckout(Params, tag="branch", tag_field="type", kw_only=True):
 
 
 class CommitCheckout(Params, tag="commit", tag_field="type", kw_only=True):
-    sha: Annotated[str, Meta(pattern=r"^(?:[0-9a-fA-F]{40}|[0-9a-fA-F]{64})$")]
+    sha: Annotated[str, Meta(pattern=r"^(?:[0-9a-fA-F]{40}|[0-9a-fA-F]{64})\Z")]
 
 
 Checkout = BranchCheckout | CommitCheckout
