@@ -127,7 +127,7 @@ class Server:
             environments=Environments(store),
             sessions=Sessions(self.log, BUILTIN, hooks, repositories),
             events=events,
-            threads=Threads(store),
+            threads=Threads(self.log, hooks.wake),
             resources=Resources(store, self.changed.append, repositories),
             files=Files(store, blobs),
             models=Models(BUILTIN),

@@ -26,7 +26,9 @@ from hostler.git.hosts import GitConfig, Hosts
 from hostler.git.mirrors import Mirrors
 from hostler.git.process import Git
 from hostler.git.remote import RemoteClient
+from hostler.harness.advisor import AdvisorTool
 from hostler.harness.contents import FileContents
+from hostler.harness.delegation import Delegation
 from hostler.harness.deps import Deps, HarnessConfig
 from hostler.harness.gateway import GitGateway
 from hostler.harness.repositories import Repositories as HarnessRepositories
@@ -164,9 +166,10 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         )
         sandboxes = open_backend(settings.data_dir / "sandboxes", config.sandbox, settings.environ, gateway)
         stack.push_async_callback(sandboxes.aclose, stop=False)
+        model = wrap(router)
         deps = Deps(
             log=journal,
-            model=wrap(router),
+            model=model,
             catalogue=router.catalogue,
             sandboxes=sandboxes,
             contents=FileContents(store, blobs),
@@ -174,6 +177,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             builtins=BUILTINS,
             config=config.harness,
             repositories=repositories,
+            served=(Delegation(), AdvisorTool(model, router.catalogue)),
         )
         dispatcher = EmbeddedDispatcher(store)
         supervisor = Supervisor(deps, dispatcher)
@@ -199,7 +203,7 @@ def _services(
         environments=Environments(store),
         sessions=Sessions(journal, catalogue, Hooks(wake=dispatcher.wake, ended=supervisor.ended), repositories),
         events=Events(journal, catalogue, dispatcher.wake),
-        threads=Threads(store),
+        threads=Threads(journal, dispatcher.wake),
         resources=Resources(store, supervisor.inputs_changed, repositories),
         files=files,
         models=Models(catalogue),

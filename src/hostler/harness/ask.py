@@ -6,8 +6,6 @@ the log, which is closed as an error and asked again, and no half message.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import aclosing
 from typing import Any, Literal
 
 import msgspec
@@ -18,10 +16,12 @@ from hostler.harness.checkout import lines
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, span_end
 from hostler.harness.failure import attempt_failed
+from hostler.harness.judge import judge
+from hostler.harness.listening import listen
 from hostler.harness.offering import with_offers
 from hostler.harness.run import Interrupted, Run
 from hostler.harness.state import MODEL_MESSAGE, Call
-from hostler.harness.tooltable import ToolTable
+from hostler.harness.tooltable import Judgement, ToolTable
 from hostler.ids import new_id
 from hostler.log.entries import Draft, Item
 from hostler.log.hub import Hub
@@ -45,7 +45,7 @@ async def ask(run: Run, deps: Deps, tools: ToolTable) -> None:
     try:
         request = await build_request(run, deps, tools)
         speaker = Speaker(deps.log.hub, run.session_id, run.id, primary=run.primary)
-        response = await run.unless_interrupted(listen(deps, request, speaker.show))
+        response = await run.unless_interrupted(listen(deps.model, request, speaker.show))
     except ModelFailure as failure:
         await attempt_failed(run, deps, start.id, failure)
     except Interrupted:
@@ -60,7 +60,7 @@ async def build_request(run: Run, deps: Deps, tools: ToolTable) -> ModelRequest:
     parts = run.thread.parts
     definitions = tools.definitions()
     inputs = [mount.target for mount in run.row.inputs]
-    system = context.system_prompt(run.agent.system, tools.sandboxed, inputs, lines(run))
+    system = context.system_prompt(run.agent.system, tools.sandboxed, inputs, lines(run), child=not run.primary)
     sources = await deps.contents.sources(context.file_ids(parts))
     return ModelRequest(
         model=model.id,
@@ -117,25 +117,12 @@ class Speaker:
             self._hub.start_preview(self._session_id, self._streams, event, frame)
 
 
-async def listen(deps: Deps, request: ModelRequest, show: Callable[[BlockStarted | TextDelta], None]) -> ModelResponse:
-    """The finished message of one request; what comes before it is shown."""
-    response = None
-    async with aclosing(deps.model.stream(request)) as events:  # type: ignore[type-var]
-        async for event in events:
-            if isinstance(event, ModelResponse):
-                response = event  # and on to the stream's end, so that its connection is used again
-            else:
-                show(event)
-    if response is None:
-        raise ModelFailure("request_failed", "The model's stream ended before its message did.", retryable=True)
-    return response
-
-
 async def _record(
     run: Run, deps: Deps, tools: ToolTable, start_id: str, response: ModelResponse, speaker: Speaker
 ) -> None:
     """Commit the message: its events, the end of its span, and privately its blocks as they must be sent back."""
-    calls, uses = _tool_uses(response, tools)
+    run.spend(response.usage, deps.cost(run.agent.model, response.usage))
+    calls, uses = _tool_uses(response, tools, await judge(run, deps, tools, response))
     note = {
         "content": response.content,
         "stop_reason": response.stop_reason,
@@ -145,7 +132,6 @@ async def _record(
     }
     items: list[Item] = [Draft(type=MODEL_MESSAGE, fields=note), *_spoken(response, speaker), *uses]
     items.append(span_end(start_id, response.usage))
-    run.spend(response.usage, deps.cost(run.agent.model, response.usage))
     await run.append(items)
 
 
@@ -160,13 +146,15 @@ def _spoken(response: ModelResponse, speaker: Speaker) -> list[Draft]:
     return drafts
 
 
-def _tool_uses(response: ModelResponse, tools: ToolTable) -> tuple[list[Call], list[Draft]]:
+def _tool_uses(
+    response: ModelResponse, tools: ToolTable, judged: dict[str, Judgement]
+) -> tuple[list[Call], list[Draft]]:
     calls, drafts = [], []
     for block in response.content:
         if block["type"] != "tool_use":
             continue
         tool = tools.find(block["name"])
-        permission, evaluation = tools.judge(block["name"])
+        permission, evaluation = judged.get(block["id"]) or tools.judge(block["name"])
         call = Call(
             id=new_id("sevt"),
             model_id=block["id"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from hostler.harness.act import INTERRUPTED, act, cancel_dispatched, forget
 from hostler.harness.ask import ask
+from hostler.harness.budget import exhausted, pause
 from hostler.harness.checkout import place
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, session_error, span_end
@@ -62,6 +63,9 @@ async def _step(run: Run, deps: Deps, tools: ToolTable) -> bool:
         await settle(run, deps, {"type": "requires_action", "event_ids": thread.waiting})
         return True
     if thread.queued or thread.wants_answer:
+        if exhausted(run, deps):
+            await pause(run, deps)
+            return True
         if await place(run, deps, tools):
             return False
         return await _speak(run, deps, tools)
@@ -73,7 +77,7 @@ def _only_refused(run: Run, deps: Deps) -> bool:
     """Whether nothing is to be run before the next request: `ask` then answers the refused calls in its own commit, so
     that their results stand right before the request."""
     asks_next = run.thread.requests < deps.config.requests_per_turn and not due(run, deps)
-    return asks_next and all(call.refused for call in run.thread.open_calls)
+    return asks_next and not exhausted(run, deps) and all(call.refused for call in run.thread.open_calls)
 
 
 async def _speak(run: Run, deps: Deps, tools: ToolTable) -> bool:
@@ -105,7 +109,7 @@ async def _interrupt(run: Run, deps: Deps) -> bool:
     thread = run.thread
     queue = list(thread.queued.values())
     taken = [entry for entry in queue if entry.type in INTERRUPTS]
-    resting = not thread.running and not thread.open_calls
+    resting = not thread.running and not thread.open_calls and not thread.wants_answer
     if resting:
         taken = queue[: queue.index(taken[-1]) + 1]
     consumed = run.taken(taken)

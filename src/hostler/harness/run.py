@@ -43,10 +43,10 @@ class Idle(msgspec.Struct, frozen=True):
 class Addition(msgspec.Struct, frozen=True, kw_only=True):
     """What a thread adds to the log in one commit.
 
-    `patch` are columns of the session's row, `opened` threads to add. `opening` puts the running events in front, as
-    far as session and thread don't run already. `idle` turns the thread idle, and the session when no other thread has
-    anything to do; `pausing` does the same for a pause before the next attempt; `release` only lets go of the session
-    then.
+    `patch` are columns of the session's row, `opened` threads to add, `closed` ones that end. `opening` puts the
+    running events in front, as far as session and thread don't run already. `idle` turns the thread idle, and the
+    session when no other thread has anything to do; `pausing` does the same for a pause before the next attempt;
+    `release` only lets go of the session then.
     """
 
     items: Sequence[Item]
@@ -57,6 +57,7 @@ class Addition(msgspec.Struct, frozen=True, kw_only=True):
     idle: Idle | None = None
     release: bool = False
     opened: Sequence[ThreadRow] = ()
+    closed: Sequence[str] = ()
 
 
 class Run:
@@ -133,7 +134,7 @@ class Run:
                 items.append(Draft(type="agent.thread_message_received", fields=fields))
         return items
 
-    def spend(self, usage: ModelUsage, cost: Decimal) -> None:
+    def spend(self, usage: ModelUsage, cost: Decimal | None) -> None:
         """Count a model request; it is written with the next append."""
         self.wake.spend(self.id, lambda ledger: ledger.add(usage, cost))
 

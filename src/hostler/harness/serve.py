@@ -1,7 +1,7 @@
 """Runs calls of served tools: those that the server itself performs, outside the sandbox.
 
-Each is dispatched at most once. The effect of an atomic one is in the commit of its result; any other is marked before
-it starts, and one that a dead process had marked has an unknown outcome. It must not know any of these tools.
+Each is dispatched at most once: one with an effect outside is marked before it starts, and one that a dead process had
+marked has an unknown outcome. It must not know any of these tools.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ async def act_served(run: Run, deps: Deps, calls: list[Call]) -> None:
     for served, call in works:
         if served is None:  # what offered it is not configured any more
             await run.append([error_result(call, NOT_SERVED.format(name=call.shown_name))])
-        elif served.atomic:
+        elif served.effect == "in_commit":
             await _serve(run, served, call)
-    slow = [(served, call) for served, call in works if served is not None and not served.atomic]
+    slow = [(served, call) for served, call in works if served is not None and served.effect != "in_commit"]
+    marked = [call.id for served, call in slow if served.effect == "outside"]
+    if marked:
+        await run.append([Draft(type=DISPATCHED, fields={"calls": marked, "generation": SERVER})])
     if slow:
-        mark = {"calls": [call.id for _, call in slow], "generation": SERVER}
-        await run.append([Draft(type=DISPATCHED, fields=mark)])
         await run.unless_interrupted(both(*(_serve(run, served, call) for served, call in slow)))
 
 
@@ -59,5 +60,7 @@ async def _serve(run: Run, served: ServedTools, call: Call) -> None:
     result = await served.perform(run, call)
     if result.web_searches or result.web_fetches:
         run.spend_served(result.web_searches, result.web_fetches, search_cost(result.web_searches))
+    if result.usage is not None:
+        run.spend(result.usage, result.cost)
     answer = tool_result(call, result.content, is_error=result.is_error)
-    await run.append([*result.also, answer], opened=result.opened)
+    await run.append([*result.also, answer], opened=result.opened, closed=result.closed)

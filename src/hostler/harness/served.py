@@ -6,7 +6,8 @@ It must not know any of them: web tools, MCP servers and the coordinator's tools
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
@@ -14,9 +15,13 @@ from hostler.harness.state import Call
 from hostler.harness.threads import ThreadRow
 from hostler.harness.tooltable import Tool
 from hostler.log.entries import Draft, Item
+from hostler.models.protocol import ModelUsage
 
 if TYPE_CHECKING:
     from hostler.harness.run import Run
+
+
+Effect = Literal["outside", "in_commit", "none"]
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -33,6 +38,9 @@ class ServedResult(msgspec.Struct, frozen=True, kw_only=True):
     is_error: bool = False
     also: Sequence[Item] = ()  # what belongs into the same commit: the effect of an atomic call
     opened: Sequence[ThreadRow] = ()
+    closed: Sequence[str] = ()
+    usage: ModelUsage | None = None  # of a model request that it made, and its list price
+    cost: Decimal = Decimal(0)
     web_searches: int = 0
     web_fetches: int = 0
 
@@ -40,10 +48,12 @@ class ServedResult(msgspec.Struct, frozen=True, kw_only=True):
 class ServedTools(Protocol):
     """One kind of served tools. One instance serves all sessions of a process.
 
-    `atomic` ones have no effect but what their result carries in `also` and `opened`; they run one after the other.
+    `effect` says where a call has one: `outside`, so it must be started at most once; only `in_commit`, that is, in
+    what the result carries (`also`, `opened`, `closed`): these run one after the other; or `none`, so it may be
+    repeated.
     """
 
-    atomic: bool
+    effect: Effect
 
     async def offer(self, run: Run) -> Offer:
         """The tools for this agent, asked before each model request. The same log must give the same order and

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from hostler.log.entries import Entry
+from hostler.wire.usage import BudgetLimit
 
 MODEL_MESSAGE = "hostler.model_message"
 DISPATCHED = "hostler.tool_dispatched"
@@ -124,6 +125,7 @@ class Thread:
         self.settled = True  # nothing has happened since the last idle event
         self.terminated = False
         self.stop: dict[str, Any] | None = None  # the stop reason of the last idle event
+        self.paused = False  # the budget has stopped what there was to do
         self.wants_answer = False  # the model is to speak next, once no call is open
         self.failures = 0  # model attempts that failed in a row
         self.requests = 0  # model messages in this turn
@@ -151,6 +153,8 @@ class Thread:
         """Whether there is anything to do for it."""
         if self.terminated:
             return False
+        if self.paused:
+            return self.interrupted
         comes_next = bool(self.queued) and not self.waiting  # a message waits until the tool uses are answered
         return self.running or not self.settled or comes_next or self.interrupted
 
@@ -164,6 +168,7 @@ class Session:
         self.next_seq = 0
         self.running = False  # a session.status_running without its idle event
         self.rescheduled = False
+        self.budget: BudgetLimit | msgspec.UnsetType | None = msgspec.UNSET  # the last change of it
 
     @property
     def worked(self) -> bool:
@@ -192,6 +197,8 @@ class Session:
 
     def _fold(self, thread: Thread, entry: Entry) -> None:
         thread.version += 1
+        if entry.type == "session.updated":
+            self._updated(entry.decode())
         if (session_fold := _SESSION_FOLDS.get(entry.type)) is not None:
             session_fold(self, entry)
         fold = _FOLDS.get(entry.type)
@@ -200,6 +207,16 @@ class Session:
         event = entry.decode()
         if event.get("session_thread_id", thread.id) == thread.id:  # else it shows what happened in another thread
             fold(thread, entry.id, event)
+
+    def _updated(self, event: dict[str, Any]) -> None:
+        """A changed budget is to be looked at by every thread, and what it had stopped goes on."""
+        if "budget" not in event:
+            return
+        self.budget = msgspec.convert(event["budget"], BudgetLimit | None)
+        for thread in self.threads.values():
+            thread.version += 1
+            if thread.paused:
+                thread.paused = thread.settled = False
 
 
 def _session_running(session: Session, _: Entry) -> None:
@@ -294,7 +311,7 @@ def _attempt_failed(thread: Thread, _: str, __: dict[str, Any]) -> None:
 
 
 def _running(thread: Thread, _: str, __: dict[str, Any]) -> None:
-    thread.running, thread.settled, thread.rescheduled = True, False, False
+    thread.running, thread.settled, thread.rescheduled, thread.paused = True, False, False, False
 
 
 def _rescheduled(thread: Thread, _: str, __: dict[str, Any]) -> None:
@@ -308,7 +325,8 @@ def _terminated(thread: Thread, _: str, __: dict[str, Any]) -> None:
 def _idle(thread: Thread, _: str, event: dict[str, Any]) -> None:
     thread.running, thread.settled, thread.rescheduled, thread.worked = False, True, False, False
     thread.stop = event["stop_reason"]
-    if event["stop_reason"]["type"] != "requires_action":
+    thread.paused = thread.stop["type"] == "budget_reached"
+    if thread.stop["type"] not in ("requires_action", "budget_reached"):
         thread.wants_answer = False
         thread.failures = thread.requests = thread.continuations = thread.summaries = 0
 

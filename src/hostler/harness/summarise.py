@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 
 from hostler.harness import context
-from hostler.harness.ask import build_request, listen
+from hostler.harness.ask import build_request
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import session_error, span_end
 from hostler.harness.failure import attempt_failed, give_up
+from hostler.harness.listening import listen
 from hostler.harness.offering import with_offers
 from hostler.harness.run import Interrupted, Run
 from hostler.harness.state import SUMMARY
@@ -47,7 +48,7 @@ async def summarise(run: Run, deps: Deps, tools: ToolTable) -> None:
     await run.append([*problems, start], strict=True, opening=True)
     try:
         request = await build_request(run, deps, tools)
-        response = await run.unless_interrupted(listen(deps, _for_summary(request, run, deps), lambda _: None))
+        response = await run.unless_interrupted(listen(deps.model, _for_summary(request, run, deps)))
     except ModelFailure as failure:
         await attempt_failed(run, deps, start.id, failure)
     except Interrupted:

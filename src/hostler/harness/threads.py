@@ -83,7 +83,9 @@ def read_agent(body: bytes) -> SessionAgent:
 
 def stored_row(session_id: str, row: ThreadRow, now: int) -> Request:
     """The statement that adds a thread which has just been opened."""
-    return insertion(session_id, row.id, row.parent_id, row.name, row.shown, now)
+    ended: dict[str, Any] = {"status": "terminated", "archived_at": now} if row.archived else {}
+    usage = {"usage": msgspec.json.encode(row.ledger), "active_us": row.active_us}
+    return insertion(session_id, row.id, row.parent_id, row.name, row.shown, now, **usage, **ended)
 
 
 def insertion(

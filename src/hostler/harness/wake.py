@@ -29,9 +29,11 @@ from hostler.store.sql import Request, Tx
 from hostler.store.store import Duplicate
 from hostler.store.tables import files, resources, sessions
 from hostler.wire.agents import SessionAgent
+from hostler.wire.usage import BudgetLimit
 
 # A run is over: nobody holds the session, and nothing is due.
 RELEASED = {"wake_at": None, "lease_owner": None, "lease_until": None}
+BUDGET_REACHED = {"type": "budget_reached"}
 
 
 class Input(msgspec.Struct, frozen=True):
@@ -49,7 +51,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     agent: SessionAgent
     environment: dict[str, Any]
     vault_ids: list[str]
-    budget: dict[str, Any] | None
+    budget: BudgetLimit | None
     ledger: Ledger
     active_us: int
     running_since: int | None
@@ -78,6 +80,7 @@ _INPUTS = (
     .order_by(resources.c.mount_path)
 )
 _decode_agent = msgspec.json.Decoder(SessionAgent).decode
+_decode_budget = msgspec.json.Decoder(BudgetLimit).decode
 
 
 def row_tx(session_id: str) -> Tx[Row]:
@@ -99,7 +102,7 @@ def row_tx(session_id: str) -> Tx[Row]:
         agent=agent,
         environment=msgspec.json.decode(environment),
         vault_ids=msgspec.json.decode(vault_ids),
-        budget=msgspec.json.decode(budget) if budget else None,
+        budget=_decode_budget(budget) if budget else None,
         ledger=read_ledger(usage),
         active_us=active_us,
         running_since=running_since,
@@ -147,6 +150,12 @@ class Wake:
         return self.runs[self.row.thread_id]
 
     @property
+    def budget(self) -> BudgetLimit | None:
+        """As the log last changed it, else as the row had it when this wake began."""
+        changed = self.session.budget
+        return self.row.budget if isinstance(changed, msgspec.UnsetType) else changed
+
+    @property
     def several(self) -> bool:
         """Whether the session may have more than one thread."""
         return self.primary.row_of_thread.stored
@@ -179,7 +188,7 @@ class Wake:
         """What `Run.append` says, for one of the threads. The caller holds the lock."""
         items, columns, own = self._complete(run, addition)
         waiting, self._columns, self._thread_columns = (self._columns, self._thread_columns), {}, {}
-        statements = self._statements(run, own, addition.opened, waiting[1])
+        statements = self._statements(run, own, addition, waiting[1])
         columns = {**waiting[0], **columns}
         try:
             appended = await self.log.append(
@@ -199,7 +208,7 @@ class Wake:
             if isinstance(problem, NewInput | Duplicate):
                 await self.refresh()
             raise
-        self._written(run, columns, own, addition.opened)
+        self._written(run, columns, own, addition)
         await self._take_in(appended.entries, appended.next_seq, sum(1 for item in items if isinstance(item, Draft)))
         return appended.entries
 
@@ -258,13 +267,17 @@ class Wake:
         if not last:
             return items
         waiting = self._waiting(run, idle)
+        paused = idle.stop_reason == BUDGET_REACHED or any(other.paused for other in self._others(run))
         if waiting:
             stop = {"stop_reason": {"type": "requires_action", "event_ids": waiting}, "stop_details": None}
+        elif paused:
+            stop = {"stop_reason": BUDGET_REACHED, "stop_details": None}
         times = self.paused()
-        usage = {"usage": msgspec.to_builtins(self.ledger.wire(times["active_us"])), "budget": self.row.budget}
+        usage = {"usage": msgspec.to_builtins(self.ledger.wire(times["active_us"])), "budget": self.budget}
         items.append(Draft(type="session.usage", fields=usage))
         items.append(Draft(type="session.status_idle", fields=stop))
-        columns |= {"status": "idle", "pending": msgspec.json.encode(waiting), **times, **RELEASED}
+        columns |= {"status": "idle", "pending": msgspec.json.encode(waiting), "paused": int(paused)}
+        columns |= {**times, **RELEASED}
         return items
 
     def paused(self) -> dict[str, Any]:
@@ -291,24 +304,29 @@ class Wake:
         self._thread_columns.setdefault(thread_id, {}).update(columns)
 
     def _statements(
-        self, run: Run, own: dict[str, Any], opened: Sequence[ThreadRow], changes: dict[str, dict[str, Any]]
+        self, run: Run, own: dict[str, Any], addition: Addition, changes: dict[str, dict[str, Any]]
     ) -> list[Request]:
         """What is written to the threads' rows in the same commit."""
         now = clock.now()
         changes = dict(changes)
         if own and run.row_of_thread.stored:
             changes[run.id] = {**changes.get(run.id, {}), **own}
+        for thread_id in addition.closed:
+            changes[thread_id] = {**changes.get(thread_id, {}), "status": "terminated", "archived_at": now}
         made = [change(self.session_id, thread_id, updated_at=now, **columns) for thread_id, columns in changes.items()]
-        return [*made, *(stored_row(self.session_id, row, now) for row in opened)]
+        return [*made, *(stored_row(self.session_id, row, now) for row in addition.opened)]
 
-    def _written(self, run: Run, columns: dict[str, Any], own: dict[str, Any], opened: Sequence[ThreadRow]) -> None:
+    def _written(self, run: Run, columns: dict[str, Any], own: dict[str, Any], addition: Addition) -> None:
         self.active_us = columns.get("active_us", self.active_us)
         self.running_since = columns.get("running_since", self.running_since)
         self.released = self.released or "lease_owner" in columns
         if own:
             run.row_of_thread.active_us, run.row_of_thread.running_since = own["active_us"], own["running_since"]
-        for row in opened:
-            self.runs[row.id] = Run(self, row)
+        for row in addition.opened:
+            if not row.archived:
+                self.runs[row.id] = Run(self, row)
+        for thread_id in addition.closed:
+            self.runs.pop(thread_id, None)
 
     def _go_on_counting(self) -> None:
         """Its last holder may have died in mid-run. It ran until its last entry, and runs again from now on."""

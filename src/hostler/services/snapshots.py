@@ -19,15 +19,17 @@ from hostler.wire.base import UNSET, Unset, timestamp
 from hostler.wire.resources import Resource
 from hostler.wire.sessions import AgentWithOverrides, Session
 from hostler.wire.threads import SessionThread
-from hostler.wire.usage import Stats, ThreadStats, Usage
+from hostler.wire.usage import BudgetLimit, Stats, ThreadStats, Usage
 
 _c = sessions.c
 COLUMNS = (
     _c.id, _c.created_at, _c.status, _c.wake_at, _c.title, _c.metadata, _c.agent, _c.environment_id, _c.usage,
     _c.active_us, _c.running_since, _c.updated_at, _c.archived_at, _c.thread_id,
+    _c.budget, _c.paused,
 )  # fmt: skip
 
 _agent = msgspec.json.Decoder(SessionAgent).decode
+_budget = msgspec.json.Decoder(BudgetLimit).decode
 _metadata = msgspec.json.Decoder(dict[str, str]).decode
 
 
@@ -48,6 +50,8 @@ class SessionRow(msgspec.Struct, frozen=True):
     updated_at: int
     archived_at: int | None
     thread_id: str
+    budget: bytes | None
+    paused: int
 
     @classmethod
     def of(cls, row: Row) -> SessionRow:
@@ -64,18 +68,23 @@ class SessionRow(msgspec.Struct, frozen=True):
     def read_metadata(self) -> dict[str, str]:
         return _metadata(self.metadata)
 
+    def read_budget(self) -> BudgetLimit | None:
+        return _budget(self.budget) if self.budget else None
+
     def active_us_at(self, now: int) -> int:
         """Running time up to now, the open interval included."""
         return self.active_us + (max(0, now - self.running_since) if self.running_since is not None else 0)
 
-    def usage_at(self, now: int) -> Usage:
-        return read_ledger(self.usage).wire(self.active_us_at(now))
+    def usage_at(self, now: int, *, runtime: bool = True) -> Usage:
+        return read_ledger(self.usage).wire(self.active_us_at(now), runtime=runtime)
 
 
-def session(row: SessionRow, resources: list[Resource]) -> Session:
+def session(row: SessionRow, resources: list[Resource], thread_seconds: float | None = None) -> Session:
+    """The session on the wire. `thread_seconds` is the running time of all its threads, where it has several."""
     now = clock.now()
     usage = row.usage_at(now)
     lived = ((row.archived_at or now) - row.created_at) / 1e6
+    active = usage.active_seconds if thread_seconds is None else thread_seconds
     return Session(
         id=row.id,
         status=row.shown_status,
@@ -85,8 +94,9 @@ def session(row: SessionRow, resources: list[Resource]) -> Session:
         metadata=row.read_metadata(),
         resources=resources,
         vault_ids=[],
+        budget=row.read_budget(),
         outcome_evaluations=[],
-        stats=Stats(active_seconds=usage.active_seconds, duration_seconds=max(0.0, lived)),
+        stats=Stats(active_seconds=active, duration_seconds=max(0.0, lived)),
         usage=usage,
         created_at=timestamp(row.created_at),
         updated_at=timestamp(row.updated_at),
@@ -97,7 +107,7 @@ def session(row: SessionRow, resources: list[Resource]) -> Session:
 def primary_thread(row: SessionRow) -> SessionThread:
     """The one thread of a single-agent session, which is the session seen from inside."""
     now = clock.now()
-    usage = row.usage_at(now)
+    usage = row.usage_at(now, runtime=False)
     ran = bool(row.active_us or row.running_since)
     stats = ThreadStats(
         active_seconds=usage.active_seconds, duration_seconds=((row.archived_at or now) - row.created_at) / 1e6

@@ -84,4 +84,5 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
         "ALTER TABLE resources ADD COLUMN body BYTES",
         "ALTER TABLE resources ADD COLUMN secret BYTES",
     ),
+    "007_budgets": ("ALTER TABLE sessions ADD COLUMN paused BIGINT NOT NULL DEFAULT 0",),
 }

@@ -98,6 +98,7 @@ sessions = Table(
     _text("lease_owner", null=True),
     _int("lease_until", null=True),
     _int("wake_at", null=True),
+    _int("paused"),  # 1 while it is idle with work that waits for a higher budget
 )
 
 # The threads of a session with several agents, its primary one included; other sessions have no row here: their only

@@ -238,6 +238,7 @@ def _session_tx() -> Tx[None]:
         "environment": b"{}", "vault_ids": b"[]", "budget": None, "usage": EMPTY_LEDGER, "pending": b"[]",
         "queued": 0, "active_us": 0, "running_since": None, "created_at": 1, "updated_at": 1, "archived_at": None,
         "next_seq": 0, "last_at": 1, "fence": 0, "lease_owner": None, "lease_until": None, "wake_at": None,
+        "paused": 0,
     }  # fmt: skip
     yield insert(tables.sessions), row
 
