@@ -134,7 +134,7 @@ def test_urls_that_are_taken(http: httpx2.Client, agent: Json, environment: Json
         ("/etc/x", "/etc"),
         ("/usr", "/usr"),
         ("/proc/self", "/proc"),
-        ("/root/x", "system"),
+        ("/srv/x", "system"),
         ("/var", "system"),
         ("/uploads/x", "system"),
         ("/mnt", "another use"),

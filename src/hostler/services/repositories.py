@@ -29,6 +29,7 @@ from hostler.wire.resources import (
 MAX_REPOSITORIES = 20
 TYPE = "github_repository"
 _SYSTEM = ("boot", "lib32", "libx32", "proc", "root", "run", "sbin", "srv", "uploads", "var")
+_OURS = ("/mnt/session", "/mnt/memory", "/mnt/skills")
 _MAX_SEGMENT = 255
 
 
@@ -117,9 +118,9 @@ def place(mount_path: str | None, name: str, at: str) -> str:
         raise InvalidRequest(f"{at}: {error}") from None
     if target.split("/")[1] in _SYSTEM and not target.startswith("/var/tmp/"):
         raise InvalidRequest(f"{at}: {target} belongs to the system; use one like {WORKSPACE}/{name} or /{name}")
-    taken = [root for root in (*WRITABLE.values(), UPLOADS, "/mnt/session", "/mnt/memory") if root != WORKSPACE]
-    if any(f"{root}/".startswith(f"{target}/") for root in taken) or f"{target}/".startswith(
-        ("/mnt/session/", "/mnt/memory/")
+    taken = [root for root in (*WRITABLE.values(), UPLOADS, *_OURS) if root != WORKSPACE]
+    if any(f"{root}/".startswith(f"{target}/") for root in taken) or any(
+        f"{target}/".startswith(f"{root}/") for root in _OURS
     ):
         raise InvalidRequest(f"{at}: {target} has another use; use one like {WORKSPACE}/{name} or /{name}")
     return target
