@@ -150,6 +150,25 @@ def files(client: Client) -> None:
     assert beta.files.delete(made.id).id == made.id
 
 
+def repositories(client: Client) -> None:
+    """The session is never run: its repository is at a host that tests don't ask."""
+    beta = client.beta
+    asked = {
+        "type": "github_repository",
+        "url": "https://github.com/owner/repo",
+        "authorization_token": "ghp_old",
+        "checkout": {"type": "branch", "name": "main"},
+    }
+    session_id = client.session(BUILTINS, resources=[asked])
+    (resource,) = beta.sessions.resources.list(session_id)
+    assert (resource.type, resource.url, resource.mount_path) == (asked["type"], asked["url"], "/workspace/repo")
+    assert resource.checkout.name == "main"
+    assert "ghp_old" not in resource.to_json()
+    assert beta.sessions.retrieve(session_id).resources == [resource]
+    rotated = beta.sessions.resources.update(resource.id, session_id=session_id, authorization_token="ghp_new")
+    assert beta.sessions.resources.retrieve(resource.id, session_id=session_id) == rotated
+
+
 def models(client: Client) -> None:
     known = [model.id for model in client.beta.models.list(limit=3)]
     assert "claude-opus-5-5" in known
@@ -309,8 +328,8 @@ def errors(client: Client) -> None:
 SCENARIOS = {
     play.__name__: play
     for play in (
-        agents, environments, sessions, files, models, a_turn, previews, built_in_tools, custom_tools, interrupts,
-        errors_of_the_model, compaction, budgets, ends, asynchronously, errors,
+        agents, environments, sessions, files, repositories, models, a_turn, previews, built_in_tools, custom_tools,
+        interrupts, errors_of_the_model, compaction, budgets, ends, asynchronously, errors,
     )
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from enum import Enum
 
@@ -18,6 +19,7 @@ class BadFrame(ValueError):
     """Not git's protocol."""
 
 
+_LENGTH = re.compile(rb"[0-9a-fA-F]{4}")
 FLUSH = b"0000"
 DELIMITER = b"0001"
 
@@ -30,10 +32,10 @@ def frames(data: bytes) -> Iterator[bytes | Mark]:
     """The payloads, each without its newline, and the marks between them. Raises BadFrame."""
     at = 0
     while at < len(data):
-        try:
-            length = int(data[at : at + 4], 16)
-        except ValueError:
-            raise BadFrame("a frame has no length") from None
+        digits = data[at : at + 4]
+        if not _LENGTH.fullmatch(digits):
+            raise BadFrame("a frame has no length")
+        length = int(digits, 16)
         if length < 3:
             yield Mark(length)
             at += 4

@@ -67,7 +67,7 @@ def read_advertisement(lines: list[bytes | Mark]) -> Refs:
         if not isinstance(line, bytes) or line.startswith((b"#", b"version ", b"shallow ")):
             continue
         entry, _, capabilities = line.partition(b"\0")
-        words = entry.split(b" ")
+        words = entry.split(b" ", 1)
         found = re.search(rb"(?:^| )symref=HEAD:(\S+)", capabilities)
         entries.append([*words, b"symref-target:" + found[1]] if found and words[-1] == b"HEAD" else words)
     return _collect(iter(entries))
