@@ -90,6 +90,22 @@ def test_what_the_agent_has_put_in_the_way_stays(api: Api, host: GitHost) -> Non
     assert tried(api, session, "cat repo/a.txt") == ["one"]
 
 
+def test_a_clone_that_was_cut_off_is_made_again(api: Api, host: GitHost) -> None:
+    """As a killed sandbox leaves it: with the mark that only a clone has."""
+    host.repository().commit({"a.txt": b"one\n"})
+    host.repositories["owner/repo"].status = 500
+    session = api.session(resources=[given(host, mount_path="/repo")])
+    half = "git init -q && git config hostler.incomplete true && mkdir -p deep/er && touch deep/er/left .hidden"
+    tried(api, session, f"cd /repo && {half}")
+    host.repositories["owner/repo"].status = None
+    assert tried(api, session, "ls -A /repo; git -C /repo config --get hostler.incomplete") == [
+        ".git",
+        "a.txt",
+        "[exit code 1]",
+    ]
+    assert len(failed(api, session)) == 1
+
+
 def test_a_rotated_token_counts_at_once(api: Api, host: GitHost) -> None:
     repository = host.repository(tokens={"old"})
     repository.commit({"a.txt": b"one\n"})

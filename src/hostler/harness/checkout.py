@@ -105,7 +105,14 @@ async def _place_missing(run: Run, deps: Deps) -> None:
 
 
 async def _place_all(run: Run, deps: Deps, sandbox: Sandbox, missing: list[Repository]) -> list[Draft]:
-    return list(await asyncio.gather(*(_place(run, deps, sandbox, known) for known in missing)))
+    """What the log is to say of each. A lost sandbox is raised once all have ended."""
+    works = (_place(run, deps, sandbox, known) for known in missing)
+    drafts = []
+    for outcome in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        drafts.append(outcome)
+    return drafts
 
 
 async def _place(run: Run, deps: Deps, sandbox: Sandbox, wanted: Repository) -> Draft:

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import msgspec
 from sqlalchemy import bindparam, select
 
-from hostler.errors import HostlerError
 from hostler.git.failures import RepositoryFailure
 from hostler.git.hosts import BadUrl, Hosts, Remote
 from hostler.git.mirrors import Mirrors, View
@@ -19,6 +18,7 @@ from hostler.sandbox.gateway import GATEWAY_HOST
 from hostler.store.sql import Row, Tx
 from hostler.store.store import Store
 from hostler.store.tables import resources, sessions
+from hostler.vault.sealing import NotOpened
 
 GATEWAY = f"http://{GATEWAY_HOST}/"
 PROXY = "http://127.0.0.1:3128"
@@ -86,10 +86,13 @@ class Repositories:
     async def of(self, session_id: str) -> list[Access]:
         """What a session may use, the one with the newest token first. None of a session that has ended."""
 
+        return [found for row in await self._rows(session_id) if (found := self._access(row)) is not None]
+
+    async def _rows(self, session_id: str) -> list[Row]:
         def tx() -> Tx[list[Row]]:
             return (yield _SECRETS, {"s": session_id})
 
-        return [found for row in await self._store.read(tx) if (found := self._access(row)) is not None]
+        return await self._store.read(tx)
 
     def _access(self, row: Row) -> Access | None:
         known = repository(row[0], row[1], row[2])
@@ -106,13 +109,14 @@ class Repositories:
         Raises RepositoryFailure.
         """
         try:
-            found = [access for access in await self.of(session_id) if access.repository.id == wanted.id]
-        except HostlerError:
+            found = [self._access(row) for row in await self._rows(session_id) if row[0] == wanted.id]
+        except NotOpened:
             raise RepositoryFailure("authentication", "The stored authorization_token can't be opened.") from None
-        if not found:
+        access = found[0] if found else None
+        if access is None:
             raise RepositoryFailure("forbidden", "This server's configuration does not allow the repository's host.")
         commits = [wanted.commit] if wanted.commit else []
-        view = await self.mirrors.view(found[0].remote, found[0].credential, commits)
+        view = await self.mirrors.view(access.remote, access.credential, commits)
         if wanted.branch is not None and view.refs.branch(wanted.branch) is None:
             raise RepositoryFailure("checkout", f"The repository has no branch {wanted.branch}.")
         return view
