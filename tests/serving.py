@@ -28,6 +28,7 @@ from hostler.services.models import Models
 from hostler.services.repositories import Repositories
 from hostler.services.resources import Resources
 from hostler.services.sessions import Hooks, Sessions
+from hostler.services.skills import Skills
 from hostler.services.threads import Threads
 from hostler.store.blobs import Blobs
 from hostler.store.postgres import PostgresStore
@@ -118,19 +119,20 @@ class Server:
 
     def _services(self, store: Store, blobs: Blobs) -> Services:
         hooks = Hooks(wake=self.woken.append, ended=self.ended.append)
-        events = Events(self.log, BUILTIN, hooks.wake)
+        events = Events(self.log, blobs, BUILTIN, hooks.wake)
         hosts = Hosts(["github.com", "git.example.com:8443", "http://127.0.0.1:3000"])
         repositories = Repositories(hosts, Sealer([Key.new()]))
         return Services(
             keys=Keys(store),
             agents=Agents(store, BUILTIN),
             environments=Environments(store),
-            sessions=Sessions(self.log, BUILTIN, hooks, repositories),
+            sessions=Sessions(self.log, blobs, BUILTIN, hooks, repositories),
             events=events,
             threads=Threads(self.log, hooks.wake),
             resources=Resources(store, self.changed.append, repositories),
             files=Files(store, blobs),
             models=Models(BUILTIN),
+            skills=Skills(store, blobs),
         )
 
 

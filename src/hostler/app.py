@@ -51,8 +51,10 @@ from hostler.services.models import Models
 from hostler.services.repositories import Repositories
 from hostler.services.resources import Resources
 from hostler.services.sessions import Hooks, Sessions
+from hostler.services.skills import Skills
 from hostler.services.threads import Threads
 from hostler.settings import BadSettings, Settings, decode
+from hostler.skills.prebuilt import prebuilt_versions, read_prebuilt
 from hostler.store.blobs import Blobs
 from hostler.store.dispatch import EmbeddedDispatcher
 from hostler.store.folder import belongs, make_data_dir, owned
@@ -182,15 +184,27 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         dispatcher = EmbeddedDispatcher(store)
         supervisor = Supervisor(deps, dispatcher)
         files = Files(store, blobs, max_bytes=settings.file_bytes)
-        services = _services(journal, files, router.catalogue, dispatcher, supervisor, Repositories(hosts, sealer))
+        skills = Skills(store, blobs)
+        await _keep_prebuilt(skills)
+        rules = Repositories(hosts, sealer)
+        services = _services(journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, rules)
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, services,
         )  # fmt: skip
 
 
+async def _keep_prebuilt(skills: Skills) -> None:
+    try:
+        await skills.keep_prebuilt(prebuilt_versions(), read_prebuilt)
+    except Unavailable as error:  # a full disk must not keep the server from starting
+        log.warning("could not take in the skills that come with the server: %s", error)
+
+
 def _services(
     journal: Log,
+    blobs: Blobs,
     files: Files,
+    skills: Skills,
     catalogue: Catalogue,
     dispatcher: EmbeddedDispatcher,
     supervisor: Supervisor,
@@ -201,12 +215,13 @@ def _services(
         keys=Keys(store),
         agents=Agents(store, catalogue),
         environments=Environments(store),
-        sessions=Sessions(journal, catalogue, Hooks(wake=dispatcher.wake, ended=supervisor.ended), repositories),
-        events=Events(journal, catalogue, dispatcher.wake),
+        sessions=Sessions(journal, blobs, catalogue, Hooks(wake=dispatcher.wake, ended=supervisor.ended), repositories),
+        events=Events(journal, blobs, catalogue, dispatcher.wake),
         threads=Threads(journal, dispatcher.wake),
         resources=Resources(store, supervisor.inputs_changed, repositories),
         files=files,
         models=Models(catalogue),
+        skills=skills,
     )
 
 
@@ -365,6 +380,7 @@ async def _sweep_files(house: Rooms) -> None:
     """Remove expired files, and contents that nothing names."""
     while True:
         try:
+            await house.services.skills.sweep()
             await house.services.files.sweep()
         except (Unavailable, OSError) as error:
             log.warning("could not sweep the files: %s", error)

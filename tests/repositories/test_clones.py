@@ -150,8 +150,7 @@ def test_skills_of_a_repository_are_told_to_the_model_also_after_a_restart(
             "other/SKILL.md": front,
         }
     )
-    told = "  - release: Cuts a release of this project. (/repo/.claude/skills/release/SKILL.md)"
-    told = f"  - plain:  (/repo/.claude/skills/plain/SKILL.md)\n{told}"
+    told = "- release (/repo/.claude/skills/release/SKILL.md): Cuts a release of this project."
     rule = {"when": {"system_contains": f"{host.url('owner/repo')}\n"}, "counts_from": "never"}
     rules = [{**rule, "turns": [{"text": "a repository"}]}]
     rules.insert(0, {**rule, "when": {"system_contains": told}, "turns": [{"text": "and skills"}]})

@@ -7,25 +7,28 @@ the log. What can't be had is told to the client, left out, and tried again in t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from typing import Any
 
+from hostler.errors import InvalidRequest
 from hostler.git.failures import RepositoryFailure
 from hostler.harness.act import sandbox_of
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import session_error
 from hostler.harness.repositories import Repository
 from hostler.harness.run import Interrupted, Run
+from hostler.harness.skills import Announced
 from hostler.harness.state import REPOSITORY_READY
 from hostler.harness.tooltable import ToolTable
 from hostler.log.entries import Draft
 from hostler.sandbox.contract import CommandResult, Exec, Sandbox, SandboxUnavailable, UnknownCall
+from hostler.skills.frontmatter import read_frontmatter
 
 log = logging.getLogger(__name__)
 
 CLONE_MS = 900_000
 MAX_SKILLS = 100
-SKILL_BYTES = 8192
+SKILL_BYTES = 20_000
 _NOT_EMPTY, _NO_GIT = 17, 127
 
 # Arguments: url, path, `branch` or `commit` or `default`, and its name. A clone that was cut off carries a mark of its
@@ -161,52 +164,36 @@ def _why(result: CommandResult, wanted: Repository) -> str:
 
 
 def skills(repository: Repository, output: bytes) -> list[dict[str, str]]:
-    """The skills that a checkout has found: name, description and path of each."""
+    """The skills that a checkout has found: name, description and path of each. One that is none is left out."""
     parts = output.split(b"\0")
-    found = []
+    known = []
     for path, text in zip(parts[::2], parts[1::2], strict=False):
         place = f"{repository.mount_path}/{path.decode(errors='replace')}"
         if not place.isprintable() or "\ufffd" in place:
             continue
-        fields = _front_matter(text.decode(errors="replace"))
-        name = fields.get("name") or place.split("/")[-2]
-        found.append({"name": name[:64], "description": fields.get("description", "")[:1024], "path": place})
-    return found
+        with contextlib.suppress(InvalidRequest):
+            head = read_frontmatter(text)
+            known.append({"name": head.name or place.split("/")[-2], "description": head.description, "path": place})
+    return known
 
 
 def _printable(text: str) -> str:
     return "".join(letter for letter in text if letter.isprintable())
 
 
-def _front_matter(text: str) -> dict[str, str]:
-    """The values at the top of a SKILL.md: `key: value` lines between two lines of dashes, indented ones go on."""
-    lines = text.splitlines()
-    fields: dict[str, str] = {}
-    key = ""
-    for line in lines[1:] if lines and lines[0].rstrip() == "---" else []:
-        if line.rstrip() == "---":
-            return fields
-        if line[:1] in (" ", "\t") and key:
-            fields[key] = f"{fields[key]} {_printable(line.strip())}".strip()
-        elif ":" in line:
-            key, _, value = line.partition(":")
-            key = key.strip()
-            fields[key] = "" if value.strip() in (">", "|", ">-", "|-") else _printable(value.strip()).strip("\"'")
-    return {}
+def found(run: Run) -> list[Announced]:
+    """The skills of the repositories that are there, as the model is told of them."""
+    ready = run.wake.session.repositories
+    return [Announced(**skill) for known in run.row.repositories for skill in ready.get(known.id, [])]
 
 
 def lines(run: Run) -> list[str]:
-    """What the model is told of the session's repositories and their skills."""
+    """What the model is told of the session's repositories."""
     if not run.row.repositories:
         return []
     said = ["- Git repositories are there with their history; `git fetch` and `git push` work without credentials:"]
-    found: list[dict[str, Any]] = []
     for known in run.row.repositories:
         ready = run.wake.session.repositories.get(known.id)
         of = f" (branch {known.branch})" if known.branch else f" (commit {known.commit})" if known.commit else ""
         said.append(f"  - {known.mount_path}: {known.url}{of}" + ("" if ready is not None else ", not available now"))
-        found += ready or []
-    if found:
-        said.append("- Skills of these repositories; before you do what one is for, read its file:")
-        said += [f"  - {skill['name']}: {skill['description']} ({skill['path']})" for skill in found]
     return said

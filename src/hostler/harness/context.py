@@ -5,10 +5,11 @@ The same log always gives the same request, so that the vendor's prompt cache hi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hostler.harness.state import Call, Heard, Part, Said, Summed
+from hostler.harness import skills
+from hostler.harness.parts import Call, Heard, Part, Said, Summed
 from hostler.sandbox.contract import OUTPUTS, UPLOADS, WORKSPACE
 
 Block = dict[str, Any]
@@ -36,13 +37,21 @@ OF_CHILD = (
 
 
 def system_prompt(
-    system: str | None, sandboxed: bool, inputs: Iterable[str], more: Iterable[str] = (), *, child: bool = False
+    system: str | None,
+    sandboxed: bool,
+    inputs: Iterable[str],
+    known: Sequence[skills.Announced] = (),
+    more: Iterable[str] = (),
+    *,
+    child: bool = False,
 ) -> list[Block]:
     """The agent's own prompt, after what it must know of its sandbox when it has one: `inputs` are mounted paths,
-    `more` are further lines on what is there. `child` says that it works for a coordinator."""
+    `known` its skills, `more` further lines on what is there. `child` says that it works for a coordinator."""
     texts = []
     if sandboxed:
         texts.append("\n".join([_surroundings(sorted(inputs)), *more]))
+        if (listed := skills.section(known)) is not None:
+            texts.append(listed)
     if child:
         texts.append(OF_CHILD)
     if system:
