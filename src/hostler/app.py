@@ -13,6 +13,8 @@ import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import uvicorn
@@ -23,9 +25,7 @@ from hostler.api.app import Services, create_app
 from hostler.api.connection import Connection
 from hostler.errors import Unavailable
 from hostler.git.hosts import GitConfig, Hosts
-from hostler.git.mirrors import Mirrors
-from hostler.git.process import Git
-from hostler.git.remote import RemoteClient
+from hostler.git.room import GitRoom
 from hostler.harness.advisor import AdvisorTool
 from hostler.harness.contents import FileContents
 from hostler.harness.delegation import Delegation
@@ -43,6 +43,7 @@ from hostler.sandbox.backends import SandboxConfig, open_backend
 from hostler.sandbox.contract import Backend
 from hostler.sandbox.toolset import TOOLS
 from hostler.services.agents import Agents
+from hostler.services.credentials import Credentials
 from hostler.services.environments import Environments
 from hostler.services.events import Events
 from hostler.services.files import Files
@@ -53,6 +54,8 @@ from hostler.services.resources import Resources
 from hostler.services.sessions import Hooks, Sessions
 from hostler.services.skills import Skills
 from hostler.services.threads import Threads
+from hostler.services.validation import Validation
+from hostler.services.vaults import Vaults
 from hostler.settings import BadSettings, Settings, decode
 from hostler.skills.prebuilt import prebuilt_versions, read_prebuilt
 from hostler.store.blobs import Blobs
@@ -60,10 +63,11 @@ from hostler.store.dispatch import EmbeddedDispatcher
 from hostler.store.folder import belongs, make_data_dir, owned
 from hostler.store.sql import Tx
 from hostler.store.sqlite import SqliteStore
-from hostler.store.store import Store
+from hostler.store.store import AlreadyOpen, Store
 from hostler.store.tables import sessions
 from hostler.vault.keyfile import open_sealer
-from hostler.vault.rotation import in_use_tx
+from hostler.vault.room import Vault
+from hostler.vault.rotation import Rotated, Tell, in_use_tx, rotate
 
 log = logging.getLogger("hostler")
 
@@ -104,16 +108,17 @@ def configuration(settings: Settings) -> Configuration:
         decode(tables.get("harness", {}), HarnessConfig, "harness", file),
         decode(tables.get("models", {}), ModelsConfig, "models", file),
         decode(tables.get("sandbox", {}), SandboxConfig, "sandbox", file),
-        decode(tables.get("git", {}), GitConfig, "git", file),
+        _git_config(tables.get("git", {}), file),
     )
 
 
-def open_hosts(settings: Settings, config: GitConfig) -> Hosts:
-    """The hosts that repositories may be on. Raises BadSettings."""
+def _git_config(table: dict[str, Any], file: Path | None) -> GitConfig:
+    config: GitConfig = decode(table, GitConfig, "git", file)
     try:
-        return Hosts(config.hosts)
+        Hosts(config.hosts)
     except ValueError as error:
-        raise BadSettings(f"The config file {settings.config_file}, table [git]: {error}.") from error
+        raise BadSettings(f"The config file {file}, table [git]: {error}.") from error
+    return config
 
 
 def open_router(settings: Settings, config: ModelsConfig) -> Router:
@@ -142,6 +147,20 @@ async def open_store(settings: Settings, *, owner: bool = True) -> Store:
     return await PostgresStore.open(settings.database, now=clock.now(), owner=owner)
 
 
+async def rotate_secrets(settings: Settings, tell: Tell) -> Rotated:
+    """Seal all secrets with another key, as the only one who has the data folder and the database."""
+    try:
+        with owned(settings.data_dir):
+            store = await open_store(settings)
+            try:
+                await belongs(settings.data_dir, store)
+                return await rotate(store, settings.data_dir, settings.secret_key, tell)
+            finally:
+                await store.close()
+    except AlreadyOpen as error:
+        raise AlreadyOpen("A server is running on this data: stop it, rotate the secrets, start it again.") from error
+
+
 @contextlib.asynccontextmanager
 async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda model: model) -> AsyncIterator[Rooms]:
     """Open every room in order, and close them in reverse. `wrap` may stand between the harness and its model."""
@@ -151,22 +170,20 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         store = await open_store(settings)
         stack.push_async_callback(store.close)
         await belongs(settings.data_dir, store)
+        vault = Vault(store, open_sealer(settings.data_dir, settings.secret_key, await store.read(in_use_tx)))
+        stack.push_async_callback(vault.aclose)
+        await vault.renewer.take_over()
         router = open_router(settings, config.models)
         stack.push_async_callback(router.aclose)
         blobs = Blobs(settings.data_dir / "files")
         blobs.open()
         journal = Log(store, Hub())
-        sealer = open_sealer(settings.data_dir, settings.environ.get("HOSTLER_SECRET_KEY"), await store.read(in_use_tx))
-        hosts = open_hosts(settings, config.git)
-        git = RemoteClient(seconds=config.git.seconds)
+        git = GitRoom(settings.data_dir / "repositories", config.git, settings.environ)
         stack.push_async_callback(git.aclose)
-        mirrors = Mirrors(settings.data_dir / "repositories", config.git, Git(settings.environ), git)
-        mirrors.open()
-        repositories = HarnessRepositories(store, sealer, hosts, mirrors, git)
-        gateway = GitGateway(
-            repositories, push_bytes=config.git.repository_mb * 1024 * 1024, seconds=config.git.seconds
+        repositories = HarnessRepositories(store, vault.sealer, git)
+        sandboxes = open_backend(
+            settings.data_dir / "sandboxes", config.sandbox, settings.environ, GitGateway(repositories)
         )
-        sandboxes = open_backend(settings.data_dir / "sandboxes", config.sandbox, settings.environ, gateway)
         stack.push_async_callback(sandboxes.aclose, stop=False)
         model = wrap(router)
         deps = Deps(
@@ -186,8 +203,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         files = Files(store, blobs, max_bytes=settings.file_bytes)
         skills = Skills(store, blobs)
         await _keep_prebuilt(skills)
-        rules = Repositories(hosts, sealer)
-        services = _services(journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, rules)
+        services = _services(journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, git)
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, services,
         )  # fmt: skip
@@ -208,9 +224,11 @@ def _services(
     catalogue: Catalogue,
     dispatcher: EmbeddedDispatcher,
     supervisor: Supervisor,
-    repositories: Repositories,
+    vault: Vault,
+    git: GitRoom,
 ) -> Services:
     store = journal.store
+    repositories = Repositories(git.hosts, vault.sealer)
     return Services(
         keys=Keys(store),
         agents=Agents(store, catalogue),
@@ -222,6 +240,9 @@ def _services(
         files=files,
         models=Models(catalogue),
         skills=skills,
+        vaults=Vaults(store),
+        credentials=Credentials(store, vault.sealer),
+        validation=Validation(store, vault.sealer, vault.outward, vault.renewer),
     )
 
 

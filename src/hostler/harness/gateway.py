@@ -18,7 +18,7 @@ import msgspec
 
 from hostler.errors import HostlerError
 from hostler.git.failures import RepositoryFailure
-from hostler.git.mirrors import View
+from hostler.git.mirrors import MIB, View
 from hostler.git.pktline import FLUSH, frame
 from hostler.harness.repositories import Access, Repositories
 from hostler.sandbox.gateway import GatewayRequest, GatewayResponse
@@ -53,12 +53,11 @@ class _Seen(msgspec.Struct):
 
 
 class GitGateway:
-    """The sandbox's `Gateway`. `push_bytes` bounds one push, `seconds` one request."""
+    """The sandbox's `Gateway`."""
 
-    def __init__(self, repositories: Repositories, *, push_bytes: int, seconds: float) -> None:
+    def __init__(self, repositories: Repositories) -> None:
         self._repositories = repositories
-        self._push_bytes = push_bytes
-        self._seconds = seconds
+        self._git = repositories.git
         self._seen: dict[tuple[str, str], _Seen] = {}
         self._seats: dict[str, int] = {}
 
@@ -71,7 +70,7 @@ class GitGateway:
             return
         self._seats[key] = self._seats.get(key, 0) + 1
         try:
-            async with asyncio.timeout(self._seconds), self._answer(key, request) as response:
+            async with asyncio.timeout(self._git.config.seconds), self._answer(key, request) as response:
                 answered = True
                 yield response
         except (Refused, RepositoryFailure, HostlerError, TimeoutError) as problem:
@@ -118,7 +117,7 @@ class GitGateway:
     async def _read(
         self, key: str, access: Access, request: GatewayRequest, *, asked: bool
     ) -> AsyncGenerator[GatewayResponse]:
-        mirrors = self._repositories.mirrors
+        mirrors = self._git.mirrors
         if asked:
             view = await self._look(key, access)
             async with mirrors.upload_pack(view, None) as refs:
@@ -134,7 +133,7 @@ class GitGateway:
 
     async def _look(self, key: str, access: Access) -> View:
         """Ask the host again what this session may read."""
-        mirrors = self._repositories.mirrors
+        mirrors = self._git.mirrors
         view = await mirrors.view(access.remote, access.credential, access.commits, strict=False)
         self._seen.pop((key, access.remote.url), None)
         while len(self._seen) >= _KEPT_VIEWS:
@@ -151,8 +150,8 @@ class GitGateway:
             raise Refused(403, "this repository was given without an authorization_token, so nothing can be pushed")
         path = "/info/refs?service=git-receive-pack" if asked else "/git-receive-pack"
         fields = {name: value for name in _PASSED_ON if (value := request.field(name)) is not None}
-        body = None if asked else _bounded(request.body, self._push_bytes)
-        client = self._repositories.client
+        body = None if asked else _bounded(request.body, self._git.config.repository_mb * MIB)
+        client = self._git.client
         async with client.request(request.method, access.remote, path, access.credential, fields, body) as answer:
             if answer.status in (401, 403):
                 raise Refused(403, "the repository's host does not let this session's token push")

@@ -11,9 +11,10 @@ import msgspec
 from sqlalchemy import bindparam, select
 
 from hostler.git.failures import RepositoryFailure
-from hostler.git.hosts import BadUrl, Hosts, Remote
-from hostler.git.mirrors import Mirrors, View
-from hostler.git.remote import Credential, RemoteClient
+from hostler.git.hosts import BadUrl, Remote
+from hostler.git.mirrors import View
+from hostler.git.remote import Credential
+from hostler.git.room import GitRoom
 from hostler.sandbox.gateway import GATEWAY_HOST
 from hostler.store.sql import Row, Tx
 from hostler.store.store import Store
@@ -76,12 +77,10 @@ def repository(resource_id: str, mount_path: str, body: bytes) -> Repository:
 class Repositories:
     """The repositories of all sessions."""
 
-    def __init__(self, store: Store, opener: Opener, hosts: Hosts, mirrors: Mirrors, client: RemoteClient) -> None:
+    def __init__(self, store: Store, opener: Opener, git: GitRoom) -> None:
         self._store = store
         self._opener = opener
-        self._hosts = hosts
-        self.mirrors = mirrors
-        self.client = client
+        self.git = git
 
     async def of(self, session_id: str) -> list[Access]:
         """What a session may use, the one with the newest token first. None of a session that has ended."""
@@ -97,7 +96,7 @@ class Repositories:
     def _access(self, row: Row) -> Access | None:
         known = repository(row[0], row[1], row[2])
         try:
-            remote = self._hosts.remote(known.url)
+            remote = self.git.hosts.remote(known.url)
         except BadUrl:
             return None  # its host is no longer allowed
         secret = self._opener.open(row[0], row[3]).decode() if row[3] else None
@@ -116,7 +115,7 @@ class Repositories:
         if access is None:
             raise RepositoryFailure("forbidden", "This server's configuration does not allow the repository's host.")
         commits = [wanted.commit] if wanted.commit else []
-        view = await self.mirrors.view(access.remote, access.credential, commits)
+        view = await self.git.mirrors.view(access.remote, access.credential, commits)
         if wanted.branch is not None and view.refs.branch(wanted.branch) is None:
             raise RepositoryFailure("checkout", f"The repository has no branch {wanted.branch}.")
         return view

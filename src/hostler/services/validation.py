@@ -7,6 +7,8 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, quote_plus
 
+import msgspec
+
 from hostler import clock
 from hostler.errors import InvalidRequest
 from hostler.services.credentials import find_tx
@@ -21,6 +23,7 @@ from hostler.wire.vaults import CapturedResponse, CredentialValidation, McpOauth
 
 SHOWN_CHARS = 4096
 REDACTED = "[redacted]"
+_SENT = re.compile(r"\b(Basic|Bearer)\s+[\w.~+/=-]+", re.IGNORECASE)
 _NAMED = re.compile(r'("(?:\w*token|\w*secret|assertion|code|password)"\s*:\s*)"(?:[^"\\]|\\.)*("|$)', re.IGNORECASE)
 
 
@@ -109,13 +112,19 @@ def _outcome(renewal: Renewal, secrets: Secrets) -> RefreshOutcome:
 def captured(answer: Answer, secrets: Secrets, *more: str) -> CapturedResponse:
     """An answer as it may be shown: a server may well repeat what it was sent, or name new tokens."""
     text = answer.body.decode("utf-8", "replace")
-    for secret in sorted({*secrets.values(), *more}, key=len, reverse=True):
-        for spelling in (secret, quote(secret, safe=""), quote_plus(secret)):
-            text = text.replace(spelling, REDACTED)
-    text = _NAMED.sub(rf'\1"{REDACTED}"', text)
+    found = {spelling for secret in (*secrets.values(), *more) for spelling in _spellings(secret)}
+    for spelling in sorted(found, key=len, reverse=True):
+        text = text.replace(spelling, REDACTED)
+    if answer.truncated:  # half a secret at the end was not recognised
+        text = text[: -max(map(len, found), default=0) or None]
+    text = _NAMED.sub(rf'\1"{REDACTED}"', _SENT.sub(rf"\1 {REDACTED}", text))
     return CapturedResponse(
         status_code=answer.status,
         content_type=answer.content_type[:256],
         body=text[:SHOWN_CHARS],
         body_truncated=answer.truncated or len(text) > SHOWN_CHARS,
     )
+
+
+def _spellings(secret: str) -> tuple[str, ...]:
+    return secret, quote(secret, safe=""), quote_plus(secret), msgspec.json.encode(secret).decode()[1:-1]

@@ -7,6 +7,7 @@ way. It is written whole or not at all, and for its owner's eyes only from its f
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Collection
@@ -15,6 +16,8 @@ from typing import NamedTuple
 
 from hostler.settings import BadSettings
 from hostler.vault.sealing import PREFIX_BYTES, Key, Sealer
+
+log = logging.getLogger(__name__)
 
 NAME = "secret.key"
 VARIABLE = "HOSTLER_SECRET_KEY"
@@ -44,6 +47,9 @@ def open_sealer(data_dir: Path, configured: str | None, in_use: Collection[bytes
         keys = [Key.new()]
         write_file(data_dir / NAME, keys)
     check_known(data_dir, keys, in_use)
+    file = data_dir / NAME
+    if file.exists() and readable_by_others(file):
+        log.warning("the key file %s can be read by others: chmod 600 it", file)
     return Sealer(keys)
 
 

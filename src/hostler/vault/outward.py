@@ -77,7 +77,7 @@ class Outward:
                 yield response
         except TimeoutError:
             raise Unreachable(f"no complete answer within {seconds:g} seconds") from None
-        except (httpx2.TransportError, httpx2.InvalidURL, httpx2.StreamError) as error:
+        except (httpx2.TransportError, httpx2.InvalidURL, httpx2.StreamError, UnicodeError, OSError) as error:
             raise Unreachable(type(error).__name__) from None
 
     async def _client(self, *, local: bool) -> httpx2.AsyncClient:

@@ -33,13 +33,13 @@ from hostler.wire.vaults import McpOauth
 
 log = logging.getLogger(__name__)
 
-LEASE_SECONDS = 45
-EXCHANGE_SECONDS = 40.0
-PATIENCE_SECONDS = 60.0
+LEASE_SECONDS = 35  # longer than an exchange, so that only a dead process loses it
+EXCHANGE_SECONDS = 30.0
+PATIENCE_SECONDS = 50.0
 POLL_SECONDS = 0.1
 COOL_SECONDS = 15.0
 MOST_REMEMBERED = 1024
-CLOSE_SECONDS = 3.0
+CLOSE_SECONDS = 1.0  # all of a stop must be done within ten
 KEEP_PAUSES = (0.2, 1.0, 3.0)
 
 _time = table.c.lease_until.type
@@ -59,6 +59,7 @@ _RELEASE = (
     .where(table.c.id == bindparam("key"), table.c.lease_owner == bindparam("owner"))
     .values(lease_owner=None, lease_until=None)
 )
+_VOID = update(table).where(table.c.lease_owner.is_not(None)).values(lease_owner=None, lease_until=None)
 
 
 class Renewal(NamedTuple):
@@ -86,6 +87,14 @@ class Renewer:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def take_over(self) -> None:
+        """End the leases of an earlier process, which is dead: for the one that owns the database, at its start."""
+
+        def tx() -> Tx[None]:
+            yield _VOID
+
+        await self._store.write(tx)
 
     async def renew(self, credential_id: str, stale: str, *, insist: bool = False) -> Renewal:
         """Return a token that is newer than `stale`: one that was stored meanwhile, else one from the token endpoint.

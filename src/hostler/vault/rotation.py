@@ -1,7 +1,7 @@
 """Which columns hold sealed values, and how all of them are sealed anew. It must not know what the secrets are for.
 
 A room that stores sealed values adds its column to `SEALED`; then the start checks that its key is known, and a
-rotation covers it. Each value says by which key it was sealed, so re-sealing may stop at any point and go on later.
+rotation covers it. Each value says by which key it was sealed, so this may stop at any point and be taken up again.
 """
 
 from __future__ import annotations
