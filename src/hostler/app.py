@@ -13,6 +13,8 @@ import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import uvicorn
@@ -22,11 +24,15 @@ from hostler import clock
 from hostler.api.app import Services, create_app
 from hostler.api.connection import Connection
 from hostler.errors import Unavailable
+from hostler.git.hosts import GitConfig, Hosts
+from hostler.git.room import GitRoom
 from hostler.harness.advisor import AdvisorTool
 from hostler.harness.contents import FileContents
 from hostler.harness.delegation import Delegation
 from hostler.harness.deps import Deps, HarnessConfig
+from hostler.harness.gateway import GitGateway
 from hostler.harness.mcp_tools import McpTools
+from hostler.harness.repositories import Repositories as HarnessRepositories
 from hostler.harness.side_request import SideRequest
 from hostler.harness.supervisor import Supervisor
 from hostler.harness.web_tools import WebTools
@@ -48,6 +54,7 @@ from hostler.services.events import Events
 from hostler.services.files import Files
 from hostler.services.keys import Keys
 from hostler.services.models import Models
+from hostler.services.repositories import Repositories
 from hostler.services.resources import Resources
 from hostler.services.sessions import Hooks, Sessions
 from hostler.services.skills import Skills
@@ -99,6 +106,7 @@ class Configuration(msgspec.Struct, frozen=True):
     sandbox: SandboxConfig
     mcp: McpConfig
     web: WebConfig
+    git: GitConfig
 
 
 def configuration(settings: Settings) -> Configuration:
@@ -110,7 +118,17 @@ def configuration(settings: Settings) -> Configuration:
         decode(tables.get("sandbox", {}), SandboxConfig, "sandbox", file),
         decode(tables.get("mcp", {}), McpConfig, "mcp", file),
         decode(tables.get("web", {}), WebConfig, "web", file),
+        _git_config(tables.get("git", {}), file),
     )
+
+
+def _git_config(table: dict[str, Any], file: Path | None) -> GitConfig:
+    config: GitConfig = decode(table, GitConfig, "git", file)
+    try:
+        Hosts(config.hosts)
+    except ValueError as error:
+        raise BadSettings(f"The config file {file}, table [git]: {error}.") from error
+    return config
 
 
 def open_router(settings: Settings, config: ModelsConfig) -> Router:
@@ -170,7 +188,12 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         blobs = Blobs(settings.data_dir / "files")
         blobs.open()
         journal = Log(store, Hub())
-        sandboxes = open_backend(settings.data_dir / "sandboxes", config.sandbox, settings.environ)
+        git = GitRoom(settings.data_dir / "repositories", config.git, settings.environ)
+        stack.push_async_callback(git.aclose)
+        repositories = HarnessRepositories(store, vault.sealer, git)
+        sandboxes = open_backend(
+            settings.data_dir / "sandboxes", config.sandbox, settings.environ, GitGateway(repositories)
+        )
         stack.push_async_callback(sandboxes.aclose, stop=False)
         connections = Pool(config.mcp, settings.environ)
         stack.push_async_callback(connections.aclose)
@@ -187,6 +210,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             blobs=blobs,
             builtins=BUILTINS,
             config=config.harness,
+            repositories=repositories,
             served=(Delegation(), AdvisorTool(model, router.catalogue), mcp_tools, web),
         )
         dispatcher = EmbeddedDispatcher(store)
@@ -194,7 +218,9 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         files = Files(store, blobs, max_bytes=settings.file_bytes)
         skills = Skills(store, blobs)
         await _keep_prebuilt(skills)
-        services = _services(journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, mcp_tools)
+        services = _services(
+            journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, mcp_tools, git
+        )
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, services,
         )  # fmt: skip
@@ -217,8 +243,10 @@ def _services(
     supervisor: Supervisor,
     vault: Vault,
     mcp_tools: McpTools,
+    git: GitRoom,
 ) -> Services:
     store = journal.store
+    repositories = Repositories(git.hosts, vault.sealer)
 
     def ended(session_id: str) -> None:
         supervisor.ended(session_id)
@@ -229,10 +257,10 @@ def _services(
         keys=Keys(store),
         agents=Agents(store, catalogue, programs),
         environments=Environments(store),
-        sessions=Sessions(journal, blobs, catalogue, Hooks(wake=dispatcher.wake, ended=ended), programs),
+        sessions=Sessions(journal, blobs, catalogue, Hooks(wake=dispatcher.wake, ended=ended), repositories, programs),
         events=Events(journal, blobs, catalogue, dispatcher.wake),
         threads=Threads(journal, dispatcher.wake),
-        resources=Resources(store, supervisor.inputs_changed),
+        resources=Resources(store, supervisor.inputs_changed, repositories),
         files=files,
         models=Models(catalogue),
         skills=skills,

@@ -8,12 +8,14 @@ import platform
 import shutil
 import socket
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from hostler.app import configuration, open_router
 from hostler.errors import HostlerError
+from hostler.git.process import Git
 from hostler.mcp.config import McpConfig
 from hostler.models.routing import Router
 from hostler.sandbox.backends import open_backend
@@ -39,6 +41,7 @@ async def examine(settings: Settings) -> list[Check]:
     checks.append(_search(config.web, router, settings))
     await router.aclose()
     backend = open_backend(settings.data_dir / "sandboxes", config.sandbox, settings.environ)
+    checks.append(await asyncio.to_thread(_git, settings))
     checks += await asyncio.to_thread(backend.probe)
     await backend.aclose(stop=False)
     checks += _mcp(config.mcp, settings.environ)
@@ -159,6 +162,18 @@ def _search(config: WebConfig, router: Router, settings: Settings) -> Check:
             detail = f"{detail}, which is routed to {route.provider}"
             return Check(name=name, ok=False, detail=detail, remedy=remedy, required=False)
     return Check(name=name, ok=True, detail=detail)
+
+
+def _git(settings: Settings) -> Check:
+    """The program that repositories need, on the server's side; sandboxes see the one in /usr."""
+    git = Git(settings.environ).program
+    detail = git or "no git program is found"
+    if git is not None:
+        done = subprocess.run([git, "--version"], capture_output=True, text=True, timeout=10, check=False)
+        detail = f"{git}, {done.stdout.strip()}"
+    inside = git is not None and Path("/usr/bin/git").exists()
+    remedy = "" if inside else "install git into /usr, else sessions can't have repositories"
+    return Check(name="git", ok=inside, detail=detail, remedy=remedy, required=False)
 
 
 def _models(router: Router) -> list[Check]:

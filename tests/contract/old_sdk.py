@@ -181,6 +181,25 @@ def files(client: Client) -> None:
     assert beta.files.delete(made.id).id == made.id
 
 
+def repositories(client: Client) -> None:
+    """The session is never run: its repository is at a host that tests don't ask."""
+    beta = client.beta
+    asked = {
+        "type": "github_repository",
+        "url": "https://github.com/owner/repo",
+        "authorization_token": "ghp_old",
+        "checkout": {"type": "branch", "name": "main"},
+    }
+    session_id = client.session(BUILTINS, resources=[asked])
+    (resource,) = beta.sessions.resources.list(session_id)
+    assert (resource.type, resource.url, resource.mount_path) == (asked["type"], asked["url"], "/workspace/repo")
+    assert resource.checkout.name == "main"
+    assert "ghp_old" not in resource.to_json()
+    assert beta.sessions.retrieve(session_id).resources == [resource]
+    rotated = beta.sessions.resources.update(resource.id, session_id=session_id, authorization_token="ghp_new")
+    assert beta.sessions.resources.retrieve(resource.id, session_id=session_id) == rotated
+
+
 def skills(client: Client) -> None:
     from anthropic.lib import files_from_dir
 
@@ -465,9 +484,9 @@ def errors(client: Client) -> None:
 SCENARIOS = {
     play.__name__: play
     for play in (
-        agents, agent_parts, environments, sessions, files, skills, vaults, models, a_turn, previews, built_in_tools,
-        web_tools, custom_tools, interrupts, errors_of_the_model, compaction, budgets, mcp_servers, ends,
-        asynchronously, errors,
+        agents, agent_parts, environments, sessions, files, repositories, skills, vaults, models, a_turn, previews,
+        built_in_tools, web_tools, custom_tools, interrupts, errors_of_the_model, compaction, budgets, mcp_servers,
+        ends, asynchronously, errors,
     )
 }  # fmt: skip
 

@@ -23,6 +23,7 @@ FLOORS = {
     "wire": 1,
     "log": 2,
     "store": 2,
+    "git": 3,
     "mcp": 3,
     "models": 3,
     "sandbox": 3,

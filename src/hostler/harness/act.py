@@ -118,9 +118,17 @@ async def provisioned(wake: Wake, deps: Deps) -> Sandbox:
             key=wake.session_id,
             network="unrestricted" if network == "unrestricted" else "none",
             mounts=_mounts(wake, deps),
+            folders=[known.mount_path for known in wake.row.repositories],
+            etc=_etc(wake, deps),
+            gateway=bool(wake.row.repositories),
         )
         wake.sandbox = await deps.sandboxes.provision(spec)
     return wake.sandbox
+
+
+def _etc(wake: Wake, deps: Deps) -> dict[str, str]:
+    known = wake.row.repositories
+    return {"gitconfig": deps.repositories.git_config(known)} if known and deps.repositories else {}
 
 
 def _mounts(wake: Wake, deps: Deps) -> list[Mount]:

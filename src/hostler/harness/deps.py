@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from hostler.harness.repositories import Repositories
 from hostler.harness.served import ServedTools
 from hostler.log.log import Log
 from hostler.models.catalogue import Catalogue
@@ -70,6 +71,7 @@ class Deps(msgspec.Struct, frozen=True):
     builtins: dict[str, dict[str, Any]]
     config: HarnessConfig
     served: tuple[ServedTools, ...] = ()
+    repositories: Repositories | None = None
 
     def output_limit(self, model_id: str) -> int:
         known = self.catalogue.traits(model_id).max_tokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Protocol
 import msgspec
 
 from hostler.sandbox.contract import Backend, Limits, SandboxUnavailable
+from hostler.sandbox.gateway import Gateway
 from hostler.sandbox.unusable import UnusableBackend
 
-# Each names a function `(folder, config, environ) -> Backend`, which may raise SandboxUnavailable.
+# Each names a function `(folder, config, environ) -> Backend`, which may raise SandboxUnavailable. One with a parameter
+# `gateway` is given what answers sandboxes at the gateway's name; without it, agents can't use git repositories.
 BACKENDS = {
     "bubblewrap": "hostler.sandbox.backends:open_bubblewrap",
     "none": "hostler.sandbox.backends:open_none",
@@ -42,16 +45,21 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class Opener(Protocol):
-    def __call__(self, folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Backend: ...
+    def __call__(
+        self, folder: Path, config: SandboxConfig, environ: Mapping[str, str], **more: Gateway | None
+    ) -> Backend: ...
 
 
-def open_backend(folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Backend:
+def open_backend(
+    folder: Path, config: SandboxConfig, environ: Mapping[str, str], gateway: Gateway | None = None
+) -> Backend:
     """Open the configured backend. One that can't work here becomes one that refuses every tool with the reason."""
     path = BACKENDS.get(config.backend, config.backend)
     module, _, name = path.partition(":")
     try:
         opener: Opener = getattr(import_module(module), name)
-        return opener(folder, config, environ)
+        more = {"gateway": gateway} if "gateway" in inspect.signature(opener).parameters else {}
+        return opener(folder, config, environ, **more)
     except (ImportError, AttributeError, ValueError) as error:
         reason = f"The sandbox backend {config.backend!r} can't be loaded: {error}."
         return UnusableBackend(reason, "correct `backend` in the config file's table [sandbox]")
@@ -59,7 +67,9 @@ def open_backend(folder: Path, config: SandboxConfig, environ: Mapping[str, str]
         return UnusableBackend(str(error), "see docs/sandbox.md")
 
 
-def open_bubblewrap(folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Backend:
+def open_bubblewrap(
+    folder: Path, config: SandboxConfig, environ: Mapping[str, str], gateway: Gateway | None = None
+) -> Backend:
     """The embedded default: bubblewrap, our own init, and the egress proxy on this side."""
     from hostler.sandbox.bubblewrap import BubblewrapBackend
     from hostler.sandbox.egress import EgressPolicy, EgressProxy
@@ -68,7 +78,7 @@ def open_bubblewrap(folder: Path, config: SandboxConfig, environ: Mapping[str, s
     bundle = environ.get("SSL_CERT_FILE") or environ.get("REQUESTS_CA_BUNDLE")
     return BubblewrapBackend(
         folder,
-        egress=EgressProxy(EgressPolicy(upstream=config.proxy or None)).serve,
+        egress=EgressProxy(EgressPolicy(upstream=config.proxy or None), gateway=gateway).serve,
         ripgrep=find_ripgrep(),
         ca_bundle=Path(bundle) if bundle else None,
         limits=config.limits(),

@@ -59,6 +59,9 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str] = {}
     mounts: list[Mount] = []
     limits: Limits = Limits()
+    folders: list[str] = []  # writable folders beyond the usual ones: absolute, normalised, none below another
+    etc: dict[str, str] = {}  # files of /etc, by name; public, and read-only inside
+    gateway: bool = False  # the server's own gateway is in reach, also with no network (gateway.py)
 
 
 class Exec(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,9 +5,11 @@ Only the host writes to the skeleton, so it holds no link of the agent's making.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import ssl
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -72,6 +74,10 @@ class Layout:
     def outputs(self) -> Path:
         return self.files / "outputs"
 
+    def extra(self, target: str) -> Path:
+        """The folder that appears at `target`, which is outside of the usual ones."""
+        return self.files / f"at-{hashlib.sha256(target.encode()).hexdigest()[:16]}"
+
     def writable(self, target: str) -> tuple[Path, str] | None:
         """Return the agent's folder that holds `target`, and the rest of the path below it."""
         for name, inside in WRITABLE.items():
@@ -133,11 +139,19 @@ def environment(extra: dict[str, str], *, proxied: bool) -> dict[str, str]:
     return env | extra
 
 
-def make_skeleton(layout: Layout, binds: list[Bind]) -> None:
+def outside(folders: Sequence[str]) -> list[str]:
+    """Those of the writable folders that need a mount of their own: the others lie in the agent's folders."""
+    roots = WRITABLE.values()
+    return [folder for folder in folders if not any(f"{folder}/".startswith(f"{root}/") for root in roots)]
+
+
+def make_skeleton(
+    layout: Layout, binds: list[Bind], folders: Sequence[str] = (), etc: Mapping[str, str] | None = None
+) -> None:
     """Make the read-only root with a mount point for everything that is bound into it. Safe to repeat."""
     root = layout.root
-    folders = ("dev", "proc", "etc", "root", "run", "srv", "opt/hostler/bin", "mnt/session/uploads")
-    for name in (*folders, *(inside.lstrip("/") for inside in WRITABLE.values())):
+    made = ("dev", "proc", "etc", "root", "run", "srv", "opt/hostler/bin", "mnt/session/uploads")
+    for name in (*made, *(inside.lstrip("/") for inside in (*WRITABLE.values(), *outside(folders)))):
         (root / name).mkdir(parents=True, exist_ok=True)
     for name in _SYSTEM:
         if _is_link(name):
@@ -145,6 +159,9 @@ def make_skeleton(layout: Layout, binds: list[Bind]) -> None:
     _link(root / "uploads", UPLOADS)
     for name, text in _ETC.items():
         _write(root / "etc" / name, text)
+    for name, text in (etc or {}).items():
+        (root / "etc" / name).write_text(text)
+        (root / "etc" / name).chmod(0o644)
     _link(root / "etc/mtab", "/proc/self/mounts")
     for bind in binds:
         _mount_point(root / bind.target.lstrip("/"), bind.source)
@@ -164,16 +181,15 @@ def _make_launchers(root: Path, own_python: bool) -> None:
         _write(folder / name, '#!/bin/sh\nexec python3 -m pip "$@"\n', 0o755)
 
 
-def make_writable(layout: Layout, uid: int | None) -> None:
+def make_writable(layout: Layout, uid: int | None, folders: Sequence[str] = ()) -> None:
     """Make the agent's folders; `uid` is the host's user that they belong to when it is not the server's own."""
     layout.files.mkdir(exist_ok=True)
-    for name in WRITABLE:
-        folder = layout.files / name
+    for folder in (*(layout.files / name for name in WRITABLE), *(layout.extra(f) for f in outside(folders))):
         try:
             folder.mkdir()
         except FileExistsError:
             continue
-        folder.chmod(0o1777 if name in ("tmp", "vartmp") else 0o755)
+        folder.chmod(0o1777 if folder.name in ("tmp", "vartmp") else 0o755)
         if uid is not None:
             os.chown(folder, uid, uid)
 
