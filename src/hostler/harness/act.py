@@ -10,12 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Coroutine
+from typing import Any
+
+import msgspec
 
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, session_error, tool_result
 from hostler.harness.run import Interrupted, Run
-from hostler.harness.state import DISPATCHED, Call
+from hostler.harness.state import DISPATCHED, SERVER, Call
 from hostler.log.entries import Draft, Item
+from hostler.models.catalogue import search_cost
 from hostler.sandbox import toolset
 from hostler.sandbox.contract import Mount, Sandbox, SandboxSpec, SandboxUnavailable, UnknownCall
 
@@ -26,6 +31,11 @@ UNKNOWN = (
     "The sandbox was lost while this tool ran, so its outcome is unknown: it may have run, in part or in full. "
     "Files may be missing or changed. Check before you repeat it."
 )
+LOST = (
+    "The server stopped while this tool ran, so its outcome is unknown: it may have run, in part or in full. "
+    "Check before you repeat it."
+)
+NOT_SERVED = "The tool {name} is not available any more, so it did not run."
 FORGET_SECONDS = 2.0
 INTERRUPTED = "Tool execution was interrupted before completion. Please retry."
 
@@ -38,8 +48,56 @@ async def act(run: Run, deps: Deps) -> None:
     if opening:
         await run.append(opening, patch=run.opened(), strict=True)
     calls = [call for call in ready if not call.refused]
-    if not calls:
+    served, inside = [call for call in calls if call.served], [call for call in calls if not call.served]
+    try:
+        await _both(
+            _act_served(run, deps, served) if served else None,
+            _act_inside(run, deps, inside) if inside else None,
+        )
+    except Interrupted:
         return
+
+
+async def _both(*works: Coroutine[Any, Any, None] | None) -> None:
+    """Run what is given side by side; the first failure is raised once both have ended."""
+    outcomes = await asyncio.gather(*(work for work in works if work is not None), return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+async def _act_served(run: Run, deps: Deps, calls: list[Call]) -> None:
+    """Run calls of served tools. One that was dispatched before the server died has an unknown outcome."""
+    lost = [call for call in calls if call.dispatched is not None]
+    if lost:
+        await run.append([error_result(call, LOST) for call in lost])
+    fresh = [call for call in calls if call.dispatched is None]
+    if not fresh:
+        return
+    await run.append([Draft(type=DISPATCHED, fields={"calls": [call.id for call in fresh], "generation": SERVER})])
+    await run.unless_interrupted(_serve_all(run, deps, fresh))
+
+
+async def _serve_all(run: Run, deps: Deps, calls: list[Call]) -> None:
+    await _both(*(_serve(run, deps, call) for call in calls))
+
+
+async def _serve(run: Run, deps: Deps, call: Call) -> None:
+    served = next((served for served in deps.served if served.serves(call)), None)
+    if served is None:  # what offered it is not configured any more
+        await run.append([error_result(call, NOT_SERVED.format(name=call.shown_name))])
+        return
+    result = await served.perform(run, call)
+    draft = tool_result(call, result.content, is_error=result.is_error)
+    if not result.web_searches and not result.web_fetches:
+        await run.append([draft])
+        return
+    run.ledger = run.ledger.add_served(result.web_searches, result.web_fetches, search_cost(result.web_searches))
+    await run.append([draft], patch={"usage": msgspec.json.encode(run.ledger)})
+
+
+async def _act_inside(run: Run, deps: Deps, calls: list[Call]) -> None:
+    """Run calls in the sandbox."""
     try:
         # Not interrupted: a sandbox that is half started would be in the way of the next one.
         sandbox = await sandbox_of(run, deps)
@@ -52,8 +110,6 @@ async def act(run: Run, deps: Deps) -> None:
             mark = Draft(type=DISPATCHED, fields={"calls": fresh, "generation": sandbox.generation})
             await run.append([mark])
         await run.unless_interrupted(_perform_all(run, sandbox, calls, frozenset(fresh)))
-    except Interrupted:
-        return
     except SandboxUnavailable as problem:
         await _unavailable(run, problem)
 
@@ -68,7 +124,7 @@ def refusal(call: Call) -> str:
 
 async def cancel_dispatched(run: Run, deps: Deps) -> list[str]:
     """End what still runs for calls that are about to be answered as interrupted; return their ids."""
-    started = [call.id for call in run.session.open_calls if call.dispatched is not None]
+    started = [call.id for call in run.session.open_calls if call.dispatched not in (None, SERVER)]
     sandbox = await deps.sandboxes.find(run.session_id) if started else None
     if sandbox is not None:
         with contextlib.suppress(SandboxUnavailable):  # then nothing runs there any more
@@ -112,11 +168,7 @@ def _mounts(run: Run, deps: Deps) -> list[Mount]:
 async def _perform_all(run: Run, sandbox: Sandbox, calls: list[Call], fresh: frozenset[str]) -> None:
     """Run calls side by side; each result is committed as it comes. A lost sandbox is raised once all have ended.
     Only the `fresh` ones were never dispatched before."""
-    works = (_perform(run, sandbox, call, fresh=call.id in fresh) for call in calls)
-    outcomes = await asyncio.gather(*works, return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException):
-            raise outcome
+    await _both(*(_perform(run, sandbox, call, fresh=call.id in fresh) for call in calls))
 
 
 async def _perform(run: Run, sandbox: Sandbox, call: Call, *, fresh: bool) -> None:
@@ -146,6 +198,6 @@ async def _unavailable(run: Run, problem: SandboxUnavailable) -> None:
     await run.refresh()
     items: list[Item] = [session_error("unknown_error", f"The sandbox is not available: {problem}", "retrying")]
     for call in run.session.open_calls:
-        if call.ready:
+        if call.ready and not call.served:
             items.append(error_result(call, NOT_RUN if call.dispatched is None else UNKNOWN))
     await run.append(items, strict=True)

@@ -17,6 +17,7 @@ from hostler.harness.act import refusal
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, span_end
 from hostler.harness.failure import attempt_failed
+from hostler.harness.offering import with_offers
 from hostler.harness.run import Interrupted, Run
 from hostler.harness.state import MODEL_MESSAGE, Call
 from hostler.harness.tooltable import ToolTable
@@ -32,10 +33,14 @@ async def ask(run: Run, deps: Deps, tools: ToolTable) -> None:
 
     Raises NewInput when something came in just before it.
     """
+    try:
+        tools, problems = await with_offers(run, deps, tools)
+    except Interrupted:
+        return
     refused = [error_result(call, refusal(call)) for call in run.session.open_calls]
     queued = [Consume(entry) for entry in run.session.queued.values()]
     start = Draft(type="span.model_request_start")
-    await run.append([*run.opening(), *refused, *queued, start], patch=run.opened(), strict=True)
+    await run.append([*run.opening(), *refused, *queued, *problems, start], patch=run.opened(), strict=True)
     try:
         request = await build_request(run, deps, tools)
         speaker = Speaker(deps.log.hub, run.session_id, run.row.thread_id)
@@ -159,21 +164,33 @@ def _tool_uses(response: ModelResponse, tools: ToolTable) -> tuple[list[Call], l
     for block in response.content:
         if block["type"] != "tool_use":
             continue
-        call_id, kind = new_id("sevt"), tools.kind(block["name"])
+        tool = tools.find(block["name"])
         permission, evaluation = tools.judge(block["name"])
         call = Call(
-            id=call_id,
+            id=new_id("sevt"),
             model_id=block["id"],
             name=block["name"],
-            kind=kind,
+            kind=tool.kind if tool else "builtin",
             input=block["input"],
             permission=permission,
+            server=tool.server if tool else None,
+            tool=tool.tool if tool else None,
+            hidden=bool(tool and tool.hidden),
             invalid=response.invalid_inputs.get(block["id"]),
         )
         calls.append(call)
-        fields: dict[str, Any] = {"name": call.name, "input": call.input}
-        if kind == "builtin":
-            fields["evaluated_permission"] = permission
-            fields |= {"evaluation": evaluation} if evaluation else {}
-        drafts.append(Draft(type=f"agent.{'custom_' if kind == 'custom' else ''}tool_use", id=call_id, fields=fields))
+        if not call.hidden:
+            drafts.append(_use(call, evaluation))
     return calls, drafts
+
+
+def _use(call: Call, evaluation: dict[str, Any] | None) -> Draft:
+    """The event that shows a tool use."""
+    fields: dict[str, Any] = {"name": call.shown_name, "input": call.input}
+    if call.kind == "custom":
+        return Draft(type="agent.custom_tool_use", id=call.id, fields=fields)
+    fields["evaluated_permission"] = call.permission
+    fields |= {"evaluation": evaluation} if evaluation else {}
+    if call.kind == "mcp":
+        return Draft(type="agent.mcp_tool_use", id=call.id, fields={"mcp_server_name": call.server, **fields})
+    return Draft(type="agent.tool_use", id=call.id, fields=fields)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from hostler.harness.served import ServedTools
 from hostler.log.log import Log
 from hostler.models.catalogue import Catalogue
 from hostler.models.protocol import Model, ModelUsage
@@ -52,6 +53,7 @@ class Deps(msgspec.Struct, frozen=True):
     blobs: Blobs
     builtins: dict[str, dict[str, Any]]
     config: HarnessConfig
+    served: tuple[ServedTools, ...] = ()
 
     def output_limit(self, model_id: str) -> int:
         known = self.catalogue.traits(model_id).max_tokens

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from hostler.harness.ledger import span_usage
-from hostler.harness.state import Call
+from hostler.harness.state import HIDDEN_RESULT, Call
 from hostler.log.entries import Draft
 from hostler.models.protocol import ModelUsage
 
@@ -32,8 +32,11 @@ def tool_result(call: Call, content: list[dict[str, Any]], *, is_error: bool) ->
     if call.kind == "custom":
         fields = {"custom_tool_use_id": call.id, "content": content, "is_error": is_error}
         return Draft(type="user.custom_tool_result", fields=fields, answers=call.id)
+    if call.kind == "mcp":
+        fields = {"mcp_tool_use_id": call.id, "content": content, "is_error": is_error}
+        return Draft(type="agent.mcp_tool_result", fields=fields, answers=call.id)
     fields = {"tool_use_id": call.id, "content": content, "is_error": is_error}
-    return Draft(type="agent.tool_result", fields=fields, answers=call.id)
+    return Draft(type=HIDDEN_RESULT if call.hidden else "agent.tool_result", fields=fields, answers=call.id)
 
 
 def error_result(call: Call, text: str) -> Draft:

@@ -41,6 +41,15 @@ class Ledger(msgspec.Struct, kw_only=True):
             cost=self.cost + cost,
         )
 
+    def add_served(self, searches: int, fetches: int, cost: Decimal) -> Ledger:
+        """With what a served tool used."""
+        return msgspec.structs.replace(
+            self,
+            web_searches=self.web_searches + searches,
+            web_fetches=self.web_fetches + fetches,
+            cost=self.cost + cost,
+        )
+
     def wire(self, active_us: int) -> wire.Usage:
         """As the API shows it, with running time and its price in."""
         seconds = active_us / 1_000_000

@@ -123,6 +123,7 @@ class Run:
         self.poked = asyncio.Event()
         self.sandbox: Sandbox | None = None  # once a tool has needed it in this wake
         self.inputs_stale = False  # the row's inputs have changed since it was read
+        self.reported: set[bytes] = set()  # problems of served tools that this wake has told of
         self.must_summarise = False  # the model said that the context is too long
 
     async def reload(self) -> None:

@@ -17,7 +17,9 @@ MODEL_MESSAGE = "hostler.model_message"
 DISPATCHED = "hostler.tool_dispatched"
 SUMMARY = "hostler.context_summary"
 ATTEMPT_FAILED = "hostler.model_attempt_failed"
+HIDDEN_RESULT = "hostler.tool_result"
 
+SERVER = "server"  # the generation of calls that were dispatched to no sandbox
 MAX_CONTINUATIONS = 3
 
 
@@ -27,9 +29,12 @@ class Call(msgspec.Struct, kw_only=True):
     id: str
     model_id: str
     name: str
-    kind: Literal["builtin", "custom"]
+    kind: Literal["builtin", "custom", "mcp", "server"]
     input: dict[str, Any]
     permission: Literal["allow", "ask", "deny"]
+    server: str | None = None  # the MCP server, and the tool's bare name there
+    tool: str | None = None
+    hidden: bool = False  # no public event shows it
     invalid: str | None = None
     verdict: Literal["allow", "deny"] | None = None
     deny_message: str | None = None
@@ -40,6 +45,16 @@ class Call(msgspec.Struct, kw_only=True):
     @property
     def answered(self) -> bool:
         return self.result is not None
+
+    @property
+    def shown_name(self) -> str:
+        """The name that clients see: an MCP tool's is the bare one."""
+        return self.tool or self.name
+
+    @property
+    def served(self) -> bool:
+        """Whether the server runs it itself, outside the sandbox."""
+        return self.kind in ("mcp", "server")
 
     @property
     def refused(self) -> bool:
@@ -163,7 +178,7 @@ def _summed(session: Session, _: str, note: dict[str, Any]) -> None:
 def _dispatched(session: Session, _: str, note: dict[str, Any]) -> None:
     for call_id in note["calls"]:
         session.calls[call_id].dispatched = note["generation"]
-    session.worked = True
+    session.worked = session.worked or note["generation"] != SERVER
 
 
 def _answered(key: str) -> Callable[[Session, str, dict[str, Any]], None]:
@@ -218,6 +233,8 @@ _FOLDS: dict[str, Callable[[Session, str, dict[str, Any]], None]] = {
     "user.custom_tool_result": _answered("custom_tool_use_id"),
     "user.tool_result": _answered("tool_use_id"),
     "agent.tool_result": _answered("tool_use_id"),
+    "agent.mcp_tool_result": _answered("mcp_tool_use_id"),
+    HIDDEN_RESULT: _answered("tool_use_id"),
     "span.model_request_start": _request_started,
     "span.model_request_end": _request_ended,
     "session.status_running": _running,

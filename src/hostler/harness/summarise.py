@@ -15,6 +15,7 @@ from hostler.harness.ask import build_request, listen
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import session_error, span_end
 from hostler.harness.failure import attempt_failed, give_up
+from hostler.harness.offering import with_offers
 from hostler.harness.run import Interrupted, Run
 from hostler.harness.state import SUMMARY
 from hostler.harness.tooltable import ToolTable
@@ -35,11 +36,15 @@ def due(run: Run, deps: Deps) -> bool:
 
 async def summarise(run: Run, deps: Deps, tools: ToolTable) -> None:
     """One model request for the summary, from the span's start to its end."""
+    try:
+        tools, problems = await with_offers(run, deps, tools)
+    except Interrupted:
+        return
     start = Draft(type="span.model_request_start")
     if run.session.summaries >= MAX_SUMMARIES:
         await give_up(run, [session_error("compaction_limit_reached_error", STUCK, "exhausted")])
         return
-    await run.append([*run.opening(), start], patch=run.opened(), strict=True)
+    await run.append([*run.opening(), *problems, start], patch=run.opened(), strict=True)
     try:
         request = await build_request(run, deps, tools)
         response = await run.unless_interrupted(listen(deps, _for_summary(request, run, deps), lambda _: None))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from copy import copy
 from typing import Any, Literal
 
 import msgspec
@@ -13,13 +15,24 @@ Verdict = Literal["allow", "ask", "deny"]
 _VERDICTS: dict[str, Verdict] = {"always_allow": "allow", "always_ask": "ask", "auto": "ask"}
 
 
+Kind = Literal["builtin", "custom", "mcp", "server"]
+
+
 class Tool(msgspec.Struct, frozen=True):
-    """One tool of an agent. `policy` is None for a custom tool: no policy governs it."""
+    """One tool of an agent, under the `name` that the model knows it by.
+
+    `builtin` runs in the sandbox, `custom` at the client, `mcp` at an MCP server (`server`, and `tool` is its bare
+    name there), `server` in this process. `policy` is None for one that no policy governs. `hidden` ones leave no
+    public event.
+    """
 
     name: str
-    kind: Literal["builtin", "custom"]
+    kind: Kind
     definition: dict[str, Any]
     policy: str | None = None
+    server: str | None = None
+    tool: str | None = None
+    hidden: bool = False
 
 
 class ToolTable:
@@ -35,10 +48,19 @@ class ToolTable:
                 definition = {"name": tool.name, "description": tool.description, "input_schema": tool.input_schema}
                 self._tools[tool.name] = Tool(tool.name, "custom", definition)
 
+    def with_served(self, served: Iterable[Tool]) -> ToolTable:
+        """The table with these tools added. A name that is taken already stays what it was."""
+        table = copy(self)
+        table._tools = {**{tool.name: tool for tool in served}, **self._tools}
+        return table
+
+    def find(self, name: str) -> Tool | None:
+        return self._tools.get(name)
+
     def definitions(self) -> list[dict[str, Any]]:
         return [tool.definition for tool in self._tools.values()]
 
-    def kind(self, name: str) -> Literal["builtin", "custom"]:
+    def kind(self, name: str) -> Kind:
         return self._tools[name].kind if name in self._tools else "builtin"
 
     def judge(self, name: str) -> tuple[Verdict, dict[str, Any] | None]:

@@ -88,6 +88,11 @@ def prompt_tokens(usage: ModelUsage) -> int:
     )
 
 
+def search_cost(searches: int) -> Decimal:
+    """Exact US dollars at list price for web searches that the server ran itself."""
+    return WEB_SEARCH * searches
+
+
 def runtime_cost(active_seconds: float) -> Decimal:
     """US dollars for session time, metered to the millisecond."""
     return SESSION_HOUR * round(active_seconds * 1000) / 3_600_000

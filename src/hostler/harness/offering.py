@@ -1,0 +1,57 @@
+"""Finds out which served tools an agent has right now, without holding up a turn that needs none of it.
+
+It must not decide what to do about a source that fails: it reports the problem once in a wake and goes on without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from hostler.harness.deps import Deps
+from hostler.harness.run import Run
+from hostler.harness.served import Offer
+from hostler.harness.tooltable import ToolTable
+from hostler.log.entries import Consume, Item
+
+PROMPT_SECONDS = 0.02  # within it, the offers go into the commit that opens the turn
+
+
+async def with_offers(run: Run, deps: Deps, tools: ToolTable) -> tuple[ToolTable, list[Item]]:
+    """The table with what is served now, and problems to report before the request.
+
+    When that takes long the turn is shown as running meanwhile. Raises Interrupted, and NewInput.
+    """
+    if not deps.served:
+        return tools, []
+    gathering = asyncio.create_task(_gather(run, deps))
+    try:
+        await asyncio.wait({gathering}, timeout=PROMPT_SECONDS)
+        if not gathering.done():
+            queued = [Consume(entry) for entry in run.session.queued.values() if entry.type != "user.interrupt"]
+            await run.append([*run.opening(), *queued], patch=run.opened(), strict=True)
+        offers = await run.unless_interrupted(_result(gathering))
+    finally:
+        gathering.cancel()
+        await asyncio.wait({gathering})
+    return tools.with_served(tool for offer in offers for tool in offer.tools), _news(run, offers)
+
+
+async def _gather(run: Run, deps: Deps) -> list[Offer]:
+    return list(await asyncio.gather(*(served.offer(run) for served in deps.served)))
+
+
+async def _result(task: asyncio.Task[list[Offer]]) -> list[Offer]:
+    return await task
+
+
+def _news(run: Run, offers: list[Offer]) -> list[Item]:
+    """The problems that this wake has not told of yet."""
+    fresh: list[Item] = []
+    for draft in (problem for offer in offers for problem in offer.problems):
+        key = msgspec.json.encode(draft.fields)
+        if key not in run.reported:
+            run.reported.add(key)
+            fresh.append(draft)
+    return fresh
