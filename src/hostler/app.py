@@ -24,6 +24,7 @@ from hostler.api.connection import Connection
 from hostler.errors import Unavailable
 from hostler.harness.contents import FileContents
 from hostler.harness.deps import Deps, HarnessConfig
+from hostler.harness.skill_layers import SkillLayers
 from hostler.harness.supervisor import Supervisor
 from hostler.log.hub import Hub
 from hostler.log.log import Log
@@ -31,7 +32,7 @@ from hostler.models.catalogue import Catalogue
 from hostler.models.config import ModelsConfig, with_keys
 from hostler.models.protocol import Model
 from hostler.models.routing import Router
-from hostler.sandbox.backends import SandboxConfig, open_backend
+from hostler.sandbox.backends import SandboxConfig, open_backend, open_layers
 from hostler.sandbox.contract import Backend
 from hostler.sandbox.toolset import TOOLS
 from hostler.services.agents import Agents
@@ -135,6 +136,8 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         journal = Log(store, Hub())
         sandboxes = open_backend(settings.data_dir / "sandboxes", config.sandbox, settings.environ)
         stack.push_async_callback(sandboxes.aclose, stop=False)
+        layers = open_layers(settings.data_dir / "layers", config.sandbox, settings.environ)
+        stack.push_async_callback(layers.aclose)
         deps = Deps(
             log=journal,
             model=wrap(router),
@@ -144,6 +147,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             blobs=blobs,
             builtins=BUILTINS,
             config=config.harness,
+            layers=SkillLayers(layers, sandboxes, config.harness.layer_wait_seconds),
         )
         dispatcher = EmbeddedDispatcher(store)
         supervisor = Supervisor(deps, dispatcher)

@@ -14,6 +14,7 @@ from pathlib import Path
 from hostler.app import configuration, open_router
 from hostler.errors import HostlerError
 from hostler.models.routing import Router
+from hostler.preparing import checks as skill_checks
 from hostler.sandbox.backends import open_backend
 from hostler.sandbox.contract import Check
 from hostler.settings import Settings
@@ -35,7 +36,7 @@ async def examine(settings: Settings) -> list[Check]:
     backend = open_backend(settings.data_dir / "sandboxes", config.sandbox, settings.environ)
     checks += await asyncio.to_thread(backend.probe)
     await backend.aclose(stop=False)
-    return checks
+    return checks + await skill_checks(settings, config.sandbox)
 
 
 def _python() -> Check:

@@ -17,6 +17,8 @@ FLOORS = {
     "clock": 1,
     "errors": 1,
     "ids": 1,
+    "prebuilt": 1,
+    "skills": 1,
     "transcript": 1,
     "settings": 1,
     "wire": 1,
@@ -36,11 +38,12 @@ FLOORS = {
     "app": 7,
     "cli": 7,
     "doctor": 7,
+    "preparing": 7,
     "recording": 7,
 }
 SIDEWAYS = {
     ("log", "store"), ("settings", "errors"), ("cli", "app"), ("cli", "doctor"), ("cli", "recording"),
-    ("doctor", "app"), ("recording", "app"),
+    ("doctor", "app"), ("doctor", "preparing"), ("cli", "preparing"), ("preparing", "app"), ("recording", "app"),
 }  # fmt: skip
 
 

@@ -99,6 +99,7 @@ async def _serve(run: Run, deps: Deps, call: Call) -> None:
 async def _act_inside(run: Run, deps: Deps, calls: list[Call]) -> None:
     """Run calls in the sandbox."""
     try:
+        await deps.layers.ready(run)
         # Not interrupted: a sandbox that is half started would be in the way of the next one.
         sandbox = await sandbox_of(run, deps)
         if run.poked.is_set():
@@ -156,6 +157,7 @@ async def sandbox_of(run: Run, deps: Deps) -> Sandbox:
             key=run.session_id,
             network="unrestricted" if network == "unrestricted" else "none",
             mounts=_mounts(run, deps),
+            layers=await deps.layers.built(run),
         )
         run.sandbox = await deps.sandboxes.provision(spec)
     return run.sandbox

@@ -27,6 +27,7 @@ TOO_MANY = "The agent made {limit} model requests in one turn; send a message to
 async def advance(run: Run, deps: Deps) -> None:
     """Work on a session until it is idle and nothing waits. Raises StaleLease when somebody else has taken it over."""
     tools = ToolTable(run.row.agent, deps.builtins)
+    deps.layers.begin(run)
     if run.session.open_request is not None:
         # An earlier process died in mid-request. What it had received is lost; the request will be made again.
         await run.append([span_end(run.session.open_request, is_error=True)])

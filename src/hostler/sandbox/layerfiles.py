@@ -55,7 +55,7 @@ def inspect(folder: Path, max_bytes: int) -> Size:
     if not stat.S_ISDIR(folder.lstat().st_mode) or {entry.name for entry in os.scandir(folder)} != {"python"}:
         raise Unfit("the build has left something else than a folder of packages")
     total = count = 0
-    for path, about, depth in _walk(folder, 0):
+    for about, depth in _walk(folder, 0):
         count += 1
         total += about.st_size if stat.S_ISREG(about.st_mode) else 0
         if total > max_bytes or count > _MOST_FILES or depth > _DEEPEST:
@@ -63,8 +63,8 @@ def inspect(folder: Path, max_bytes: int) -> Size:
     return Size(total, count)
 
 
-def _walk(path: Path, depth: int) -> Iterator[tuple[Path, os.stat_result, int]]:
-    """Everything below a folder, the folder too, each made readable and the server's own."""
+def _walk(path: Path, depth: int) -> Iterator[tuple[os.stat_result, int]]:
+    """Everything from a folder on, itself first, each made readable and the server's own."""
     about = path.lstat()
     mode = about.st_mode
     if os.geteuid() == 0:
@@ -75,7 +75,7 @@ def _walk(path: Path, depth: int) -> Iterator[tuple[Path, os.stat_result, int]]:
         os.chmod(path, 0o755 if mode & 0o111 else 0o644)
     elif not stat.S_ISLNK(mode):
         raise Unfit(f"{path.name!r} is neither a file nor a folder")
-    yield path, about, depth
+    yield about, depth
     if stat.S_ISDIR(mode) and depth <= _DEEPEST:
         for name in os.listdir(path):
             yield from _walk(path / name, depth + 1)

@@ -22,7 +22,7 @@ from typing import Protocol
 
 import msgspec
 
-from hostler.sandbox import files, layerfiles, pipindex
+from hostler.sandbox import files, layerfiles
 from hostler.sandbox.contract import (
     Backend,
     CommandResult,
@@ -33,8 +33,8 @@ from hostler.sandbox.contract import (
     SandboxSpec,
     SandboxUnavailable,
 )
-from hostler.sandbox.layerfiles import MANIFEST, Manifest
-from hostler.sandbox.pip import Missing, Pip
+from hostler.sandbox.layerfiles import MANIFEST
+from hostler.sandbox.pip import Missing
 from hostler.sandbox.rootfs import Layout
 
 log = logging.getLogger(__name__)
@@ -102,8 +102,8 @@ class Layers(Protocol):
         not tried again for a minute, unless `again`. Raises `LayerUnavailable`."""
         ...
 
-    async def find(self, packages: PackageSet) -> Manifest | None:
-        """What is in a layer, if it is there; changes nothing. Raises `LayerUnavailable` where none can ever be."""
+    async def find(self, packages: PackageSet) -> Layer | None:
+        """The layer, if it is there; builds nothing. Raises `LayerUnavailable` where there can be none."""
         ...
 
     async def aclose(self) -> None:
@@ -123,7 +123,7 @@ class NoLayers:
     async def ensure(self, packages: PackageSet, *, again: bool = False) -> Layer:
         raise LayerUnavailable(self._reason)
 
-    async def find(self, packages: PackageSet) -> Manifest | None:
+    async def find(self, packages: PackageSet) -> Layer | None:
         raise LayerUnavailable(self._reason)
 
     async def aclose(self) -> None:
@@ -178,9 +178,8 @@ class BuiltLayers:
             self._builds[key].add_done_callback(lambda task: self._ended(key, task))
         return await asyncio.shield(self._builds[key])
 
-    async def find(self, packages: PackageSet) -> Manifest | None:
-        key = await asyncio.to_thread(self._key, packages)
-        return await asyncio.to_thread(layerfiles.read, self._folder / key)
+    async def find(self, packages: PackageSet) -> Layer | None:
+        return await asyncio.to_thread(lambda: self._look(self._key(packages)))
 
     async def aclose(self) -> None:
         tasks = [*self._begun, *self._builds.values()]
@@ -203,14 +202,17 @@ class BuiltLayers:
             raise LayerUnavailable(f"The packages cannot be built: {missing}.") from missing
         return hashlib.sha256(msgspec.json.encode(about)).hexdigest()[:32]
 
+    def _look(self, key: str) -> Layer | None:
+        source = self._folder / key
+        return Layer(key=key, source=source) if layerfiles.read(source) is not None else None
+
     def _take(self, key: str) -> Layer | None:
         """The layer if it is there, marked as used."""
-        source = self._folder / key
-        if layerfiles.read(source) is None:
-            return None
-        with contextlib.suppress(OSError):
-            os.utime(source / MANIFEST)
-        return Layer(key=key, source=source)
+        layer = self._look(key)
+        if layer is not None:
+            with contextlib.suppress(OSError):
+                os.utime(layer.source / MANIFEST)
+        return layer
 
     def _ended(self, key: str, task: asyncio.Task[Layer]) -> None:
         self._builds.pop(key, None)

@@ -13,7 +13,7 @@ from hostler.sandbox.contract import LAYERS, Exec, Folder
 from hostler.sandbox.pipindex import PipIndex
 
 _PIP = "/mnt/pip"
-NO_PYTHON = "there is no python3 for the sandbox here: install python3 and python3-pip, or run the server on a Python of its own"
+NO_PYTHON = "there is no python3 for the sandbox: install python3 and python3-pip, or give the server its own Python"
 NO_PIP = "neither the sandbox's python3 nor the server's has pip: install python3-pip (or `python3 -m ensurepip`)"
 
 

@@ -1,7 +1,7 @@
 """Where the operator has pip find packages: from the `PIP_*` variables and the files `pip.conf` of this machine.
 
-Index URLs may hold passwords: what is read here goes into build sandboxes only, never into an agent's, and `redact` takes
-it out of everything that is shown. It must not connect to anything.
+Index URLs may hold passwords: what is read here goes into build sandboxes only, never into an agent's, and `redact`
+takes it out of everything that is shown. It must not connect to anything.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import proxy_bypass_environment, url2pathname
+from urllib.request import proxy_bypass_environment, url2pathname  # type: ignore[attr-defined]
 
 from hostler.sandbox.contract import Folder
 
@@ -48,7 +48,9 @@ class PipIndex(NamedTuple):
 def read(environ: Mapping[str, str], proxy: str | None = None) -> PipIndex:
     """Read the settings of the machine. `proxy` is the one of the config file; without it, pip's or the system's."""
     settings = _files(environ) | _variables(environ)
-    variables, folders, urls = {}, [], [urlsplit("https://pypi.org/simple")]
+    variables: dict[str, str] = {}
+    folders: list[Folder] = []
+    urls: list[SplitResult] = []
     for name in _PLACES:
         words = []
         for word in settings.get(name, "").split():
