@@ -64,11 +64,20 @@ def _editors(commands: argparse._SubParsersAction) -> None:
     replace.add_argument("--pair", nargs=2, action="append", default=[], metavar=("OLD", "NEW"), help="repeatable")
     replace.add_argument("--json", help='a file {"old": "new", ...}, - for stdin')
     replace.add_argument("--allow-missing", action="store_true", help="do not fail when a text is not found")
-    comment = _add(commands, "comment", "word_edit:comment", "Add a comment to the first place of a text.", "file", "out")
+    comment = _add(
+        commands, "comment", "word_edit:comment", "Add a comment to the first place of a text.", "file", "out"
+    )
     comment.add_argument("--at", required=True, metavar="TEXT")
     comment.add_argument("--text", required=True)
     comment.add_argument("--author", default="Agent")
-    rows = _add(commands, "fill-table", "word_edit:fill_table", "Add rows to a table, each looking like its last.", "file", "out")
+    rows = _add(
+        commands,
+        "fill-table",
+        "word_edit:fill_table",
+        "Add rows to a table, each looking like its last.",
+        "file",
+        "out",
+    )
     rows.add_argument("--table", type=int, default=1, help="number of the table, from 1")
     rows.add_argument("--json", required=True, help='a file [["a", 1], ...], - for stdin')
 

@@ -12,7 +12,9 @@ from docx.oxml.ns import qn
 from word_edit import paragraphs
 from word_read import is_heading, opened
 
-_PLACEHOLDER = re.compile(r"\{\{.*?\}\}|\[(?:TODO|TBD|INSERT)[^\]]*\]|<<.*?>>|\bTODO\b|\bTBD\b|lorem ipsum|\bXXX+\b", re.I)
+_PLACEHOLDER = re.compile(
+    r"\{\{.*?\}\}|\[(?:TODO|TBD|INSERT)[^\]]*\]|<<.*?>>|\bTODO\b|\bTBD\b|lorem ipsum|\bXXX+\b", re.I
+)
 _MARKDOWN = re.compile(r"^(#{1,6} |[-*] |\|.*\|$|```)|\*\*[^*]+\*\*")
 
 
@@ -20,7 +22,9 @@ def check(arguments: argparse.Namespace) -> int:
     document = opened(arguments.file)
     texts = ["".join(t.text or "" for t in p.iter(qn("w:t"))) for p in paragraphs(document)]
     problems = [*_text_problems(texts), *_heading_problems(document), *_other_problems(document)]
-    problems += [f"expected text is missing: {text!r}" for text in arguments.expect if not any(text in t for t in texts)]
+    problems += [
+        f"expected text is missing: {text!r}" for text in arguments.expect if not any(text in t for t in texts)
+    ]
     words = sum(len(text.split()) for text in texts)
     show_json({"ok": not problems, "words": words, "tables": len(document.tables), "problems": problems[:100]})
     return 1 if problems else 0

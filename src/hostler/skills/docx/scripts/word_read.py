@@ -199,7 +199,9 @@ def _section(section: docx.section.Section) -> dict[str, object]:
 
     return {
         "page_cm": [cm(section.page_width), cm(section.page_height)],
-        "margins_cm": [cm(v) for v in (section.top_margin, section.right_margin, section.bottom_margin, section.left_margin)],
+        "margins_cm": [
+            cm(v) for v in (section.top_margin, section.right_margin, section.bottom_margin, section.left_margin)
+        ],
         "header": "\n".join(p.text for p in section.header.paragraphs),
         "footer": "\n".join(p.text for p in section.footer.paragraphs),
     }

@@ -87,7 +87,9 @@ def _check_zip(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
     except zipfile.BadZipFile:
-        raise Problem(f"{path}: not an Office Open XML file (it may be an old binary format, encrypted or damaged)") from None
+        raise Problem(
+            f"{path}: not an Office Open XML file (it may be an old binary format, encrypted or damaged)"
+        ) from None
     if size > MOST_UNPACKED:
         raise Problem(f"{path}: unpacks to {size} bytes, more than {MOST_UNPACKED}")
 
@@ -134,7 +136,11 @@ def to_format(path: Path, kind: str, folder: str) -> Path:
         command = [program, f"-env:UserInstallation=file://{profile}", "--headless", "--convert-to", kind]
         try:
             done = subprocess.run(
-                [*command, "--outdir", folder, str(path)], capture_output=True, text=True, timeout=OFFICE_SECONDS, check=False
+                [*command, "--outdir", folder, str(path)],
+                capture_output=True,
+                text=True,
+                timeout=OFFICE_SECONDS,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             raise Problem(f"LibreOffice did not end within {OFFICE_SECONDS} seconds") from None

@@ -30,11 +30,19 @@ def _readers(commands: argparse._SubParsersAction) -> None:
     read.add_argument("--sheet", help="name of the sheet; the first without it")
     read.add_argument("--range", help="such as A1:D20; all that is used without it")
     read.add_argument(
-        "--as", dest="form", choices=("csv", "json", "records"), default="csv", help="records: the first row names the keys"
+        "--as",
+        dest="form",
+        choices=("csv", "json", "records"),
+        default="csv",
+        help="records: the first row names the keys",
     )
-    read.add_argument("--formulas", action="store_true", help="formulas instead of the values that were saved with them")
+    read.add_argument(
+        "--formulas", action="store_true", help="formulas instead of the values that were saved with them"
+    )
     read.add_argument("--max-rows", type=int, default=1000)
-    check = _add(commands, "check", "sheet_check:check", "Look for errors in formulas and data. Ends with 1 if any.", "file")
+    check = _add(
+        commands, "check", "sheet_check:check", "Look for errors in formulas and data. Ends with 1 if any.", "file"
+    )
     check.add_argument("--calculate", action="store_true", help="calculate with LibreOffice first, where there is one")
 
 
@@ -43,13 +51,15 @@ def _writers(commands: argparse._SubParsersAction) -> None:
     write = _add(commands, "write", "sheet_write:write", text, "out", "spec")
     write.add_argument("--update", metavar="FILE", help="start from this workbook and keep the rest of it")
     setter = _add(commands, "set", "sheet_write:set_cells", "Set single cells and keep the rest.", "file", "out")
-    text = "such as B2 or 'Sheet 2'!B2; numbers, dates like 2026-05-03, true/false and =formulas are recognised, a leading ' makes a text"
+    text = "like B2 or 'Sheet 2'!B2; numbers, 2026-05-03, true, false and =formulas are understood; a leading ' makes a text"
     setter.add_argument("--cell", nargs=2, action="append", required=True, metavar=("CELL", "VALUE"), help=text)
     setter.add_argument("--text", action="store_true", help="take all values as texts")
     table = _add(commands, "from-csv", "sheet_write:from_csv", "Make a sheet of a CSV file.", "csv", "out")
     table.add_argument("--sheet", default="Sheet1")
     table.add_argument("--delimiter", help="found out without it")
-    table.add_argument("--text", action="store_true", help="keep all values as texts: ids with leading zeros, for example")
+    table.add_argument(
+        "--text", action="store_true", help="keep all values as texts: ids with leading zeros, for example"
+    )
     table.add_argument("--update", metavar="FILE", help="add the sheet to this workbook")
     text = "Calculate all formulas with LibreOffice, where there is one, and save the values."
     _add(commands, "calculate", "sheet_check:calculate", text, "file", "out")

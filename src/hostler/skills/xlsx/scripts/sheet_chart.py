@@ -8,7 +8,14 @@ from openpyxl.chart import AreaChart, BarChart, LineChart, PieChart, Reference, 
 from openpyxl.utils import range_boundaries
 from openpyxl.worksheet.worksheet import Worksheet
 
-_KINDS = {"bar": BarChart, "column": BarChart, "line": LineChart, "area": AreaChart, "pie": PieChart, "scatter": ScatterChart}
+_KINDS = {
+    "bar": BarChart,
+    "column": BarChart,
+    "line": LineChart,
+    "area": AreaChart,
+    "pie": PieChart,
+    "scatter": ScatterChart,
+}
 
 
 def add_chart(book: Workbook, sheet: Worksheet, given: dict) -> None:

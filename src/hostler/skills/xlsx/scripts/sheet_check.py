@@ -7,7 +7,6 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from command import show_json, source, to_format, written
 from openpyxl import Workbook
@@ -45,7 +44,9 @@ def check(arguments: argparse.Namespace) -> int:
     counted = sum(formula_of(c.value) is not None for s in formulas.worksheets for row in s.iter_rows() for c in row)
     answer: dict[str, object] = {"ok": not problems, "formulas": counted, "without_value": len(missing)}
     if missing:
-        answer["note"] = "Formulas without a value are calculated by the program that opens the file; here they were only read."
+        answer["note"] = (
+            "Formulas without a value are calculated by the program that opens the file; here they were only read."
+        )
     show_json(answer | {"problems": problems[:100]})
     return 1 if problems else 0
 
@@ -120,6 +121,4 @@ def _text_numbers(book: Workbook) -> Iterator[str]:
             numbers = [cell for cell in values if isinstance(cell.value, int | float)]
             texts = [c for c in values if isinstance(c.value, str) and re.fullmatch(r"\s*-?[\d.,]*\d\s*%?", c.value)]
             if texts and len(numbers) >= len(texts):
-                yield f"{sheet.title}!{texts[0].coordinate}: the text {texts[0].value!r} among numbers is left out of sums"
-
-
+                yield f"{sheet.title}!{texts[0].coordinate}: the text {texts[0].value!r} among numbers counts in no sum"

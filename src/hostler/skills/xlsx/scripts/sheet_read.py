@@ -93,7 +93,9 @@ def read(arguments: argparse.Namespace) -> None:
     if arguments.form == "json":
         show_json(rows)
     elif arguments.form == "records":
-        keys = [str(key) if key is not None else f"column {n}" for n, key in enumerate(rows[0], start=1)] if rows else []
+        keys = (
+            [str(key) if key is not None else f"column {n}" for n, key in enumerate(rows[0], start=1)] if rows else []
+        )
         show_json([dict(zip(keys, row, strict=False)) for row in rows[1:]])
     else:
         show(_csv(rows), 10_000_000)

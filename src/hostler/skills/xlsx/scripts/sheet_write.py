@@ -154,7 +154,10 @@ def _table(sheet: Worksheet, given: dict) -> None:
 def _rule(sheet: Worksheet, given: dict) -> None:
     """A conditional format: {"range", "when": "<0" or "=formula" or "scale", "fill", "color"}."""
     when = str(given.get("when", ""))
-    look = {"fill": PatternFill("solid", bgColor=given.get("fill", "FFC7CE")), "font": Font(color=given.get("color", "9C0006"))}
+    look = {
+        "fill": PatternFill("solid", bgColor=given.get("fill", "FFC7CE")),
+        "font": Font(color=given.get("color", "9C0006")),
+    }
     compared = re.fullmatch(r"(<=|>=|<>|<|>|==)\s*(.+)", when)
     if when == "scale":
         kinds = {"start_type": "min", "start_color": "F8696B", "end_type": "max", "end_color": "63BE7B"}
@@ -188,7 +191,10 @@ def _widths(sheet: Worksheet, given: dict | None) -> None:
         letter = get_column_letter(column[0].column)
         if letter in given or letter in sheet.column_dimensions:
             continue
-        longest = max((len(str(cell.value)) for cell in column if cell.value is not None and not formula_of(cell.value)), default=8)
+        longest = max(
+            (len(str(cell.value)) for cell in column if cell.value is not None and not formula_of(cell.value)),
+            default=8,
+        )
         sheet.column_dimensions[letter].width = min(max(longest + 2, 10), _WIDEST)
     for letter, width in given.items():
         sheet.column_dimensions[letter].width = width
