@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,8 +23,9 @@ class Program:
 
     def run(self, *words: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-W", "error::SyntaxWarning", str(self.path), *map(str, words)]
+        quiet = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
         return subprocess.run(
-            command, input=stdin, capture_output=True, text=True, cwd=self.folder, timeout=120, check=False
+            command, env=quiet, input=stdin, capture_output=True, text=True, cwd=self.folder, timeout=120, check=False
         )
 
     def __call__(self, *words: object, stdin: str = "") -> str:

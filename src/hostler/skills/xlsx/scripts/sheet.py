@@ -51,7 +51,7 @@ def _writers(commands: argparse._SubParsersAction) -> None:
     write = _add(commands, "write", "sheet_write:write", text, "out", "spec")
     write.add_argument("--update", metavar="FILE", help="start from this workbook and keep the rest of it")
     setter = _add(commands, "set", "sheet_write:set_cells", "Set single cells and keep the rest.", "file", "out")
-    text = "like B2 or 'Sheet 2'!B2; numbers, 2026-05-03, true, false and =formulas are understood; a leading ' makes a text"
+    text = "like B2 or 'Sheet 2'!B2; numbers, 2026-05-03, true and =formulas are understood; a leading ' makes a text"
     setter.add_argument("--cell", nargs=2, action="append", required=True, metavar=("CELL", "VALUE"), help=text)
     setter.add_argument("--text", action="store_true", help="take all values as texts")
     table = _add(commands, "from-csv", "sheet_write:from_csv", "Make a sheet of a CSV file.", "csv", "out")
