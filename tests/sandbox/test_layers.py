@@ -320,9 +320,7 @@ def test_without_python_or_sandbox_it_says_what_to_install(
     play(folder, environ(index), other, backend="none")
 
 
-@pytest.mark.parametrize(
-    "line", ["", "-e .", "--index-url=http://x", "./x.whl", "/etc/x", "~/x", "a @ file:///x", "a\nb", "#x"]
-)
+@pytest.mark.parametrize("line", ["", "-e .", "--pre", "./x.whl", "/etc/x", "~/x", "a @ file:///x", "a\nb", "#x"])
 def test_only_requirements_are_lines(folder: Path, index: Index, line: str) -> None:
     async def work(layers: Layers) -> None:
         with pytest.raises(ValueError, match="is not a requirement"):
@@ -362,12 +360,12 @@ def test_the_operators_index_is_understood(tmp_path: Path) -> None:
     wheels.mkdir()
     conf = tmp_path / "pip.conf"
     conf.write_text(
-        "[global]\nindex-url = https://tok3n-word@pypi.corp/simple\ntrusted-host = files.corp\n  10.0.0.5:81\n"
-        f"find-links = {wheels} /nonexistent https://links.corp/x\ncert = /ca.pem\n[install]\nno-index = true\n"
+        "[global]\nindex-url = https://tok3n-word@packages.corp/x\ntrusted-host = files.corp\n  10.0.0.5:81\n"
+        f"find_links = {wheels} /nonexistent https://links.corp/x\ncert = /ca.pem\n[install]\nno-index = true\n"
     )
     found = pipindex.read({"PIP_CONFIG_FILE": str(conf), "PIP_EXTRA_INDEX_URL": "http://u:pa%40ss@10.0.0.5:3141/x"})
     assert found.variables == {
-        "PIP_INDEX_URL": "https://tok3n-word@pypi.corp/simple",
+        "PIP_INDEX_URL": "https://tok3n-word@packages.corp/x",
         "PIP_EXTRA_INDEX_URL": "http://u:pa%40ss@10.0.0.5:3141/x",
         "PIP_FIND_LINKS": "/mnt/links/0 https://links.corp/x",
         "PIP_NO_INDEX": "true",
@@ -375,7 +373,7 @@ def test_the_operators_index_is_understood(tmp_path: Path) -> None:
     }
     assert [(str(each.source), each.target) for each in found.folders] == [(str(wheels), "/mnt/links/0")]
     assert {
-        ("pypi.corp", 443),
+        ("packages.corp", 443),
         ("10.0.0.5", 3141),
         ("10.0.0.5", 81),
         ("files.corp", 443),
@@ -394,4 +392,4 @@ def test_the_way_to_the_index() -> None:
     proxied = quiet | {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": ".corp,10.0.0.5"}
     assert pipindex.read(proxied).upstream == "http://proxy:3128"
     assert pipindex.read(proxied, "http://mine:1").upstream == "http://mine:1"
-    assert pipindex.read(proxied | {"PIP_INDEX_URL": "https://pypi.corp/simple"}).upstream is None
+    assert pipindex.read(proxied | {"PIP_INDEX_URL": "https://packages.corp/x"}).upstream is None

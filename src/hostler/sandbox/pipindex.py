@@ -19,8 +19,8 @@ from hostler.sandbox.contract import Folder
 
 _LINKS = "/mnt/links"
 _DEFAULT_HOSTS = (("pypi.org", 443), ("files.pythonhosted.org", 443))
-_PASSED = ("no-index", "trusted-host", "timeout", "default-timeout", "retries")
-_PLACES = ("index-url", "extra-index-url", "find-links")
+_PASSED = ("no_index", "trusted_host", "timeout", "default_timeout", "retries")
+_PLACES = ("index_url", "extra_index_url", "find_links")
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 
 
@@ -61,19 +61,18 @@ def read(environ: Mapping[str, str], proxy: str | None = None) -> PipIndex:
             elif path.is_dir():
                 target = f"{_LINKS}/{len(folders)}"
                 folders.append(Folder(source=path, target=target))
-                words.append(f"file://{target}" if name != "find-links" else target)
+                words.append(f"file://{target}" if name != "find_links" else target)
         if words:
             variables[_variable(name)] = " ".join(words)
     variables |= {_variable(name): " ".join(settings[name].split()) for name in _PASSED if name in settings}
     upstream = proxy or settings.get("proxy") or environ.get("HTTPS_PROXY") or environ.get("https_proxy") or None
-    asked = urlsplit(variables.get("PIP_INDEX_URL", "https://pypi.org/simple"))
-    if upstream and _bypasses(asked, environ):
+    if upstream and _bypasses(urlsplit(variables.get("PIP_INDEX_URL", "")).hostname or _DEFAULT_HOSTS[0][0], environ):
         upstream = None
     bundle = settings.get("cert") or environ.get("SSL_CERT_FILE") or environ.get("REQUESTS_CA_BUNDLE")
     return PipIndex(
         variables,
         folders,
-        _trusted(urls, settings.get("trusted-host", "")),
+        _trusted(urls, settings.get("trusted_host", "")),
         upstream,
         Path(bundle) if bundle else None,
         frozenset(_secrets([*urls, urlsplit(upstream or "")])),
@@ -81,7 +80,7 @@ def read(environ: Mapping[str, str], proxy: str | None = None) -> PipIndex:
 
 
 def _variable(name: str) -> str:
-    return f"PIP_{name.upper().replace('-', '_')}"
+    return f"PIP_{name.upper()}"
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -102,7 +101,7 @@ def _files(environ: Mapping[str, str]) -> dict[str, str]:
             parser.read_string(path.read_text())
         for section in ("global", "install"):
             if parser.has_section(section):
-                found |= {name.replace("_", "-"): value for name, value in parser.items(section)}
+                found |= {name.replace("-", "_"): value for name, value in parser.items(section)}
     return found
 
 
@@ -129,9 +128,9 @@ def _trusted(urls: list[SplitResult], hosts: str) -> frozenset[tuple[str, int]]:
     return frozenset(found)
 
 
-def _bypasses(url: SplitResult, environ: Mapping[str, str]) -> bool:
+def _bypasses(host: str, environ: Mapping[str, str]) -> bool:
     rule = environ.get("NO_PROXY") or environ.get("no_proxy") or ""
-    return bool(url.hostname and proxy_bypass_environment(url.hostname, {"no": rule}))
+    return bool(proxy_bypass_environment(host, {"no": rule}))
 
 
 def _secrets(urls: list[SplitResult]) -> set[str]:
