@@ -16,7 +16,7 @@ from hostler.app import configuration
 from hostler.sandbox import layerfiles
 from hostler.sandbox.backends import SandboxConfig, open_layers
 from hostler.sandbox.contract import Check, Layer
-from hostler.sandbox.layers import Layers, LayerUnavailable, PackageSet
+from hostler.sandbox.packages import Layers, LayerUnavailable, PackageSet
 from hostler.settings import Settings
 from hostler.store.folder import make_data_dir
 
@@ -79,6 +79,8 @@ async def _check(layers: Layers, skill_id: str) -> Check:
     except LayerUnavailable as problem:
         remedy = "see docs/prebuilt-skills.md; agents can read the skill, but its scripts lack their packages"
         return Check(name=name, ok=False, detail=str(problem), remedy=remedy, required=False)
+    if layer is None and (obstacle := await layers.obstacle()) is not None:
+        return Check(name=name, ok=False, detail=obstacle, remedy="install what is missing", required=False)
     if layer is None:
         detail = "not installed yet; the first session that uses the skill waits for it, and needs the package index"
         return Check(name=name, ok=False, detail=detail, remedy="hostler skills prepare", required=False)

@@ -19,7 +19,8 @@ from hostler.sandbox import interpreter, layerfiles, pip, pipindex
 from hostler.sandbox.backends import SandboxConfig, open_layers
 from hostler.sandbox.bubblewrap import BubblewrapBackend
 from hostler.sandbox.contract import Folder, SandboxSpec, Shell
-from hostler.sandbox.layers import BuiltLayers, Layers, LayerUnavailable, PackageSet
+from hostler.sandbox.layers import BuiltLayers
+from hostler.sandbox.packages import Layers, LayerUnavailable, PackageSet
 from sandbox.wheels import Index, serving, wheel
 
 BUILDING = Path(__file__).with_name("building.py")
@@ -297,6 +298,11 @@ def test_a_python_without_pip_is_lent_one(folder: Path, index: Index, monkeypatc
     monkeypatch.setattr(pip.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(pip.Missing, match="python3-pip"):
         pip.lent_pip()
+
+    async def obstacle(layers: Layers) -> None:
+        assert "python3-pip" in (await layers.obstacle() or "")
+
+    play(folder, environ(index), obstacle)
     assert places[0].is_dir()
 
 
@@ -384,6 +390,20 @@ def test_the_operators_index_is_understood(tmp_path: Path) -> None:
     assert repr(found) == "PipIndex(...)"
     said = found.redact("tok3n-word pa@ss pa%40ss https://someone:else@host/x")
     assert not [word for word in ("tok3n", "pa@ss", "pa%40ss", "else") if word in said]
+
+
+def test_a_build_reaches_the_named_private_ports_and_no_others(folder: Path, index: Index) -> None:
+    """What is built may be hostile: this host's other services are none of its business."""
+    with serving(index.folder) as other:
+
+        async def work(layers: Layers) -> None:
+            with pytest.raises(LayerUnavailable):
+                await layers.ensure(
+                    PackageSet(lines=(f"hostler_probe @ {other.url}/hostler_probe-1.0-py3-none-any.whl",))
+                )
+
+        play(folder, environ(index, PIP_RETRIES="0"), work)
+        assert other.asked == []
 
 
 def test_the_way_to_the_index() -> None:

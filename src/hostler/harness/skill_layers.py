@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from hostler import prebuilt
 from hostler.harness.drafts import session_error
 from hostler.sandbox.contract import Backend, Layer
-from hostler.sandbox.layers import Layers, LayerUnavailable, PackageSet
+from hostler.sandbox.packages import Layers, LayerUnavailable, PackageSet
 
 if TYPE_CHECKING:
     from hostler.harness.run import Run

@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from hostler.sandbox.contract import Backend, Limits, SandboxUnavailable
-from hostler.sandbox.layers import Layers, NoLayers
+from hostler.sandbox.packages import Layers, NoLayers
 from hostler.sandbox.unusable import UnusableBackend
 
 # Each names a function `(folder, config, environ) -> Backend`, which may raise SandboxUnavailable.

@@ -16,9 +16,9 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import msgspec
 
@@ -26,15 +26,13 @@ from hostler.sandbox import files, layerfiles
 from hostler.sandbox.contract import (
     Backend,
     CommandResult,
-    Exec,
-    Folder,
     Layer,
     Limits,
     SandboxSpec,
     SandboxUnavailable,
 )
 from hostler.sandbox.layerfiles import MANIFEST
-from hostler.sandbox.pip import Missing
+from hostler.sandbox.packages import LayerUnavailable, Manager, Missing, PackageSet
 from hostler.sandbox.rootfs import Layout
 
 log = logging.getLogger(__name__)
@@ -46,88 +44,6 @@ RETRY_SECONDS = 60.0
 BUILDS_AT_ONCE = 2
 _TAIL_CHARACTERS = 2000
 _MOST_LINES, _LONGEST_LINE = 500, 1000
-
-
-class LayerUnavailable(Exception):
-    """A layer is not there and could not be built. `summary` is one line without any detail of this machine's network;
-    `detail`, for the operator, is the end of what the package manager said."""
-
-    def __init__(self, summary: str, detail: str = "") -> None:
-        super().__init__(f"{summary}\n{detail}" if detail else summary)
-        self.summary = summary
-        self.detail = detail
-
-
-class PackageSet(msgspec.Struct, frozen=True, kw_only=True):
-    """Packages of one manager: its lines in its own syntax. `compile` lets it build what has no ready-made file."""
-
-    lines: tuple[str, ...]
-    manager: str = "pip"
-    compile: bool = False
-
-
-class Manager(Protocol):
-    """A package manager. All that it names is run in a build sandbox."""
-
-    def fingerprint(self) -> str:
-        """What the packages depend on beside their lines: versions and machine. Raises `Missing`."""
-        ...
-
-    def check(self, lines: tuple[str, ...]) -> None:
-        """Raise ValueError unless all lines name packages."""
-        ...
-
-    def environment(self) -> dict[str, str]: ...
-
-    def folders(self) -> list[Folder]: ...
-
-    def steps(self, lines: tuple[str, ...], folder: str, key: str, *, compile: bool) -> list[Exec]:
-        """The commands that put the packages into `folder`, which will appear as `LAYERS/key`."""
-        ...
-
-    def redact(self, text: str) -> str:
-        """Take out of a command's output what only the operator may see."""
-        ...
-
-
-class Layers(Protocol):
-    """What others may ask of layers."""
-
-    def begin(self, packages: PackageSet) -> None:
-        """Build in the background what is not there; how it ends, `ensure` tells."""
-        ...
-
-    async def ensure(self, packages: PackageSet, *, again: bool = False) -> Layer:
-        """The layer, built now if need be. Cancelling the wait leaves the build running. A build that has failed is
-        not tried again for a minute, unless `again`. Raises `LayerUnavailable`."""
-        ...
-
-    async def find(self, packages: PackageSet) -> Layer | None:
-        """The layer, if it is there; builds nothing. Raises `LayerUnavailable` where there can be none."""
-        ...
-
-    async def aclose(self) -> None:
-        """End the builds that run."""
-        ...
-
-
-class NoLayers:
-    """For backends without layers: every one is unavailable, for this reason."""
-
-    def __init__(self, reason: str) -> None:
-        self._reason = reason
-
-    def begin(self, packages: PackageSet) -> None:
-        """Nothing can be built."""
-
-    async def ensure(self, packages: PackageSet, *, again: bool = False) -> Layer:
-        raise LayerUnavailable(self._reason)
-
-    async def find(self, packages: PackageSet) -> Layer | None:
-        raise LayerUnavailable(self._reason)
-
-    async def aclose(self) -> None:
-        """Nothing was opened."""
 
 
 class BuiltLayers:
@@ -145,7 +61,7 @@ class BuiltLayers:
         build_seconds: float = 600.0,
         max_bytes: int = 2 * 1024**3,
     ) -> None:
-        self._folder = folder
+        self._folder = folder.absolute()
         self._backend = backend
         self._managers = managers
         self._build_seconds = build_seconds
@@ -154,6 +70,7 @@ class BuiltLayers:
         self._failed: dict[str, tuple[float, LayerUnavailable]] = {}
         self._seats = asyncio.Semaphore(BUILDS_AT_ONCE)
         self._begun: set[asyncio.Task[None]] = set()
+        self._swept = False
 
     # -- the contract --
 
@@ -162,11 +79,17 @@ class BuiltLayers:
             with contextlib.suppress(LayerUnavailable):
                 await self.ensure(packages)
 
-        task = asyncio.create_task(work(), name="layer")
+        self._spawn(work())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="layer")
         self._begun.add(task)
         task.add_done_callback(self._begun.discard)
 
     async def ensure(self, packages: PackageSet, *, again: bool = False) -> Layer:
+        if not self._swept:
+            self._swept = True
+            self._spawn(self.sweep())
         key = await asyncio.to_thread(self._key, packages)
         if (layer := await asyncio.to_thread(self._take, key)) is not None:
             return layer
@@ -180,6 +103,18 @@ class BuiltLayers:
 
     async def find(self, packages: PackageSet) -> Layer | None:
         return await asyncio.to_thread(lambda: self._look(self._key(packages)))
+
+    async def obstacle(self) -> str | None:
+        def look() -> str | None:
+            try:
+                for manager in self._managers.values():
+                    manager.fingerprint()
+                    manager.folders()
+            except Missing as missing:
+                return str(missing)
+            return None
+
+        return await asyncio.to_thread(look)
 
     async def aclose(self) -> None:
         tasks = [*self._begun, *self._builds.values()]
@@ -230,8 +165,7 @@ class BuiltLayers:
         try:
             async with self._seats:
                 layer = await self._build_once(key, packages)
-            with contextlib.suppress(SandboxUnavailable):
-                await self.sweep()
+            await self.sweep()
         except TimeoutError:
             raise LayerUnavailable(
                 f"The packages were not installed within {self._build_seconds:.0f} seconds "
@@ -259,9 +193,9 @@ class BuiltLayers:
     async def _run(self, key: str, packages: PackageSet) -> Path:
         """Install in a sandbox that goes again; return where the result lies then."""
         manager = self._managers[packages.manager]
-        await self._backend.destroy(key)  # what a process that was killed has left, and may still be at it
+        await self._backend.destroy(self._place(key))  # what a process that was killed has left, and may still be at it
         spec = SandboxSpec(
-            key=key,
+            key=self._place(key),
             env=manager.environment(),
             folders=manager.folders(),
             limits=Limits(disk_bytes=2 * self._max_bytes),  # what is downloaded, and what is unpacked of it
@@ -273,11 +207,11 @@ class BuiltLayers:
                 limited = msgspec.structs.replace(step, timeout_ms=int(self._build_seconds * 1000))
                 result = await sandbox.run(f"step_{number}", limited)
                 _check(result, manager)
-            built = Layout(self._folder / "building" / key).files / "workspace" / "layer"
+            built = Layout(self._folder / "building" / self._place(key)).files / "workspace" / "layer"
             await asyncio.to_thread(_move, built, half)
         finally:
             # Only once everything in it is dead can nothing change the result any more.
-            await asyncio.shield(self._backend.destroy(key))
+            await asyncio.shield(self._backend.destroy(self._place(key)))
         return half
 
     def _finish(self, key: str, half: Path, packages: PackageSet) -> None:
@@ -293,6 +227,10 @@ class BuiltLayers:
         finally:
             with contextlib.suppress(OSError):
                 files.remove_tree(half)
+
+    def _place(self, key: str) -> str:
+        """The name of a build's sandbox: not that of the same build in another data folder of this machine."""
+        return f"{key}-{hashlib.sha256(os.fsencode(self._folder)).hexdigest()[:8]}"
 
     def _half(self, key: str) -> Path:
         folder = self._folder / "half"
@@ -319,11 +257,11 @@ class BuiltLayers:
     async def sweep(self, keep_seconds: float = KEEP_SECONDS) -> None:
         """Remove what no session has asked for in that time, and what builds that were killed have left behind."""
         for key in await asyncio.to_thread(self._names):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, SandboxUnavailable):
                 async with self._locked(key, wait=False):
                     await asyncio.to_thread(self._remove_old, key, keep_seconds)
-                    if key not in self._builds and (self._folder / "building" / key).exists():
-                        await self._backend.destroy(key)
+                    if key not in self._builds and (self._folder / "building" / self._place(key)).exists():
+                        await self._backend.destroy(self._place(key))
 
     def _names(self) -> set[str]:
         """The keys of which there is a lock, and so perhaps something else."""

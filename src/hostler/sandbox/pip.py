@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hostler.sandbox import interpreter
 from hostler.sandbox.contract import LAYERS, Exec, Folder
+from hostler.sandbox.packages import Missing
 from hostler.sandbox.pipindex import PipIndex
 
 _PIP = "/mnt/pip"
@@ -17,12 +18,8 @@ NO_PYTHON = "there is no python3 for the sandbox: install python3 and python3-pi
 NO_PIP = "neither the sandbox's python3 nor the server's has pip: install python3-pip (or `python3 -m ensurepip`)"
 
 
-class Missing(Exception):
-    """What this manager needs is not on this machine."""
-
-
 class Pip:
-    """See `layers.Manager`."""
+    """See `packages.Manager`."""
 
     def __init__(self, index: PipIndex) -> None:
         self._index = index

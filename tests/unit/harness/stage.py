@@ -34,7 +34,7 @@ from hostler.sandbox.contract import (
     SandboxUnavailable,
     UnknownCall,
 )
-from hostler.sandbox.layers import NoLayers
+from hostler.sandbox.packages import NoLayers
 from hostler.sandbox.toolset import TOOLS
 from hostler.store import tables
 from hostler.store.blobs import Blobs

@@ -13,7 +13,7 @@ from stage import AGENT, SESSION, FakeBackend, Stage
 from hostler.harness.loop import advance
 from hostler.harness.skill_layers import SkillLayers
 from hostler.sandbox.contract import Layer, Sandbox, SandboxSpec
-from hostler.sandbox.layers import LayerUnavailable, PackageSet
+from hostler.sandbox.packages import LayerUnavailable, PackageSet
 
 SKILLS = [
     {"type": "anthropic", "skill_id": "docx", "version": "20261121"},
@@ -53,6 +53,9 @@ class Memory:
         if self.failing:
             raise LayerUnavailable("Never.")
         return self.built.get(packages)
+
+    async def obstacle(self) -> str | None:
+        return None
 
     async def aclose(self) -> None: ...
 
