@@ -122,7 +122,7 @@ class Server:
             environments=Environments(store),
             sessions=Sessions(self.log, BUILTIN, hooks),
             events=events,
-            threads=Threads(store),
+            threads=Threads(self.log, hooks.wake),
             resources=Resources(store, self.changed.append),
             files=Files(store, blobs),
             models=Models(BUILTIN),

@@ -22,7 +22,9 @@ from hostler import clock
 from hostler.api.app import Services, create_app
 from hostler.api.connection import Connection
 from hostler.errors import Unavailable
+from hostler.harness.advisor import AdvisorTool
 from hostler.harness.contents import FileContents
+from hostler.harness.delegation import Delegation
 from hostler.harness.deps import Deps, HarnessConfig
 from hostler.harness.skill_layers import SkillLayers
 from hostler.harness.supervisor import Supervisor
@@ -138,9 +140,10 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         stack.push_async_callback(sandboxes.aclose, stop=False)
         layers = open_layers(settings.data_dir / "layers", config.sandbox, settings.environ)
         stack.push_async_callback(layers.aclose)
+        model = wrap(router)
         deps = Deps(
             log=journal,
-            model=wrap(router),
+            model=model,
             catalogue=router.catalogue,
             sandboxes=sandboxes,
             contents=FileContents(store, blobs),
@@ -148,6 +151,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             builtins=BUILTINS,
             config=config.harness,
             layers=SkillLayers(layers, sandboxes, config.harness.layer_wait_seconds),
+            served=(Delegation(), AdvisorTool(model, router.catalogue)),
         )
         dispatcher = EmbeddedDispatcher(store)
         supervisor = Supervisor(deps, dispatcher)
@@ -168,7 +172,7 @@ def _services(
         environments=Environments(store),
         sessions=Sessions(journal, catalogue, Hooks(wake=dispatcher.wake, ended=supervisor.ended)),
         events=Events(journal, catalogue, dispatcher.wake),
-        threads=Threads(store),
+        threads=Threads(journal, dispatcher.wake),
         resources=Resources(store, supervisor.inputs_changed),
         files=files,
         models=Models(catalogue),

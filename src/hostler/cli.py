@@ -1,4 +1,4 @@
-"""The command line: `hostler serve`, `keys`, `doctor`, `record`, `skills`. It must only parse, call and print.
+"""The command line: `hostler serve`, `apply`, `keys`, `doctor`, `record`, `skills`. It must only parse, call and print.
 
 Heavy rooms are imported inside the commands, so that `--help` is instant.
 """
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hostler import __version__
+from hostler.applying.command import apply
 from hostler.errors import HostlerError
 from hostler.settings import DEFAULT_HOST, DEFAULT_PORT, Settings, load
 
@@ -58,6 +59,9 @@ def main() -> None:
 
     Start it with `hostler serve`, paste the two lines that it prints, and run any program written for the API.
     """
+
+
+main.add_command(apply)
 
 
 @main.command()

@@ -44,6 +44,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     file_bytes: int = DEFAULT_FILE_MB * MIB
 
 
+class Client(msgspec.Struct, frozen=True, kw_only=True):
+    """The server that a command talks to over HTTP."""
+
+    base_url: str
+    api_key: str
+
+    def __repr__(self) -> str:
+        return f"Client(base_url={self.base_url!r})"
+
+
 class _ServerTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     host: str | None = None
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
@@ -64,7 +74,7 @@ def load(
 ) -> Settings:
     """Settings from arguments, then `HOSTLER_*` variables, then the config file's `[server]` table, then defaults.
 
-    `ANTHROPIC_BASE_URL` is a client's variable and is never read: it often points at this very server. Raises
+    `ANTHROPIC_BASE_URL` is a client's variable and not read here: it often points at this very server. Raises
     BadSettings with the file and key at fault.
     """
     environ = os.environ if environ is None else environ
@@ -85,6 +95,20 @@ def load(
         environ=dict(environ),
         file_bytes=server.file_mb * MIB,
     )
+
+
+def load_client(base_url: str | None, api_key: str | None, environ: Mapping[str, str] | None = None) -> Client:
+    """From arguments, then `HOSTLER_*`, then the two variables that `hostler serve` tells to paste, then defaults.
+
+    A key of `ANTHROPIC_API_KEY` is used only for a server that was named: it may be one of Anthropic's. Raises
+    BadSettings when there is no key.
+    """
+    environ = os.environ if environ is None else environ
+    named = base_url or environ.get("HOSTLER_BASE_URL") or environ.get("ANTHROPIC_BASE_URL")
+    key = api_key or environ.get("HOSTLER_API_KEY") or (environ.get("ANTHROPIC_API_KEY") if named else None)
+    if not key:
+        raise BadSettings("There is no API key: make one with `hostler keys create` and set HOSTLER_API_KEY to it.")
+    return Client(base_url=named or f"http://{DEFAULT_HOST}:{DEFAULT_PORT}", api_key=key)
 
 
 def default_data_dir(environ: Mapping[str, str]) -> Path:

@@ -59,7 +59,6 @@ def test_forms_of_the_agent(http: httpx2.Client, agent: Json, environment: Json)
     "field",
     [
         {"vault_ids": ["vlt_1"]},
-        {"budget": {"type": "limit", "max_list_cost": {"amount": "100", "currency": "USD"}}},
         {"resources": [{"type": "github_repository", "url": "https://github.com/a/b"}]},
         {"resources": [{"type": "memory_store", "memory_store_id": "memstore_1"}]},
         {"initial_events": [{"type": "user.interrupt"}]},

@@ -17,6 +17,7 @@ from anthropic import Anthropic
 
 from hostler.api import sse
 from hostler.log.entries import Draft
+from hostler.wire.events import Preview
 from serving import HEADERS, KEY, Server, ok, refused
 
 Json = dict[str, Any]
@@ -118,7 +119,8 @@ def test_previews_are_asked_for_per_connection(server: Server, http: httpx2.Clie
     }
 
     async def preview() -> None:
-        hub.start_preview(session["id"], thread_id, "agent.message", "sevt_1", msgspec.json.encode(start))
+        event = Preview(type="agent.message", id="sevt_1")
+        hub.start_preview(session["id"], (thread_id, None), event, msgspec.json.encode(start))
         hub.preview(session["id"], "sevt_1", msgspec.json.encode(delta))
 
     thread_path = f"/v1/sessions/{session['id']}/threads/{thread_id}/stream"

@@ -15,6 +15,7 @@ from contract.world import (
     INTERRUPT,
     WEATHER,
     World,
+    cents,
     message,
     only,
     result,
@@ -23,6 +24,7 @@ from contract.world import (
     verdict,
 )
 
+JUDGED = {**BUILTINS, "default_config": {"permission_policy": {"type": "auto"}}}
 ASKING = {**BUILTINS, "default_config": {"permission_policy": {"type": "always_ask"}}}
 NOT_YET = (
     "user.tool_result",
@@ -95,6 +97,32 @@ def confirmations(world: World) -> list[Any]:
     one, two = only(events, "agent.tool_result")
     assert (one.tool_use_id, one.is_error, one.content[0].text.strip()) == (use.id, False, "one")
     assert (two.tool_use_id, two.is_error) == (denied.id, True)
+    return [session_id, events]
+
+
+def judgements(world: World) -> list[Any]:
+    """agent.tool_use under the policy `auto`: allowed, denied, and left to the client."""
+    session_id = world.session(JUDGED)
+    assert world.beta.sessions.retrieve(session_id).agent.tools[0].default_config.permission_policy.type == "auto"
+    events = world.turn(session_id, "run: echo fine")
+    events += world.turn(session_id, "run: echo forbidden")
+    assert events[-1].stop_reason.type == "end_turn"
+    unclear = world.session(JUDGED)
+    asked = world.turn(unclear, "run: echo unclear")
+    uses = [*only(events, "agent.tool_use"), *only(asked, "agent.tool_use")]
+    assert [use.evaluated_permission for use in uses] == ["allow", "deny", "ask"]
+    assert [use.evaluation.type for use in uses] == ["auto"] * 3
+    assert [use.evaluation.evaluated_permission.to_dict() for use in uses] == [
+        {"type": "allow"},
+        {"type": "deny", "reason_code": "high_risk"},
+        {"type": "ask", "reason_code": "indeterminate"},
+    ]
+    assert asked[-1].stop_reason.event_ids == [uses[2].id]
+    (result,) = only(world.turn(unclear, verdict(uses[2].id, "allow")), "agent.tool_result")
+    assert result.is_error is False
+    fine, denied = only(events, "agent.tool_result")
+    assert (fine.is_error, denied.is_error) == (False, True)
+    assert denied.content[0].text == "Permission to use bash has been denied."
     return [session_id, events]
 
 
@@ -241,6 +269,33 @@ def usage(world: World) -> list[Any]:
     return [session_id, events]
 
 
+def budgets(world: World) -> list[Any]:
+    """session.status_idle with budget_reached, and session.updated and session.usage with a budget."""
+    session_id = world.session(BUILTINS, model="test-priced", budget=cents(100))
+    events = world.turn(session_id, "spend a dollar, then another")
+    assert [event.type for event in events[-3:]] == ["session.thread_status_idle", "session.usage", IDLE]
+    thread, used, idle = events[-3:]
+    assert (thread.stop_reason.type, idle.stop_reason.type) == ("budget_reached", "budget_reached")
+    assert used.budget.to_dict() == cents(100)
+    assert used.usage.list_cost.amount == "100"
+    assert len(only(events, "agent.tool_result")) == len(only(events, "span.model_request_start")) == 1
+    with world.stream(session_id) as stream:
+        raised = world.beta.sessions.update(session_id, budget=cents(150))
+        events += stream.until(IDLE)
+    assert (raised.status, raised.budget.to_dict()) == ("running", cents(150))
+    assert events[-1].stop_reason.type == "end_turn"
+    assert world.last_text(session_id).startswith("Spent: first")
+    with world.stream(session_id) as stream:
+        removed = world.beta.sessions.update(session_id, budget=None)
+        events += stream.until("session.updated")
+    assert removed.budget is None
+    shown = [event.to_dict() for event in only(events, "session.updated")]
+    assert [event["budget"] for event in shown] == [cents(150), None]
+    events += world.turn(session_id, "say: free")
+    assert only(events, "session.usage")[-1].to_dict()["budget"] is None
+    return [session_id, events]
+
+
 def archival(world: World) -> list[Any]:
     session_id = world.session()
     with world.stream(session_id) as stream:
@@ -257,6 +312,7 @@ SCENARIOS: dict[str, tuple[Callable[[World], list[Any]], set[str]]] = {
     ),
     "interrupts": (interrupts, {"user.interrupt", "span.model_request_start", "span.model_request_end"}),
     "confirmations": (confirmations, {"user.tool_confirmation", "agent.tool_use", "agent.tool_result"}),
+    "judgements": (judgements, {"agent.tool_use", "agent.tool_result"}),
     "custom tools": (custom_tools, {"agent.custom_tool_use", "user.custom_tool_result", "system.message"}),
     "compaction": (compaction, {"agent.thread_context_compacted"}),
     **{f"{kind}, then fine": (retried(kind), {"session.error", "session.status_rescheduled",
@@ -267,6 +323,7 @@ SCENARIOS: dict[str, tuple[Callable[[World], list[Any]], set[str]]] = {
     "refusal": (refusal, {"session.thread_status_idle", "session.thread_status_running"}),
     "updates": (updates, {"session.updated"}),
     "usage": (usage, {"session.usage"}),
+    "budgets": (budgets, {IDLE, "session.updated", "session.usage"}),
     "archival": (archival, {"session.status_terminated", "session.thread_status_terminated"}),
 }  # fmt: skip
 

@@ -29,6 +29,10 @@ model_attempts = 3
 
 [models.model."test-small"]
 max_input_tokens = 10000
+
+[models.price."test-priced"]
+input = 1
+output = 1000
 """
 SCRIPT = Path(__file__).with_name("script.json")
 DEADLINE = 20.0
@@ -56,6 +60,11 @@ def result(event_id: str, content: str, **more: Any) -> dict[str, Any]:
 
 def verdict(event_id: str, result: str, **more: Any) -> dict[str, Any]:
     return {"type": "user.tool_confirmation", "tool_use_id": event_id, "result": result, **more}
+
+
+def cents(amount: int) -> dict[str, Any]:
+    """A budget."""
+    return {"type": "limit", "max_list_cost": {"amount": str(amount), "currency": "USD"}}
 
 
 INTERRUPT = {"type": "user.interrupt"}

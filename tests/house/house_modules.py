@@ -36,14 +36,16 @@ FLOORS = {
     "console": 6,
     "workspace": 6,
     "app": 7,
+    "applying": 7,
     "cli": 7,
     "doctor": 7,
     "preparing": 7,
     "recording": 7,
 }
 SIDEWAYS = {
-    ("log", "store"), ("settings", "errors"), ("cli", "app"), ("cli", "doctor"), ("cli", "recording"),
-    ("doctor", "app"), ("doctor", "preparing"), ("cli", "preparing"), ("preparing", "app"), ("recording", "app"),
+    ("log", "store"), ("settings", "errors"), ("cli", "app"), ("cli", "applying"), ("cli", "doctor"),
+    ("cli", "preparing"), ("cli", "recording"), ("doctor", "app"), ("doctor", "preparing"), ("preparing", "app"),
+    ("recording", "app"),
 }  # fmt: skip
 
 

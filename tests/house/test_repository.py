@@ -29,7 +29,7 @@ def listed() -> list[str]:
     if done.returncode == 0:
         return list(filter(None, done.stdout.split("\0")))
     # An export without its history: the folders that hold what is committed.
-    folders = ("src", "tests", "docs", "scripts", "bench", ".ci")
+    folders = ("src", "tests", "docs", "scripts", "bench", "agents", ".ci")
     found = [*ROOT.glob("*.*"), *(path for folder in folders for path in (ROOT / folder).rglob("*"))]
     return [str(path.relative_to(ROOT)) for path in found if "__pycache__" not in path.parts and path.suffix != ".so"]
 

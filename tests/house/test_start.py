@@ -8,7 +8,19 @@ import sys
 
 import pytest
 
-HEAVY = ("anthropic", "asyncpg", "httpx2", "mcp", "openai", "pydantic", "sqlalchemy", "starlette", "uvicorn", "uvloop")
+HEAVY = (
+    "anthropic",
+    "asyncpg",
+    "httpx2",
+    "mcp",
+    "openai",
+    "pydantic",
+    "sqlalchemy",
+    "starlette",
+    "uvicorn",
+    "uvloop",
+    "yaml",
+)
 REPORT = "import sys; from click.testing import CliRunner; from hostler.cli import main; {run}; print(*sys.modules)"
 
 
@@ -23,7 +35,7 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     modules = loaded(f"assert CliRunner().invoke(main, {arguments!r}).exit_code == 0")
     assert modules & set(HEAVY) == set()
     rooms = {name.split(".")[1] for name in modules if name.startswith("hostler.")}
-    assert rooms <= {"cli", "errors", "settings"}
+    assert rooms <= {"applying", "cli", "errors", "settings"}
 
 
 def test_serving_loads_no_vendor_library() -> None:

@@ -10,17 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
-from typing import Any
-
-import msgspec
 
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, session_error, tool_result
 from hostler.harness.run import Interrupted, Run
+from hostler.harness.serve import act_served, both
 from hostler.harness.state import DISPATCHED, SERVER, Call
+from hostler.harness.wake import Wake
 from hostler.log.entries import Draft, Item
-from hostler.models.catalogue import search_cost
 from hostler.sandbox import toolset
 from hostler.sandbox.contract import Mount, Sandbox, SandboxSpec, SandboxUnavailable, UnknownCall
 
@@ -31,69 +28,25 @@ UNKNOWN = (
     "The sandbox was lost while this tool ran, so its outcome is unknown: it may have run, in part or in full. "
     "Files may be missing or changed. Check before you repeat it."
 )
-LOST = (
-    "The server stopped while this tool ran, so its outcome is unknown: it may have run, in part or in full. "
-    "Check before you repeat it."
-)
-NOT_SERVED = "The tool {name} is not available any more, so it did not run."
 FORGET_SECONDS = 2.0
 INTERRUPTED = "Tool execution was interrupted before completion. Please retry."
 
 
 async def act(run: Run, deps: Deps) -> None:
     """Answer every call that is ready. Returns early when an interrupt comes in; the loop then answers the rest."""
-    ready = [call for call in run.session.open_calls if call.ready]
+    ready = [call for call in run.thread.open_calls if call.ready]
     refused = [call for call in ready if call.refused]
-    opening = [*run.opening(), *(error_result(call, refusal(call)) for call in refused)]
-    if opening:
-        await run.append(opening, patch=run.opened(), strict=True)
+    if refused or not run.thread.running or run.thread.rescheduled:
+        await run.append([error_result(call, refusal(call)) for call in refused], strict=True, opening=True)
     calls = [call for call in ready if not call.refused]
     served, inside = [call for call in calls if call.served], [call for call in calls if not call.served]
     try:
-        await _both(
-            _act_served(run, deps, served) if served else None,
+        await both(
+            act_served(run, deps, served) if served else None,
             _act_inside(run, deps, inside) if inside else None,
         )
     except Interrupted:
         return
-
-
-async def _both(*works: Coroutine[Any, Any, None] | None) -> None:
-    """Run what is given side by side; the first failure is raised once both have ended."""
-    outcomes = await asyncio.gather(*(work for work in works if work is not None), return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException):
-            raise outcome
-
-
-async def _act_served(run: Run, deps: Deps, calls: list[Call]) -> None:
-    """Run calls of served tools. One that was dispatched before the server died has an unknown outcome."""
-    lost = [call for call in calls if call.dispatched is not None]
-    if lost:
-        await run.append([error_result(call, LOST) for call in lost])
-    fresh = [call for call in calls if call.dispatched is None]
-    if not fresh:
-        return
-    await run.append([Draft(type=DISPATCHED, fields={"calls": [call.id for call in fresh], "generation": SERVER})])
-    await run.unless_interrupted(_serve_all(run, deps, fresh))
-
-
-async def _serve_all(run: Run, deps: Deps, calls: list[Call]) -> None:
-    await _both(*(_serve(run, deps, call) for call in calls))
-
-
-async def _serve(run: Run, deps: Deps, call: Call) -> None:
-    served = next((served for served in deps.served if served.serves(call)), None)
-    if served is None:  # what offered it is not configured any more
-        await run.append([error_result(call, NOT_SERVED.format(name=call.shown_name))])
-        return
-    result = await served.perform(run, call)
-    draft = tool_result(call, result.content, is_error=result.is_error)
-    if not result.web_searches and not result.web_fetches:
-        await run.append([draft])
-        return
-    run.ledger = run.ledger.add_served(result.web_searches, result.web_fetches, search_cost(result.web_searches))
-    await run.append([draft], patch={"usage": msgspec.json.encode(run.ledger)})
 
 
 async def _act_inside(run: Run, deps: Deps, calls: list[Call]) -> None:
@@ -101,10 +54,10 @@ async def _act_inside(run: Run, deps: Deps, calls: list[Call]) -> None:
     try:
         await deps.layers.ready(run)
         # Not interrupted: a sandbox that is half started would be in the way of the next one.
-        sandbox = await sandbox_of(run, deps)
+        sandbox = await sandbox_of(run.wake, deps)
         if run.poked.is_set():
             await run.refresh()
-        if run.session.interrupted:
+        if run.thread.interrupted:
             return
         fresh = [call.id for call in calls if call.dispatched is None]
         if fresh:
@@ -125,7 +78,7 @@ def refusal(call: Call) -> str:
 
 async def cancel_dispatched(run: Run, deps: Deps) -> list[str]:
     """End what still runs for calls that are about to be answered as interrupted; return their ids."""
-    started = [call.id for call in run.session.open_calls if call.dispatched not in (None, SERVER)]
+    started = [call.id for call in run.thread.open_calls if call.dispatched not in (None, SERVER)]
     sandbox = await deps.sandboxes.find(run.session_id) if started else None
     if sandbox is not None:
         with contextlib.suppress(SandboxUnavailable):  # then nothing runs there any more
@@ -145,32 +98,39 @@ async def forget(run: Run, deps: Deps, call_ids: list[str]) -> None:
                 await toolset.forget(sandbox, call_id)
 
 
-async def sandbox_of(run: Run, deps: Deps) -> Sandbox:
-    """The session's sandbox, provisioned at the first need of a wake, with all inputs that are mounted by now."""
-    if run.inputs_stale:
-        await run.reload()
-        if run.sandbox is not None:
-            await run.sandbox.set_mounts(_mounts(run, deps))
-    if run.sandbox is None:
-        network = run.row.environment.get("networking", {}).get("type", "unrestricted")
+async def sandbox_of(wake: Wake, deps: Deps) -> Sandbox:
+    """The session's sandbox, provisioned at the first need of a wake, with all inputs that are mounted by now. All its
+    threads work in it."""
+    async with wake.sandbox_lock:
+        return await provisioned(wake, deps)
+
+
+async def provisioned(wake: Wake, deps: Deps) -> Sandbox:
+    """See `sandbox_of`; the caller holds the sandbox lock."""
+    if wake.inputs_stale:
+        await wake.reload()
+        if wake.sandbox is not None:
+            await wake.sandbox.set_mounts(_mounts(wake, deps))
+    if wake.sandbox is None:
+        network = wake.row.environment.get("networking", {}).get("type", "unrestricted")
         spec = SandboxSpec(
-            key=run.session_id,
+            key=wake.session_id,
             network="unrestricted" if network == "unrestricted" else "none",
-            mounts=_mounts(run, deps),
-            layers=await deps.layers.built(run),
+            mounts=_mounts(wake, deps),
+            layers=await deps.layers.built(wake),
         )
-        run.sandbox = await deps.sandboxes.provision(spec)
-    return run.sandbox
+        wake.sandbox = await deps.sandboxes.provision(spec)
+    return wake.sandbox
 
 
-def _mounts(run: Run, deps: Deps) -> list[Mount]:
-    return [Mount(source=deps.blobs.path(mount.blob), target=mount.target) for mount in run.row.inputs]
+def _mounts(wake: Wake, deps: Deps) -> list[Mount]:
+    return [Mount(source=deps.blobs.path(mount.blob), target=mount.target) for mount in wake.row.inputs]
 
 
 async def _perform_all(run: Run, sandbox: Sandbox, calls: list[Call], fresh: frozenset[str]) -> None:
     """Run calls side by side; each result is committed as it comes. A lost sandbox is raised once all have ended.
     Only the `fresh` ones were never dispatched before."""
-    await _both(*(_perform(run, sandbox, call, fresh=call.id in fresh) for call in calls))
+    await both(*(_perform(run, sandbox, call, fresh=call.id in fresh) for call in calls))
 
 
 async def _perform(run: Run, sandbox: Sandbox, call: Call, *, fresh: bool) -> None:
@@ -196,10 +156,10 @@ async def _recover(sandbox: Sandbox, call: Call) -> toolset.ToolResult:
 async def _unavailable(run: Run, problem: SandboxUnavailable) -> None:
     """Tell the client what the provider's failure was, and the model only that its tools did not run, or may have."""
     log.warning("session %s: sandbox unavailable: %s", run.session_id, problem)
-    run.sandbox = None
+    run.wake.sandbox = None
     await run.refresh()
     items: list[Item] = [session_error("unknown_error", f"The sandbox is not available: {problem}", "retrying")]
-    for call in run.session.open_calls:
+    for call in run.thread.open_calls:
         if call.ready and not call.served:
             items.append(error_result(call, NOT_RUN if call.dispatched is None else UNKNOWN))
     await run.append(items, strict=True)

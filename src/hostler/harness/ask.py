@@ -6,9 +6,7 @@ the log, which is closed as an error and asked again, and no half message.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import aclosing
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,15 +15,18 @@ from hostler.harness.act import refusal
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, span_end
 from hostler.harness.failure import attempt_failed
+from hostler.harness.judge import judge
+from hostler.harness.listening import listen
 from hostler.harness.offering import with_offers
 from hostler.harness.run import Interrupted, Run
 from hostler.harness.state import MODEL_MESSAGE, Call
-from hostler.harness.tooltable import ToolTable
+from hostler.harness.tooltable import Judgement, ToolTable
 from hostler.ids import new_id
-from hostler.log.entries import Consume, Draft, Item
+from hostler.log.entries import Draft, Item
 from hostler.log.hub import Hub
 from hostler.models.catalogue import prompt_tokens
 from hostler.models.protocol import BlockStarted, ModelFailure, ModelRequest, ModelResponse, TextDelta
+from hostler.wire.events import EventStart, Preview
 
 
 async def ask(run: Run, deps: Deps, tools: ToolTable) -> None:
@@ -37,14 +38,13 @@ async def ask(run: Run, deps: Deps, tools: ToolTable) -> None:
         tools, problems = await with_offers(run, deps, tools)
     except Interrupted:
         return
-    refused = [error_result(call, refusal(call)) for call in run.session.open_calls]
-    queued = [Consume(entry) for entry in run.session.queued.values()]
+    refused = [error_result(call, refusal(call)) for call in run.thread.open_calls]
     start = Draft(type="span.model_request_start")
-    await run.append([*run.opening(), *refused, *queued, *problems, start], patch=run.opened(), strict=True)
+    await run.append([*refused, *run.taken(), *problems, start], strict=True, opening=True)
     try:
         request = await build_request(run, deps, tools)
-        speaker = Speaker(deps.log.hub, run.session_id, run.row.thread_id)
-        response = await run.unless_interrupted(listen(deps, request, speaker.show))
+        speaker = Speaker(deps.log.hub, run.session_id, run.id, primary=run.primary)
+        response = await run.unless_interrupted(listen(deps.model, request, speaker.show))
     except ModelFailure as failure:
         await attempt_failed(run, deps, start.id, failure)
     except Interrupted:
@@ -55,11 +55,12 @@ async def ask(run: Run, deps: Deps, tools: ToolTable) -> None:
 
 async def build_request(run: Run, deps: Deps, tools: ToolTable) -> ModelRequest:
     """The request that the log as folded so far calls for."""
-    model = run.row.agent.model
-    parts = run.session.parts
+    model = run.agent.model
+    parts = run.thread.parts
     definitions = tools.definitions()
     sandboxed = any(tools.kind(tool["name"]) == "builtin" for tool in definitions)
-    system = context.system_prompt(run.row.agent.system, sandboxed, [mount.target for mount in run.row.inputs])
+    inputs = [mount.target for mount in run.row.inputs]
+    system = context.system_prompt(run.agent.system, sandboxed, inputs, child=not run.primary)
     sources = await deps.contents.sources(context.file_ids(parts))
     return ModelRequest(
         model=model.id,
@@ -70,17 +71,17 @@ async def build_request(run: Run, deps: Deps, tools: ToolTable) -> ModelRequest:
         effort=model.effort.type if model.effort else None,
         speed=model.speed,
         inference_geo=model.inference_geo,
-        session_id=run.session_id,
+        session_id=run.session_id if run.primary else run.id,
     )
 
 
 class Speaker:
     """Shows a message while it is made: previews, and the event ids that the finished blocks will have."""
 
-    def __init__(self, hub: Hub, session_id: str, thread_id: str) -> None:
+    def __init__(self, hub: Hub, session_id: str, thread_id: str, *, primary: bool) -> None:
         self._hub = hub
         self._session_id = session_id
-        self._thread_id = thread_id
+        self._streams = (thread_id, None) if primary else (thread_id,)
         self.message_id: str | None = None
         self.thinking_ids: list[str] = []
         self._indexes: dict[int, int] = {}  # of text blocks: the model's -> the message event's
@@ -109,31 +110,19 @@ class Speaker:
         frame = {"type": "event_delta", "event_id": self.message_id, "delta": change}
         self._hub.preview(self._session_id, self.message_id, msgspec.json.encode(frame))
 
-    def _start(self, event_type: str, event_id: str) -> None:
+    def _start(self, event_type: Literal["agent.message", "agent.thinking"], event_id: str) -> None:
         if self._hub.watched(self._session_id, event_type):
-            frame = msgspec.json.encode({"type": "event_start", "event": {"type": event_type, "id": event_id}})
-            self._hub.start_preview(self._session_id, self._thread_id, event_type, event_id, frame)
-
-
-async def listen(deps: Deps, request: ModelRequest, show: Callable[[BlockStarted | TextDelta], None]) -> ModelResponse:
-    """The finished message of one request; what comes before it is shown."""
-    response = None
-    async with aclosing(deps.model.stream(request)) as events:  # type: ignore[type-var]
-        async for event in events:
-            if isinstance(event, ModelResponse):
-                response = event  # and on to the stream's end, so that its connection is used again
-            else:
-                show(event)
-    if response is None:
-        raise ModelFailure("request_failed", "The model's stream ended before its message did.", retryable=True)
-    return response
+            event = Preview(type=event_type, id=event_id)
+            frame = msgspec.json.encode(EventStart(event=event))
+            self._hub.start_preview(self._session_id, self._streams, event, frame)
 
 
 async def _record(
     run: Run, deps: Deps, tools: ToolTable, start_id: str, response: ModelResponse, speaker: Speaker
 ) -> None:
     """Commit the message: its events, the end of its span, and privately its blocks as they must be sent back."""
-    calls, uses = _tool_uses(response, tools)
+    run.spend(response.usage, deps.cost(run.agent.model, response.usage))
+    calls, uses = _tool_uses(response, tools, await judge(run, deps, tools, response))
     note = {
         "content": response.content,
         "stop_reason": response.stop_reason,
@@ -143,9 +132,7 @@ async def _record(
     }
     items: list[Item] = [Draft(type=MODEL_MESSAGE, fields=note), *_spoken(response, speaker), *uses]
     items.append(span_end(start_id, response.usage))
-    run.ledger = run.ledger.add(response.usage, deps.cost(run.row.agent.model, response.usage))
-    waiting = [call.id for call in calls if call.waits]
-    await run.append(items, patch={"usage": msgspec.json.encode(run.ledger), "pending": msgspec.json.encode(waiting)})
+    await run.append(items)
 
 
 def _spoken(response: ModelResponse, speaker: Speaker) -> list[Draft]:
@@ -159,13 +146,15 @@ def _spoken(response: ModelResponse, speaker: Speaker) -> list[Draft]:
     return drafts
 
 
-def _tool_uses(response: ModelResponse, tools: ToolTable) -> tuple[list[Call], list[Draft]]:
+def _tool_uses(
+    response: ModelResponse, tools: ToolTable, judged: dict[str, Judgement]
+) -> tuple[list[Call], list[Draft]]:
     calls, drafts = [], []
     for block in response.content:
         if block["type"] != "tool_use":
             continue
         tool = tools.find(block["name"])
-        permission, evaluation = tools.judge(block["name"])
+        permission, evaluation = judged.get(block["id"]) or tools.judge(block["name"])
         call = Call(
             id=new_id("sevt"),
             model_id=block["id"],

@@ -28,11 +28,21 @@ SUMMARIZE = (
 )
 
 
-def system_prompt(system: str | None, sandboxed: bool, inputs: Iterable[str]) -> list[Block]:
-    """The agent's own prompt, after what it must know of its sandbox when it has one. `inputs` are mounted paths."""
+OF_CHILD = (
+    "Another agent, the coordinator, has given you your task; it sends you messages and sees of your work only the "
+    "last message of each of your turns, which is delivered to it. Say there all that it needs. It works in the same "
+    "sandbox."
+)
+
+
+def system_prompt(system: str | None, sandboxed: bool, inputs: Iterable[str], *, child: bool = False) -> list[Block]:
+    """The agent's own prompt, after what it must know of its sandbox when it has one. `inputs` are mounted paths;
+    `child` says that it works for a coordinator."""
     texts = []
     if sandboxed:
         texts.append(_surroundings(sorted(inputs)))
+    if child:
+        texts.append(OF_CHILD)
     if system:
         texts.append(system)
     return [{"type": "text", "text": text} for text in texts]

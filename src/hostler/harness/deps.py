@@ -30,6 +30,8 @@ class HarnessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     requests_per_turn: int = 1000
     compact_at: float = 0.8  # of the model's input limit
     max_output_tokens: int = DEFAULT_OUTPUT
+    judge_model: str = ""  # of calls under the policy `auto`; empty: the agent's own
+    judge_seconds: float = 30.0  # for all calls of one message
     idle_sandbox_seconds: float = 300.0
     output_bytes: int = 500 * 1024 * 1024  # of one file that the agent hands back
     outputs_bytes: int = 5 * 1024**3  # of all that a session hands back
@@ -67,5 +69,8 @@ class Deps(msgspec.Struct, frozen=True):
         known = self.catalogue.traits(model_id).max_input_tokens or DEFAULT_CONTEXT
         return int(known * self.config.compact_at)
 
-    def cost(self, model: ModelConfig, usage: ModelUsage) -> Decimal:
+    def cost(self, model: ModelConfig, usage: ModelUsage) -> Decimal | None:
+        """US dollars at list price, None for a model that has none."""
+        if self.catalogue.price(model.id) is None:
+            return None
         return self.catalogue.list_cost(model.id, usage, inference_geo=model.inference_geo)

@@ -10,11 +10,11 @@ import random
 
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import session_error, span_end
-from hostler.harness.run import Interrupted, Run
-from hostler.harness.settle import idling
+from hostler.harness.mail import report
+from hostler.harness.run import Idle, Interrupted, Run
 from hostler.harness.state import ATTEMPT_FAILED
 from hostler.log.append import NewInput
-from hostler.log.entries import Consume, Draft, Item
+from hostler.log.entries import Draft, Item
 from hostler.models.protocol import ModelFailure
 
 _ERROR_TYPES = {
@@ -30,11 +30,11 @@ _ERROR_TYPES = {
 async def attempt_failed(run: Run, deps: Deps, start_id: str, failure: ModelFailure) -> None:
     """Record a failed attempt; then wait for the next one, or give the turn up."""
     end = span_end(start_id, is_error=True)
-    if failure.kind == "context_too_long" and run.session.summaries == 0 and not run.must_summarise:
+    if failure.kind == "context_too_long" and run.thread.summaries == 0 and not run.must_summarise:
         run.must_summarise = True
         await run.append([end])
         return
-    attempts = run.session.failures + 1
+    attempts = run.thread.failures + 1
     error_type = _ERROR_TYPES[failure.kind]
     if not failure.retryable or attempts >= deps.config.model_attempts:
         await give_up(run, [end, session_error(error_type, failure.message, "exhausted")])
@@ -43,23 +43,22 @@ async def attempt_failed(run: Run, deps: Deps, start_id: str, failure: ModelFail
         end,
         Draft(type=ATTEMPT_FAILED, fields={"attempt": attempts}),
         session_error(error_type, failure.message, "retrying"),
-        Draft(type="session.status_rescheduled"),
-        Draft(type="session.thread_status_rescheduled", fields=run.thread),
     ]
-    await run.append(items, patch={"status": "rescheduling", **run.paused()})
+    await run.append(items, pausing=True)
     try:
         await run.unless_interrupted(asyncio.sleep(_delay(attempts, failure.retry_after, deps)))
     except Interrupted:
         return
 
 
-async def give_up(run: Run, items: list[Item]) -> None:
-    """End the turn with `retries_exhausted`. What waits is consumed with it: the next message starts afresh."""
+async def give_up(run: Run, items: list[Item], *, tell: bool = True) -> None:
+    """End the turn with `retries_exhausted`. What waits is consumed with it: the next message starts afresh. Unless
+    `tell` is false, a child thread's parent is told."""
+    idle = Idle({"type": "retries_exhausted"})
     while True:
-        flushed = [Consume(entry) for entry in run.session.queued.values()]
-        idle, patch = idling(run, {"type": "retries_exhausted"})
+        told = report(run, idle) if tell else []
         try:
-            await run.append([*items, *flushed, *idle], patch=patch, strict=True)
+            await run.append([*items, *run.taken(), *told], strict=True, idle=idle)
         except NewInput:
             continue  # it is consumed, too: idle, nobody would come for it
         return

@@ -13,10 +13,12 @@ import msgspec
 from hostler.models.catalogue import runtime_cost
 from hostler.models.protocol import ModelUsage
 from hostler.wire import usage as wire
+from hostler.wire.base import UNSET
 
 
 class Ledger(msgspec.Struct, kw_only=True):
-    """Totals of a session. `cost` is US dollars for tokens and searches, without running time."""
+    """Totals of a session. `cost` is US dollars for tokens and searches, without running time. `unpriced` says that
+    there were tokens of a model without a list price, which it can't count."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -27,8 +29,10 @@ class Ledger(msgspec.Struct, kw_only=True):
     web_fetches: int = 0
     requests: int = 0
     cost: Decimal = Decimal(0)
+    unpriced: bool = False
 
-    def add(self, usage: ModelUsage, cost: Decimal) -> Ledger:
+    def add(self, usage: ModelUsage, cost: Decimal | None) -> Ledger:
+        """With a model request, whose cost is None when its model has no list price."""
         return Ledger(
             input_tokens=self.input_tokens + usage.input_tokens,
             output_tokens=self.output_tokens + usage.output_tokens,
@@ -38,7 +42,8 @@ class Ledger(msgspec.Struct, kw_only=True):
             web_searches=self.web_searches + usage.web_search_requests,
             web_fetches=self.web_fetches,
             requests=self.requests + 1,
-            cost=self.cost + cost,
+            cost=self.cost + (cost or 0),
+            unpriced=self.unpriced or cost is None,
         )
 
     def add_served(self, searches: int, fetches: int, cost: Decimal) -> Ledger:
@@ -50,10 +55,17 @@ class Ledger(msgspec.Struct, kw_only=True):
             cost=self.cost + cost,
         )
 
-    def wire(self, active_us: int) -> wire.Usage:
-        """As the API shows it, with running time and its price in."""
-        seconds = active_us / 1_000_000
-        cents = ((self.cost + runtime_cost(seconds)) * 100).quantize(Decimal(1), ROUND_HALF_UP)
+    def total(self, active_us: int) -> Decimal:
+        """Exact US dollars at list price, running time included."""
+        return self.cost + runtime_cost(active_us / 1_000_000)
+
+    def reaches(self, budget: wire.BudgetLimit | None, active_us: int) -> bool:
+        """Whether a budget stops the session: its cost is at the limit, or can't be measured."""
+        return budget is not None and (self.unpriced or self.total(active_us) >= limit_of(budget))
+
+    def wire(self, active_us: int, *, runtime: bool = True) -> wire.Usage:
+        """As the API shows it, with running time; its price belongs to the session, not to a thread."""
+        cents = (self.total(active_us if runtime else 0) * 100).quantize(Decimal(1), ROUND_HALF_UP)
         created = wire.CacheCreation(
             ephemeral_5m_input_tokens=self.cache_creation_5m, ephemeral_1h_input_tokens=self.cache_creation_1h
         )
@@ -65,9 +77,14 @@ class Ledger(msgspec.Struct, kw_only=True):
             server_tool_use=wire.ServerToolUse(
                 web_fetch_requests=self.web_fetches, web_search_requests=self.web_searches
             ),
-            active_seconds=seconds,
-            list_cost=wire.Money(amount=str(cents), currency="USD"),
+            active_seconds=active_us / 1_000_000,
+            list_cost=UNSET if self.unpriced else wire.Money(amount=str(cents), currency="USD"),
         )
+
+
+def limit_of(budget: wire.BudgetLimit) -> Decimal:
+    """US dollars that a budget allows."""
+    return Decimal(budget.max_list_cost.amount) / 100
 
 
 def read_ledger(column: bytes) -> Ledger:

@@ -8,31 +8,43 @@ from __future__ import annotations
 
 from hostler.harness.act import INTERRUPTED, act, cancel_dispatched, forget
 from hostler.harness.ask import ask
+from hostler.harness.budget import exhausted, pause
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, session_error, span_end
 from hostler.harness.failure import give_up
-from hostler.harness.run import Run
-from hostler.harness.settle import RELEASED, deliver, idling, settle
-from hostler.harness.state import Said
+from hostler.harness.run import Idle, Run
+from hostler.harness.settle import deliver, settle
+from hostler.harness.state import INTERRUPTS, Said
 from hostler.harness.summarise import due, summarise
+from hostler.harness.team import advance_all
 from hostler.harness.tooltable import ToolTable
+from hostler.harness.wake import Wake
 from hostler.log.append import NewInput
-from hostler.log.entries import Consume, Item
 from hostler.store.store import Duplicate
 
 END_TURN = {"type": "end_turn"}
 TOO_MANY = "The agent made {limit} model requests in one turn; send a message to let it go on."
 
 
-async def advance(run: Run, deps: Deps) -> None:
+async def advance(wake: Wake, deps: Deps) -> None:
     """Work on a session until it is idle and nothing waits. Raises StaleLease when somebody else has taken it over."""
-    tools = ToolTable(run.row.agent, deps.builtins)
-    deps.layers.begin(run)
-    if run.session.open_request is not None:
-        # An earlier process died in mid-request. What it had received is lost; the request will be made again.
-        await run.append([span_end(run.session.open_request, is_error=True)])
+    deps.layers.begin(wake)
+    for run in wake.runs.values():
+        if run.thread.open_request is not None:
+            # An earlier process died in mid-request. What it had received is lost; the request will be made again.
+            await run.append([span_end(run.thread.open_request, is_error=True)])
+    if wake.several:
+        await advance_all(wake, lambda run: advance_thread(run, deps))
+    else:
+        await advance_thread(wake.primary, deps)
+
+
+async def advance_thread(run: Run, deps: Deps) -> None:
+    """Work on one thread until it is idle and nothing waits for it."""
+    tools = ToolTable(run.agent, deps.builtins)
     done = False
     while not done:
+        run.seen = run.thread.version
         try:
             done = await _step(run, deps, tools)
         except (NewInput, Duplicate):
@@ -40,17 +52,20 @@ async def advance(run: Run, deps: Deps) -> None:
 
 
 async def _step(run: Run, deps: Deps, tools: ToolTable) -> bool:
-    """Do what comes next; True when the session has turned idle."""
-    session = run.session
-    if session.interrupted:
+    """Do what comes next; True when the thread has turned idle."""
+    thread = run.thread
+    if thread.interrupted:
         return await _interrupt(run, deps)
-    if any(call.ready for call in session.open_calls) and not _only_refused(run, deps):
+    if any(call.ready for call in thread.open_calls) and not _only_refused(run, deps):
         await act(run, deps)
         return False
-    if waiting := [call.id for call in session.open_calls if call.waits]:
-        await settle(run, deps, {"type": "requires_action", "event_ids": waiting})
+    if thread.waiting:
+        await settle(run, deps, {"type": "requires_action", "event_ids": thread.waiting})
         return True
-    if session.queued or session.wants_answer:
+    if thread.queued or thread.wants_answer:
+        if exhausted(run, deps):
+            await pause(run, deps)
+            return True
         return await _speak(run, deps, tools)
     await _finish(run, deps)
     return True
@@ -59,23 +74,23 @@ async def _step(run: Run, deps: Deps, tools: ToolTable) -> bool:
 def _only_refused(run: Run, deps: Deps) -> bool:
     """Whether nothing is to be run before the next request: `ask` then answers the refused calls in its own commit, so
     that their results stand right before the request."""
-    asks_next = run.session.requests < deps.config.requests_per_turn and not due(run, deps)
-    return asks_next and all(call.refused for call in run.session.open_calls)
+    asks_next = run.thread.requests < deps.config.requests_per_turn and not due(run, deps)
+    return asks_next and not exhausted(run, deps) and all(call.refused for call in run.thread.open_calls)
 
 
 async def _speak(run: Run, deps: Deps, tools: ToolTable) -> bool:
-    if run.session.requests >= deps.config.requests_per_turn:
+    if run.thread.requests >= deps.config.requests_per_turn:
         message = TOO_MANY.format(limit=deps.config.requests_per_turn)
         await give_up(run, [session_error("tool_use_limit_reached_error", message, "exhausted")])
     elif due(run, deps):
         await summarise(run, deps, tools)
     else:
         await ask(run, deps, tools)
-    return not run.session.running
+    return not run.thread.running
 
 
 async def _finish(run: Run, deps: Deps) -> None:
-    last = run.session.parts[-1] if run.session.parts else None
+    last = run.thread.parts[-1] if run.thread.parts else None
     if isinstance(last, Said) and last.stop_reason == "refusal":
         details = {"category": None, "explanation": None, **(last.stop_details or {}), "type": "refusal"}
         await settle(run, deps, {"type": "refusal"}, details)
@@ -86,27 +101,25 @@ async def _finish(run: Run, deps: Deps) -> None:
 async def _interrupt(run: Run, deps: Deps) -> bool:
     """Apply the interrupts that wait: answer the open calls and turn idle, unless a message waits to be taken up.
 
-    In a turn they go ahead of the messages that wait. Of a session at rest they stop what was sent before them, and
+    In a turn they go ahead of the messages that wait. Of a thread at rest they stop what was sent before them, and
     change nothing when that was nothing.
     """
-    queue = list(run.session.queued.values())
-    taken = [entry for entry in queue if entry.type == "user.interrupt"]
-    resting = not run.session.running and not run.session.open_calls
+    thread = run.thread
+    queue = list(thread.queued.values())
+    taken = [entry for entry in queue if entry.type in INTERRUPTS]
+    resting = not thread.running and not thread.open_calls and not thread.wants_answer
     if resting:
         taken = queue[: queue.index(taken[-1]) + 1]
-    consumed: list[Item] = [Consume(entry) for entry in taken]
+    consumed = run.taken(taken)
     redirected = len(queue) > len(taken)
-    if resting and all(entry.type == "user.interrupt" for entry in taken):
-        await run.append(consumed, patch={} if redirected else RELEASED, strict=True)
+    if resting and all(entry.type in INTERRUPTS for entry in taken):
+        await run.append(consumed, strict=True, release=not redirected)
         return not redirected
     cancelled = await cancel_dispatched(run, deps)
-    results = [error_result(call, INTERRUPTED) for call in run.session.open_calls]
-    items = [*run.opening(), *results, *consumed]
-    patch = {**run.opened(), "pending": b"[]"}
-    if not redirected:
-        items += await deliver(run, deps)
-        closing, columns = idling(run, END_TURN)
-        items, patch = [*items, *closing], {**patch, **columns}
-    await run.append(items, patch=patch, strict=True)
+    results = [error_result(call, INTERRUPTED) for call in thread.open_calls]
+    delivered = [] if redirected else await deliver(run, deps)
+    idle = None if redirected else Idle(END_TURN)
+    items = [*results, *consumed, *delivered]
+    await run.append(items, patch={"pending": b"[]"}, strict=True, opening=True, idle=idle)
     await forget(run, deps, cancelled)
     return not redirected

@@ -13,7 +13,7 @@ from hostler.harness.deps import Deps
 from hostler.harness.run import Run
 from hostler.harness.served import Offer
 from hostler.harness.tooltable import ToolTable
-from hostler.log.entries import Consume, Item
+from hostler.log.entries import Item
 
 PROMPT_SECONDS = 0.02  # within it, the offers go into the commit that opens the turn
 
@@ -29,8 +29,7 @@ async def with_offers(run: Run, deps: Deps, tools: ToolTable) -> tuple[ToolTable
     try:
         await asyncio.wait({gathering}, timeout=PROMPT_SECONDS)
         if not gathering.done():
-            queued = [Consume(entry) for entry in run.session.queued.values() if entry.type != "user.interrupt"]
-            await run.append([*run.opening(), *queued], patch=run.opened(), strict=True)
+            await run.append(run.taken(), strict=True, opening=True)
         offers = await run.unless_interrupted(_result(gathering))
     finally:
         gathering.cancel()

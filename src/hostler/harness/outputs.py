@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, insert, select, update
 
 from hostler import clock
 from hostler.errors import RequestTooLarge
-from hostler.harness.act import sandbox_of
+from hostler.harness.act import provisioned
 from hostler.harness.deps import Deps
 from hostler.harness.run import Run
 from hostler.ids import new_id
@@ -39,9 +39,9 @@ _FORBIDDEN = re.compile(r'[<>:"|?*\\/\x00-\x1f\x7f]')
 async def collect(run: Run, deps: Deps) -> None:
     """Store every output that is new or changed, as long as all of them together are not too much: a file may claim
     gigabytes that the sandbox's disk does not hold. Raises SandboxUnavailable, and Unavailable when nothing is kept."""
-    sandbox = run.sandbox or await deps.sandboxes.find(run.session_id)
-    if sandbox is None and run.session.worked:
-        sandbox = await sandbox_of(run, deps)  # it died with files of this turn in its folder
+    sandbox = run.wake.sandbox or await deps.sandboxes.find(run.session_id)
+    if sandbox is None and run.wake.session.worked:
+        sandbox = await provisioned(run.wake, deps)  # it died with files of this turn in its folder
     if sandbox is None:
         return
     found = await sandbox.outputs()

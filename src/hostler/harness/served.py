@@ -5,16 +5,23 @@ It must not know any of them: web tools, MCP servers and the coordinator's tools
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
 from hostler.harness.state import Call
+from hostler.harness.threads import ThreadRow
 from hostler.harness.tooltable import Tool
-from hostler.log.entries import Draft
+from hostler.log.entries import Draft, Item
+from hostler.models.protocol import ModelUsage
 
 if TYPE_CHECKING:
     from hostler.harness.run import Run
+
+
+Effect = Literal["outside", "in_commit", "none"]
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -29,12 +36,24 @@ class ServedResult(msgspec.Struct, frozen=True, kw_only=True):
 
     content: list[dict[str, Any]]
     is_error: bool = False
+    also: Sequence[Item] = ()  # what belongs into the same commit: the effect of an atomic call
+    opened: Sequence[ThreadRow] = ()
+    closed: Sequence[str] = ()
+    usage: ModelUsage | None = None  # of a model request that it made, and its list price
+    cost: Decimal = Decimal(0)
     web_searches: int = 0
     web_fetches: int = 0
 
 
 class ServedTools(Protocol):
-    """One kind of served tools. One instance serves all sessions of a process."""
+    """One kind of served tools. One instance serves all sessions of a process.
+
+    `effect` says where a call has one: `outside`, so it must be started at most once; only `in_commit`, that is, in
+    what the result carries (`also`, `opened`, `closed`): these run one after the other; or `none`, so it may be
+    repeated.
+    """
+
+    effect: Effect
 
     async def offer(self, run: Run) -> Offer:
         """The tools for this agent, asked before each model request. The same log must give the same order and

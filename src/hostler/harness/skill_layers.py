@@ -14,20 +14,44 @@ from hostler import prebuilt
 from hostler.harness.drafts import session_error
 from hostler.sandbox.contract import Backend, Layer
 from hostler.sandbox.packages import Layers, LayerUnavailable, PackageSet
+from hostler.wire.agents import (
+    SessionAgent,
+    SessionMultiagent20261001,
+    SessionMultiagentCoordinator,
+    SessionTeamEnabled,
+    SessionThreadAgent,
+)
 
 if TYPE_CHECKING:
     from hostler.harness.run import Run
+    from hostler.harness.wake import Wake
 
 REMEMBERED = 4096  # sessions that have been told of a problem
 SLOW = "The packages of the skill {id} are still being installed. The agent goes on without them for now."
 FAILED = "The packages of the skill {id} are not available, so its scripts may not run: {reason}"
 
 
-def wanted(run: Run) -> dict[str, PackageSet]:
-    """Skill id -> what it needs. A layer each: a session has no more than it uses, and one that fails costs one skill.
-    They never contradict each other, since all are pinned alike."""
-    ids = [skill.skill_id for skill in run.row.agent.skills if skill.type == "anthropic"]
+def wanted(wake: Wake) -> dict[str, PackageSet]:
+    """Skill id -> what it needs, for all agents of the session: they share its sandbox.
+
+    A layer each: a session has no more than it uses, and one that fails costs one skill. They never contradict each
+    other, since all are pinned alike.
+    """
+    lists = [agent.skills for agent in roster(wake.row.agent)] + [run.agent.skills for run in wake.runs.values()]
+    ids = [
+        skill.skill_id for skills in (wake.row.agent.skills, *lists) for skill in skills if skill.type == "anthropic"
+    ]
     return {skill_id: PackageSet(lines=lines) for skill_id in ids if (lines := prebuilt.requirements(skill_id))}
+
+
+def roster(agent: SessionAgent) -> list[SessionThreadAgent]:
+    """The agents that an agent may open threads for."""
+    match agent.multiagent:
+        case SessionMultiagentCoordinator(agents=agents):
+            return [each for each in agents if isinstance(each, SessionThreadAgent)]
+        case SessionMultiagent20261001(subagents=SessionTeamEnabled(predefined_agents=agents)):
+            return agents
+    return []
 
 
 class SkillLayers:
@@ -39,26 +63,26 @@ class SkillLayers:
         self._wait_seconds = wait_seconds
         self._told: OrderedDict[tuple[str, str], None] = OrderedDict()
 
-    def begin(self, run: Run) -> None:
+    def begin(self, wake: Wake) -> None:
         """Start to build what is missing; nobody waits for it yet."""
-        for packages in wanted(run).values():
+        for packages in wanted(wake).values():
             self._layers.begin(packages)
 
     async def ready(self, run: Run) -> None:
         """Before a tool call: wait for the layers that a start of the sandbox would have, a bounded while, and tell the
         client of those that are missing. Raises Interrupted."""
-        skills = wanted(run)
-        if not skills or run.sandbox is not None or await self._sandboxes.find(run.session_id) is not None:
+        skills = wanted(run.wake)
+        if not skills or run.wake.sandbox is not None or await self._sandboxes.find(run.session_id) is not None:
             return  # a live sandbox keeps what it has
         problems = await run.unless_interrupted(self._wait(skills))
         news = [(skill_id, problem) for skill_id, problem in problems if self._new(run.session_id, skill_id)]
         if news:
             await run.append([session_error("unknown_error", problem, "retrying") for _, problem in news])
 
-    async def built(self, run: Run) -> list[Layer]:
+    async def built(self, wake: Wake) -> list[Layer]:
         """The layers that there are now."""
         found = []
-        for packages in wanted(run).values():
+        for packages in wanted(wake).values():
             try:
                 layer = await self._layers.find(packages)
             except LayerUnavailable:

@@ -1,7 +1,8 @@
 """The state of a session as a fold over its log: what was said, which tool calls are open, what waits to be consumed.
 
-`Session.absorb` is the only way state changes, at recovery and while running alike, so a restart needs nothing but the
-log. It must not do I/O, and the order in which answers arrive must not matter to it.
+A session has one conversation for each of its threads. `Session.absorb` is the only way state changes, at recovery and
+while running alike, so a restart needs nothing but the log. It must not do I/O, and the order in which answers arrive
+must not matter to it.
 """
 
 from __future__ import annotations
@@ -12,12 +13,18 @@ from typing import Any, Literal
 import msgspec
 
 from hostler.log.entries import Entry
+from hostler.wire.usage import BudgetLimit
 
 MODEL_MESSAGE = "hostler.model_message"
 DISPATCHED = "hostler.tool_dispatched"
 SUMMARY = "hostler.context_summary"
 ATTEMPT_FAILED = "hostler.model_attempt_failed"
 HIDDEN_RESULT = "hostler.tool_result"
+MAIL = "hostler.thread_message"  # from another thread; waits until it is consumed
+INTERRUPT = "hostler.interrupt"  # a user.interrupt of the whole session, as it waits for a child thread
+
+ADVISOR = "anthropic.advisor"
+INTERRUPTS = ("user.interrupt", INTERRUPT)
 
 SERVER = "server"  # the generation of calls that were dispatched to no sandbox
 MAX_CONTINUATIONS = 3
@@ -83,7 +90,7 @@ class Said(msgspec.Struct):
 
 
 class Heard(msgspec.Struct):
-    """What a user said."""
+    """What a user said, or another thread."""
 
     content: list[dict[str, Any]]
 
@@ -103,17 +110,21 @@ class Summed(msgspec.Struct):
 Part = Said | Heard | Told | Summed
 
 
-class Session:
-    """The folded log of one session."""
+class Thread:
+    """The folded log of one thread of a session."""
 
-    def __init__(self) -> None:
+    def __init__(self, thread_id: str) -> None:
+        self.id = thread_id
         self.parts: list[Part] = []
         self.calls: dict[str, Call] = {}  # of the last assistant message
-        self.queued: dict[str, Entry] = {}  # user events that wait, in order of receipt
-        self.next_seq = 0
+        self.queued: dict[str, Entry] = {}  # what waits to be consumed, in order of receipt
+        self.version = 0  # counts what was folded in: a decision stands on one
         self.open_request: str | None = None  # a span.model_request_start without its end
         self.running = False  # a running event without its idle event
         self.settled = True  # nothing has happened since the last idle event
+        self.terminated = False
+        self.stop: dict[str, Any] | None = None  # the stop reason of the last idle event
+        self.paused = False  # the budget has stopped what there was to do
         self.wants_answer = False  # the model is to speak next, once no call is open
         self.failures = 0  # model attempts that failed in a row
         self.requests = 0  # model messages in this turn
@@ -123,111 +134,204 @@ class Session:
         self.rescheduled = False
         self.worked = False  # a tool went to the sandbox since the last idle event
 
-    def absorb(self, entries: Iterable[Entry]) -> None:
-        """Take in entries in list order. Entries it knows already change nothing, unless they have been consumed."""
-        first_new = self.next_seq  # a queued entry has a lower seq than consumed ones before it in the list
-        for entry in entries:
-            known = entry.seq < first_new
-            if entry.queued:
-                if not known:
-                    self.queued[entry.id] = entry
-            elif not known or self.queued.pop(entry.id, None) is not None:
-                fold = _FOLDS.get(entry.type)
-                if fold is not None:
-                    fold(self, entry.id, entry.decode())
-            self.next_seq = max(self.next_seq, entry.seq + 1)
-
     @property
     def interrupted(self) -> bool:
-        return any(entry.type == "user.interrupt" for entry in self.queued.values())
+        return any(entry.type in INTERRUPTS for entry in self.queued.values())
 
     @property
     def open_calls(self) -> list[Call]:
         return [call for call in self.calls.values() if not call.answered]
 
+    @property
+    def waiting(self) -> list[str]:
+        """The tool uses that only a client can bring on."""
+        return [call.id for call in self.open_calls if call.waits]
 
-def _heard(session: Session, _: str, event: dict[str, Any]) -> None:
-    session.parts.append(Heard(event["content"]))
-    session.wants_answer = True
-    session.failures = session.requests = session.continuations = 0
+    @property
+    def active(self) -> bool:
+        """Whether there is anything to do for it."""
+        if self.terminated:
+            return False
+        if self.paused:
+            return self.interrupted
+        comes_next = bool(self.queued) and not self.waiting  # a message waits until the tool uses are answered
+        return self.running or not self.settled or comes_next or self.interrupted
 
 
-def _told(session: Session, _: str, event: dict[str, Any]) -> None:
-    session.parts.append(Told("\n".join(block["text"] for block in event["content"])))
+class Session:
+    """The folded log of one session."""
+
+    def __init__(self) -> None:
+        self.threads: dict[str, Thread] = {}
+        self.next_seq = 0
+        self.running = False  # a session.status_running without its idle event
+        self.rescheduled = False
+        self.budget: BudgetLimit | msgspec.UnsetType | None = msgspec.UNSET  # the last change of it
+
+    @property
+    def worked(self) -> bool:
+        """Whether a tool went to the sandbox in a turn that is not over."""
+        return any(thread.worked for thread in self.threads.values())
+
+    def thread(self, thread_id: str) -> Thread:
+        thread = self.threads.get(thread_id)
+        if thread is None:
+            thread = self.threads[thread_id] = Thread(thread_id)
+        return thread
+
+    def absorb(self, entries: Iterable[Entry]) -> None:
+        """Take in entries in list order. Entries it knows already change nothing, unless they have been consumed."""
+        first_new = self.next_seq  # a queued entry has a lower seq than consumed ones before it in the list
+        for entry in entries:
+            known = entry.seq < first_new
+            thread = self.thread(entry.thread_id)
+            if entry.queued:
+                if not known:
+                    thread.queued[entry.id] = entry
+                    thread.version += 1
+            elif not known or thread.queued.pop(entry.id, None) is not None:
+                self._fold(thread, entry)
+            self.next_seq = max(self.next_seq, entry.seq + 1)
+
+    def _fold(self, thread: Thread, entry: Entry) -> None:
+        thread.version += 1
+        if entry.type == "session.updated":
+            self._updated(entry.decode())
+        if (session_fold := _SESSION_FOLDS.get(entry.type)) is not None:
+            session_fold(self)
+        fold = _FOLDS.get(entry.type)
+        if fold is None:
+            return
+        event = entry.decode()
+        if event.get("session_thread_id", thread.id) == thread.id:  # else it shows what happened in another thread
+            fold(thread, entry.id, event)
+
+    def _updated(self, event: dict[str, Any]) -> None:
+        """A changed budget is to be looked at by every thread, and what it had stopped goes on."""
+        if "budget" not in event:
+            return
+        self.budget = msgspec.convert(event["budget"], BudgetLimit | None)
+        for thread in self.threads.values():
+            thread.version += 1
+            if thread.paused:
+                thread.paused = thread.settled = False
 
 
-def _said(session: Session, _: str, note: dict[str, Any]) -> None:
+def _session_running(session: Session) -> None:
+    session.running, session.rescheduled = True, False
+
+
+def _session_rescheduled(session: Session) -> None:
+    session.rescheduled = True
+
+
+def _session_idle(session: Session) -> None:
+    session.running = session.rescheduled = False
+
+
+def _heard(thread: Thread, _: str, event: dict[str, Any]) -> None:
+    thread.parts.append(Heard(event["content"]))
+    thread.wants_answer = True
+    thread.failures = thread.requests = thread.continuations = 0
+
+
+def _received(thread: Thread, _: str, event: dict[str, Any]) -> None:
+    if event.get("from_agent_name") == ADVISOR:
+        return  # its advice is the result of the call that asked for it
+    sender = event.get("from_agent_name") or "coordinator"
+    opening = {"type": "text", "text": f'<message from="{sender}" thread="{event["from_session_thread_id"]}">'}
+    thread.parts.append(Heard([opening, *event["content"], {"type": "text", "text": "</message>"}]))
+    thread.wants_answer = True
+    thread.failures = thread.requests = thread.continuations = 0
+
+
+def _told(thread: Thread, _: str, event: dict[str, Any]) -> None:
+    thread.parts.append(Told("\n".join(block["text"] for block in event["content"])))
+
+
+def _said(thread: Thread, _: str, note: dict[str, Any]) -> None:
     calls = [Call(**call) for call in note["calls"]]
-    session.parts.append(Said(note["content"], calls, note["stop_reason"], note["stop_details"]))
-    session.calls = {call.id: call for call in calls}
-    session.context_tokens = note["context_tokens"]
-    session.failures = session.summaries = 0
-    session.requests += 1
-    session.continuations = session.continuations + 1 if note["stop_reason"] == "max_tokens" and not calls else 0
-    cut_off = 0 < session.continuations <= MAX_CONTINUATIONS
-    session.wants_answer = bool(calls) or cut_off or note["stop_reason"] == "pause_turn"
+    thread.parts.append(Said(note["content"], calls, note["stop_reason"], note["stop_details"]))
+    thread.calls = {call.id: call for call in calls}
+    thread.context_tokens = note["context_tokens"]
+    thread.failures = thread.summaries = 0
+    thread.requests += 1
+    thread.continuations = thread.continuations + 1 if note["stop_reason"] == "max_tokens" and not calls else 0
+    cut_off = 0 < thread.continuations <= MAX_CONTINUATIONS
+    thread.wants_answer = bool(calls) or cut_off or note["stop_reason"] == "pause_turn"
 
 
-def _summed(session: Session, _: str, note: dict[str, Any]) -> None:
-    session.parts = [Summed(note["text"])]
-    session.calls = {}
-    session.context_tokens = 0
-    session.summaries += 1
+def _summed(thread: Thread, _: str, note: dict[str, Any]) -> None:
+    thread.parts = [Summed(note["text"])]
+    thread.calls = {}
+    thread.context_tokens = 0
+    thread.summaries += 1
 
 
-def _dispatched(session: Session, _: str, note: dict[str, Any]) -> None:
+def _dispatched(thread: Thread, _: str, note: dict[str, Any]) -> None:
     for call_id in note["calls"]:
-        session.calls[call_id].dispatched = note["generation"]
-    session.worked = session.worked or note["generation"] != SERVER
+        thread.calls[call_id].dispatched = note["generation"]
+    thread.worked = thread.worked or note["generation"] != SERVER
 
 
-def _answered(key: str) -> Callable[[Session, str, dict[str, Any]], None]:
-    def fold(session: Session, _: str, event: dict[str, Any]) -> None:
-        if (call := session.calls.get(event[key])) is not None:
+def _answered(key: str) -> Callable[[Thread, str, dict[str, Any]], None]:
+    def fold(thread: Thread, _: str, event: dict[str, Any]) -> None:
+        if (call := thread.calls.get(event[key])) is not None:
             call.result = event.get("content") or []
             call.is_error = bool(event.get("is_error"))
-        session.settled = False
+        thread.settled = False
 
     return fold
 
 
-def _confirmed(session: Session, _: str, event: dict[str, Any]) -> None:
-    if (call := session.calls.get(event["tool_use_id"])) is not None:
+def _confirmed(thread: Thread, _: str, event: dict[str, Any]) -> None:
+    if (call := thread.calls.get(event["tool_use_id"])) is not None:
         call.verdict = event["result"]
         call.deny_message = event.get("deny_message")
-    session.settled = False
+    thread.settled = False
 
 
-def _request_started(session: Session, event_id: str, _: dict[str, Any]) -> None:
-    session.open_request = event_id
+def _request_started(thread: Thread, event_id: str, _: dict[str, Any]) -> None:
+    thread.open_request = event_id
 
 
-def _request_ended(session: Session, _: str, __: dict[str, Any]) -> None:
-    session.open_request = None
+def _request_ended(thread: Thread, _: str, __: dict[str, Any]) -> None:
+    thread.open_request = None
 
 
-def _attempt_failed(session: Session, _: str, __: dict[str, Any]) -> None:
-    session.failures += 1
+def _attempt_failed(thread: Thread, _: str, __: dict[str, Any]) -> None:
+    thread.failures += 1
 
 
-def _running(session: Session, _: str, __: dict[str, Any]) -> None:
-    session.running, session.settled, session.rescheduled = True, False, False
+def _running(thread: Thread, _: str, __: dict[str, Any]) -> None:
+    thread.running, thread.settled, thread.rescheduled, thread.paused = True, False, False, False
 
 
-def _rescheduled(session: Session, _: str, __: dict[str, Any]) -> None:
-    session.rescheduled = True
+def _rescheduled(thread: Thread, _: str, __: dict[str, Any]) -> None:
+    thread.rescheduled = True
 
 
-def _idle(session: Session, _: str, event: dict[str, Any]) -> None:
-    session.running, session.settled, session.rescheduled = False, True, False
-    session.worked = False
-    if event["stop_reason"]["type"] != "requires_action":
-        session.wants_answer = False
-        session.failures = session.requests = session.continuations = session.summaries = 0
+def _terminated(thread: Thread, _: str, __: dict[str, Any]) -> None:
+    thread.terminated, thread.running, thread.settled = True, False, True
 
 
-_FOLDS: dict[str, Callable[[Session, str, dict[str, Any]], None]] = {
+def _idle(thread: Thread, _: str, event: dict[str, Any]) -> None:
+    thread.running, thread.settled, thread.rescheduled, thread.worked = False, True, False, False
+    thread.stop = event["stop_reason"]
+    thread.paused = thread.stop["type"] == "budget_reached"
+    if thread.stop["type"] not in ("requires_action", "budget_reached"):
+        thread.wants_answer = False
+        thread.failures = thread.requests = thread.continuations = thread.summaries = 0
+
+
+_SESSION_FOLDS: dict[str, Callable[[Session], None]] = {
+    "session.status_running": _session_running,
+    "session.status_rescheduled": _session_rescheduled,
+    "session.status_idle": _session_idle,
+}
+_FOLDS: dict[str, Callable[[Thread, str, dict[str, Any]], None]] = {
     "user.message": _heard,
+    "agent.thread_message_received": _received,
     "system.message": _told,
     "user.tool_confirmation": _confirmed,
     "user.custom_tool_result": _answered("custom_tool_use_id"),
@@ -237,9 +341,10 @@ _FOLDS: dict[str, Callable[[Session, str, dict[str, Any]], None]] = {
     HIDDEN_RESULT: _answered("tool_use_id"),
     "span.model_request_start": _request_started,
     "span.model_request_end": _request_ended,
-    "session.status_running": _running,
-    "session.status_rescheduled": _rescheduled,
-    "session.status_idle": _idle,
+    "session.thread_status_running": _running,
+    "session.thread_status_rescheduled": _rescheduled,
+    "session.thread_status_idle": _idle,
+    "session.thread_status_terminated": _terminated,
     MODEL_MESSAGE: _said,
     DISPATCHED: _dispatched,
     SUMMARY: _summed,

@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 
 from hostler.harness import context
-from hostler.harness.ask import build_request, listen
+from hostler.harness.ask import build_request
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import session_error, span_end
 from hostler.harness.failure import attempt_failed, give_up
+from hostler.harness.listening import listen
 from hostler.harness.offering import with_offers
 from hostler.harness.run import Interrupted, Run
 from hostler.harness.state import SUMMARY
@@ -31,7 +32,7 @@ CHARS_PER_TOKEN = 3
 
 def due(run: Run, deps: Deps) -> bool:
     """Whether the conversation must be summarised before the next request."""
-    return run.must_summarise or run.session.context_tokens >= deps.context_limit(run.row.agent.model.id)
+    return run.must_summarise or run.thread.context_tokens >= deps.context_limit(run.agent.model.id)
 
 
 async def summarise(run: Run, deps: Deps, tools: ToolTable) -> None:
@@ -41,13 +42,13 @@ async def summarise(run: Run, deps: Deps, tools: ToolTable) -> None:
     except Interrupted:
         return
     start = Draft(type="span.model_request_start")
-    if run.session.summaries >= MAX_SUMMARIES:
+    if run.thread.summaries >= MAX_SUMMARIES:
         await give_up(run, [session_error("compaction_limit_reached_error", STUCK, "exhausted")])
         return
-    await run.append([*run.opening(), *problems, start], patch=run.opened(), strict=True)
+    await run.append([*problems, start], strict=True, opening=True)
     try:
         request = await build_request(run, deps, tools)
-        response = await run.unless_interrupted(listen(deps, _for_summary(request, run, deps), lambda _: None))
+        response = await run.unless_interrupted(listen(deps.model, _for_summary(request, run, deps)))
     except ModelFailure as failure:
         await attempt_failed(run, deps, start.id, failure)
     except Interrupted:
@@ -60,7 +61,7 @@ def _for_summary(request: ModelRequest, run: Run, deps: Deps) -> ModelRequest:
     ask = {"role": "user", "content": [{"type": "text", "text": context.SUMMARIZE}]}
     messages = request.messages
     if run.must_summarise:
-        limit = deps.context_limit(run.row.agent.model.id) * CHARS_PER_TOKEN
+        limit = deps.context_limit(run.agent.model.id) * CHARS_PER_TOKEN
         messages = context.shortened(messages, limit)
     if messages and messages[-1]["role"] == "user":
         last = messages[-1]
@@ -71,14 +72,14 @@ def _for_summary(request: ModelRequest, run: Run, deps: Deps) -> ModelRequest:
 
 
 async def _record(run: Run, deps: Deps, start_id: str, response: ModelResponse) -> None:
-    run.ledger = run.ledger.add(response.usage, deps.cost(run.row.agent.model, response.usage))
+    run.spend(response.usage, deps.cost(run.agent.model, response.usage))
     run.must_summarise = False
     items: list[Item] = [
         Draft(type=SUMMARY, fields={"text": _text(response)}),
         span_end(start_id, response.usage),
         Draft(type="agent.thread_context_compacted"),
     ]
-    await run.append(items, patch={"usage": msgspec.json.encode(run.ledger)})
+    await run.append(items)
 
 
 def _text(response: ModelResponse) -> str:

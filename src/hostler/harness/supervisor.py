@@ -16,8 +16,8 @@ from hostler.harness.deps import Deps
 from hostler.harness.drafts import session_error
 from hostler.harness.failure import give_up
 from hostler.harness.loop import advance
-from hostler.harness.run import Run, recall_tx
 from hostler.harness.state import Session
+from hostler.harness.wake import Wake, recall_tx
 from hostler.log.append import StaleLease
 from hostler.store.dispatch import Dispatcher, Lease
 from hostler.store.store import AlreadyOpen, StoreClosed
@@ -38,7 +38,7 @@ class Supervisor:
     def __init__(self, deps: Deps, dispatcher: Dispatcher) -> None:
         self._deps = deps
         self._dispatcher = dispatcher
-        self._runs: dict[str, Run | None] = {}
+        self._runs: dict[str, Wake | None] = {}
         self._woken: set[str] = set()
         self._folds: OrderedDict[str, tuple[int, Session]] = OrderedDict()
         self._sandbox_used: dict[str, float] = {}
@@ -59,7 +59,7 @@ class Supervisor:
                 if session_id in self._runs:
                     self._woken.add(session_id)
                     if (running := self._runs[session_id]) is not None:
-                        running.poked.set()
+                        running.poke()
                 elif not self._draining:
                     self._runs[session_id] = None
                     self._quiet.clear()
@@ -95,8 +95,8 @@ class Supervisor:
 
     def inputs_changed(self, session_id: str) -> None:
         """A session's mounts changed: a running one looks again before its next tool."""
-        if (run := self._runs.get(session_id)) is not None:
-            run.inputs_stale = True
+        if (wake := self._runs.get(session_id)) is not None:
+            wake.inputs_stale = True
 
     async def _work(self, session_id: str) -> None:
         self._woken.discard(session_id)
@@ -127,53 +127,58 @@ class Supervisor:
                 self._dispatcher.wake(session_id)
 
     async def _advance(self, lease: Lease) -> None:
-        run = await self._recall(lease)
-        self._runs[lease.session_id] = run
+        wake = await self._recall(lease)
+        self._runs[lease.session_id] = wake
         if lease.session_id in self._woken:
-            run.poked.set()  # the wake came while the log was read, perhaps after the read
+            wake.poke()  # the wake came while the log was read, perhaps after the read
         try:
-            await advance(run, self._deps)
+            await advance(wake, self._deps)
             self._crashes.pop(lease.session_id, None)
-            self._keep(lease, run.session)
+            self._keep(lease, wake.session)
         except (StaleLease, Unavailable, AlreadyOpen):
             raise
         except Exception:
-            await self._crashed(run)
+            await self._crashed(wake)
             raise
         finally:
-            if run.sandbox is not None:
+            if wake.sandbox is not None:
                 self._sandbox_used[lease.session_id] = asyncio.get_running_loop().time()
 
-    async def _recall(self, lease: Lease) -> Run:
+    async def _recall(self, lease: Lease) -> Wake:
         """Fold the log, from where this process left it when nobody has held the session since."""
         token, session = self._folds.pop(lease.session_id, (0, Session()))
         if token != lease.token - 1:
             session = Session()
         row, entries = await self._deps.log.store.read(lambda: recall_tx(lease.session_id, session.next_seq))
         session.absorb(entries)
-        return Run(self._deps.log, lease, row, session)
+        return Wake(self._deps.log, lease, row, session)
 
     def _keep(self, lease: Lease, session: Session) -> None:
         self._folds[lease.session_id] = (lease.token, session)
         while len(self._folds) > KEPT_FOLDS:
             self._folds.popitem(last=False)
 
-    async def _crashed(self, run: Run) -> None:
+    async def _crashed(self, wake: Wake) -> None:
         """Try again a little later; when that keeps failing, end the turn, so that the session stays usable."""
-        crashes = self._crashes.get(run.session_id, 0) + 1
-        self._crashes[run.session_id] = crashes
+        crashes = self._crashes.get(wake.session_id, 0) + 1
+        self._crashes[wake.session_id] = crashes
         if crashes < MAX_CRASHES:
-            await self._dispatcher.schedule(run.lease, clock.now() + crashes * 1_000_000)
+            await self._dispatcher.schedule(wake.lease, clock.now() + crashes * 1_000_000)
             return
-        del self._crashes[run.session_id]
-        await run.refresh()
-        await give_up(run, [session_error("unknown_error", CRASHED, "exhausted")])
+        del self._crashes[wake.session_id]
+        await wake.refresh()
+        # The primary thread last: with it the session turns idle.
+        for run in sorted(wake.runs.values(), key=lambda run: run.primary):
+            if run.primary or run.thread.active:
+                await run.refresh()
+                problem = [session_error("unknown_error", CRASHED, "exhausted")] if run.primary else []
+                await give_up(run, [*problem], tell=False)
 
     async def _heartbeat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             try:
-                await self._dispatcher.heartbeat([run.lease for run in self._runs.values() if run is not None])
+                await self._dispatcher.heartbeat([wake.lease for wake in self._runs.values() if wake is not None])
             except Unavailable as problem:
                 log.warning("the leases could not be kept alive: %s", problem.message)
 

@@ -12,7 +12,9 @@ from hostler.wire.agents import SessionAgent
 from hostler.wire.tools import AgentToolset, CustomTool, Policy
 
 Verdict = Literal["allow", "ask", "deny"]
-_VERDICTS: dict[str, Verdict] = {"always_allow": "allow", "always_ask": "ask", "auto": "ask"}
+_VERDICTS: dict[str, Verdict] = {"always_allow": "allow", "always_ask": "ask"}
+# Whether a call may run, and the `evaluation` that says why.
+Judgement = tuple[Verdict, dict[str, Any]]
 
 
 Kind = Literal["builtin", "custom", "mcp", "server"]
@@ -64,12 +66,15 @@ class ToolTable:
         return self._tools[name].kind if name in self._tools else "builtin"
 
     def judge(self, name: str) -> tuple[Verdict, dict[str, Any] | None]:
-        """Return the verdict on a call and its `evaluation`, which is None when no policy was asked."""
+        """Return the verdict on a call and its `evaluation`, which is None when no policy was asked. For the policy
+        `auto` it is the one that stands where no judge has decided."""
         tool = self._tools.get(name)
         if tool is None:
             return "deny", None
         if tool.policy is None:
             return "allow", None
+        if tool.policy == "auto":
+            return undecided()
         return _VERDICTS[tool.policy], {"type": tool.policy}
 
     def _add_toolset(self, toolset: AgentToolset, builtins: dict[str, dict[str, Any]]) -> None:
@@ -80,6 +85,11 @@ class ToolTable:
             policy = config.permission_policy if config else toolset.default_config.permission_policy
             if enabled:
                 self._tools[name] = Tool(name, "builtin", definition, _policy_name(policy))
+
+
+def undecided() -> Judgement:
+    """What holds for a call under `auto` that was not judged: the client is asked."""
+    return "ask", {"type": "auto", "evaluated_permission": {"type": "ask", "reason_code": "indeterminate"}}
 
 
 def _policy_name(policy: Policy) -> str:

@@ -54,7 +54,8 @@ def append_tx(
     seen: int | None = None,
     patch: dict[str, Any] | None = None,
 ) -> Tx[Appended]:
-    """Append `items` in this order and set the session columns in `patch`, all or nothing.
+    """Append `items` in this order and set the session columns in `patch`, all or nothing. `thread_id` is the primary
+    thread's.
 
     `token` is the fencing token of the writer's lease: the harness must give it; the API appends what a client sent
     without one. `seen` is the `next_seq` that the writer's decision stands on. Raises StaleLease, NewInput or NotFound.
@@ -109,7 +110,7 @@ def _place(items: Sequence[Item], thread_id: str, seq: int, position: int) -> li
     for item in items:
         if isinstance(item, Draft):
             at = QUEUED + seq if item.queued else position
-            written.append(Entry(seq, at, item.id, thread_id, item.type, int(item.private), item.body()))
+            written.append(item.place(seq, at, thread_id))
             seq += 1
         else:
             at = position

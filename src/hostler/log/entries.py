@@ -19,6 +19,10 @@ from hostler.store.tables import QUEUED, entries
 
 PRIVATE_PREFIX = "hostler."
 
+# Who sees an entry, the `private` column: everybody who reads the session, nobody but the harness, or those who read
+# its own thread (what a child thread does is not in the session's list).
+PUBLIC, NOTE, OF_THREAD = 0, 1, 2
+
 # The columns that an Entry is made of, in its order.
 COLUMNS = (
     entries.c.seq,
@@ -46,6 +50,12 @@ class Entry(msgspec.Struct, frozen=True):
     def queued(self) -> bool:
         return self.position >= QUEUED
 
+    def shown_on(self, thread_id: str | None) -> bool:
+        """Whether it belongs into the stream of a thread, or into the session's when that is None."""
+        if thread_id is None:
+            return self.private == PUBLIC
+        return self.private != NOTE and self.thread_id == thread_id
+
     def wire(self) -> bytes:
         """The event as JSON, `processed_at` last: null while it waits to be consumed."""
         stamp = b"null" if self.queued else b'"' + _stamp(self.position) + b'"'
@@ -60,7 +70,8 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """An entry to be. `fields` are the event's own, without `id`, `type` and `processed_at`.
 
     `queued` leaves it waiting at the tail of the list until a `Consume`. `answers` is the tool use it answers: the
-    database takes one answer each. `private` entries are the harness's notes and never leave the server.
+    database takes one answer each. `private` entries are the harness's notes and never leave the server. `thread_id` is
+    the child thread it belongs to; None is the session's primary thread.
     """
 
     type: str
@@ -68,10 +79,17 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     id: str = msgspec.field(default_factory=lambda: new_id("sevt"))
     queued: bool = False
     answers: str | None = None
+    thread_id: str | None = None
 
     @property
     def private(self) -> bool:
         return self.type.startswith(PRIVATE_PREFIX)
+
+    def place(self, seq: int, position: int, primary_id: str) -> Entry:
+        """The entry it becomes."""
+        thread_id = self.thread_id or primary_id
+        seen = NOTE if self.private else PUBLIC if thread_id == primary_id else OF_THREAD
+        return Entry(seq, position, self.id, thread_id, self.type, seen, self.body())
 
     def body(self) -> bytes:
         return msgspec.json.encode({"id": self.id, "type": self.type, **self.fields})

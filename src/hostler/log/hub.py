@@ -10,7 +10,8 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 
-from hostler.log.entries import Entry
+from hostler.log.entries import NOTE, Entry
+from hostler.wire.events import Preview
 
 BUFFERED_ENTRIES = 512
 BUFFERED_BYTES = 4 * 1024 * 1024  # of entries; one larger than that passes alone
@@ -34,7 +35,7 @@ class Follower:
         self._ready = asyncio.Event()
 
     def offer(self, entry: Entry) -> None:
-        if self.lagging or (self.thread_id is not None and entry.thread_id != self.thread_id):
+        if self.lagging or not entry.shown_on(self.thread_id):
             return
         self._started.discard(entry.id)
         full = self._entries >= BUFFERED_ENTRIES or self._bytes + len(entry.body) > BUFFERED_BYTES
@@ -110,19 +111,21 @@ class Hub:
 
     def publish(self, session_id: str, entries: Iterable[Entry]) -> None:
         """Hand out committed entries. Call it in the order of the commits (see `Store.write`'s `then`)."""
-        public = [entry for entry in entries if not entry.private]
+        shown = [entry for entry in entries if entry.private != NOTE]
         for follower in self._followers.get(session_id, ()):
-            for entry in public:
+            for entry in shown:
                 follower.offer(entry)
 
     def watched(self, session_id: str, event_type: str) -> bool:
         """Whether anybody wants previews of this type: if not, making them can be spared."""
         return any(event_type in follower.wants for follower in self._followers.get(session_id, ()))
 
-    def start_preview(self, session_id: str, thread_id: str, event_type: str, event_id: str, frame: bytes) -> None:
+    def start_preview(self, session_id: str, shown_on: tuple[str | None, ...], event: Preview, frame: bytes) -> None:
+        """Begin the preview of an event. `shown_on` are the streams it belongs to: a thread's, and None for the
+        session's own."""
         for follower in self._followers.get(session_id, ()):
-            if event_type in follower.wants and follower.thread_id in (None, thread_id):
-                follower.start_preview(event_id, frame)
+            if event.type in follower.wants and follower.thread_id in shown_on:
+                follower.start_preview(event.id, frame)
 
     def preview(self, session_id: str, event_id: str, frame: bytes) -> None:
         for follower in self._followers.get(session_id, ()):

@@ -18,8 +18,8 @@ from hostler.errors import NotFound
 from hostler.log.append import Appended, append_tx
 from hostler.log.entries import COLUMNS, Entry, Item
 from hostler.log.hub import Hub
-from hostler.log.tail import Tail
-from hostler.store.sql import Tx
+from hostler.log.tail import Tail, shown_on
+from hostler.store.sql import Request, Tx
 from hostler.store.store import Store
 from hostler.store.tables import QUEUED, entries, sessions
 
@@ -59,12 +59,19 @@ class Log:
         token: int | None = None,
         seen: int | None = None,
         patch: dict[str, Any] | None = None,
+        also: Sequence[Request] = (),
     ) -> Appended:
-        """Append entries durably and tell the followers; see `append_tx` for the arguments and what it raises."""
-        return await self.store.write(
-            lambda: append_tx(session_id, thread_id, items, now=clock.now(), token=token, seen=seen, patch=patch),
-            self.publisher(session_id),
-        )
+        """Append entries durably and tell the followers; see `append_tx` for the arguments and what it raises. `also`
+        are statements for the same commit."""
+
+        def tx() -> Tx[Appended]:
+            now = clock.now()
+            appended = yield from append_tx(session_id, thread_id, items, now=now, token=token, seen=seen, patch=patch)
+            for statement in also:  # noqa: UP028 (a list can't be sent the rows, as `yield from` would)
+                yield statement
+            return appended
+
+        return await self.store.write(tx, self.publisher(session_id))
 
     def publisher(self, session_id: str) -> Callable[[Appended], None]:
         """What to do once an append is committed: give it to `Store.write` as `then`."""
@@ -108,9 +115,7 @@ def read_tx(session_id: str, from_seq: int) -> Tx[list[Entry]]:
 
 def _listing(page: Page) -> Any:
     place = entries.c.position
-    statement = select(*COLUMNS).where(entries.c.session_id == page.session_id, entries.c.private == 0)
-    if page.thread_id is not None:
-        statement = statement.where(entries.c.thread_id == page.thread_id)
+    statement = select(*COLUMNS).where(entries.c.session_id == page.session_id, shown_on(page.thread_id))
     if page.types:
         statement = statement.where(entries.c.type.in_(page.types))
     if page.after is not None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from sqlalchemy import and_, bindparam, or_, select
+from sqlalchemy import ColumnElement, and_, bindparam, or_, select
 
-from hostler.log.entries import COLUMNS, Entry
+from hostler.log.entries import COLUMNS, NOTE, PUBLIC, Entry
 from hostler.log.hub import Follower, Hub
 from hostler.store.sql import Tx
 from hostler.store.store import Store
@@ -23,7 +23,6 @@ _SINCE = (
     select(*COLUMNS)
     .where(
         entries.c.session_id == bindparam("s"),
-        entries.c.private == 0,
         or_(
             and_(entries.c.position > bindparam("p"), entries.c.position < QUEUED),
             and_(entries.c.position >= QUEUED, entries.c.seq > bindparam("q")),
@@ -32,6 +31,13 @@ _SINCE = (
     .order_by(entries.c.position)
     .limit(CATCH_UP)
 )
+
+
+def shown_on(thread_id: str | None) -> ColumnElement[bool]:
+    """`Entry.shown_on`, in SQL."""
+    if thread_id is None:
+        return entries.c.private == PUBLIC
+    return and_(entries.c.thread_id == thread_id, entries.c.private != NOTE)
 
 
 class Tail:
@@ -83,7 +89,8 @@ class Tail:
                 return
 
     def _since(self) -> Tx[list[tuple[int, int, str, str, str, int, bytes]]]:
-        rows = yield _SINCE, {"s": self._session_id, "p": self._position, "q": self._seq}
+        statement = _SINCE.where(shown_on(self._follower.thread_id))
+        rows = yield statement, {"s": self._session_id, "p": self._position, "q": self._seq}
         return rows  # type: ignore[return-value]
 
     def _unseen(self, batch: list[Entry | bytes]) -> list[Entry | bytes]:
@@ -94,4 +101,4 @@ class Tail:
             fresh, self._seq = entry.seq > self._seq, max(self._seq, entry.seq)
         else:
             fresh, self._position = entry.position > self._position, max(self._position, entry.position)
-        return fresh and self._follower.thread_id in (None, entry.thread_id)
+        return fresh and entry.shown_on(self._follower.thread_id)

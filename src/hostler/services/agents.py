@@ -1,38 +1,25 @@
-"""Agents: versioned, never deleted. It must not know sessions: they take a snapshot through `find_tx`."""
+"""Agents: versioned, never deleted. It must not know sessions: they take a snapshot of what `agent_rows` reads."""
 
 from __future__ import annotations
 
 import msgspec
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, update
 
 from hostler import clock
-from hostler.errors import Conflict, InvalidRequest, NotFound
+from hostler.errors import Conflict, InvalidRequest
 from hostler.ids import new_id
 from hostler.models.catalogue import Catalogue
-from hostler.services import resolve
+from hostler.services import agent_rules, resolve, resolve_mcp, rosters
+from hostler.services.agent_rows import JOINED, find_tx, missing, read_agent
 from hostler.services.metadata import merge
 from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
-from hostler.services.reading import first, rows
-from hostler.store.sql import Row, Tx
+from hostler.services.reading import rows
+from hostler.store.sql import Tx
 from hostler.store.store import Store
 from hostler.store.tables import agent_versions, agents
 from hostler.wire.agents import Agent, AgentCreate, AgentUpdate, ServiceAccountIdentity
 from hostler.wire.base import UNSET, Unset, encode, timestamp
 
-_read = msgspec.json.Decoder(Agent).decode
-
-_COLUMNS = (
-    agents.c.id,
-    agents.c.created_at,
-    agents.c.updated_at,
-    agents.c.archived_at,
-    agents.c.version,
-    agent_versions.c.version,
-    agent_versions.c.body,
-)
-_JOINED = select(*_COLUMNS).join(agent_versions, agent_versions.c.agent_id == agents.c.id)
-_NEWEST = _JOINED.where(agents.c.id == bindparam("id"), agent_versions.c.version == agents.c.version)
-_VERSION = _JOINED.where(agents.c.id == bindparam("id"), agent_versions.c.version == bindparam("v"))
 _INSERT = insert(agents)
 _INSERT_VERSION = insert(agent_versions)
 _BUMP = (
@@ -43,7 +30,7 @@ _ARCHIVE = (
     .where(agents.c.id == bindparam("key"), agents.c.archived_at.is_(None))
     .values(archived_at=bindparam("now"), updated_at=bindparam("now"))
 )
-_NOT_HERE = ("mcp_servers", "skills", "multiagent")
+_NOT_HERE = ("skills",)
 
 
 class Agents:
@@ -63,7 +50,7 @@ class Agents:
             model=resolve.model(params.model, self._catalogue),
             system=params.system or None,
             tools=resolve.tools(params.tools),
-            mcp_servers=[],
+            mcp_servers=resolve_mcp.servers(params.mcp_servers),
             skills=[],
             execution_identity=ServiceAccountIdentity(),
             metadata=params.metadata or {},
@@ -71,7 +58,11 @@ class Agents:
             updated_at=timestamp(now),
         )
 
+        agent_rules.check_references(agent)
+        multiagent, at = rosters.sent(params.multiagent or UNSET, params.callable_agents or UNSET)
+
         def tx() -> Tx[None]:
+            agent.multiagent = yield from rosters.pin_tx(multiagent or None, at, agent, None)
             row = {"id": agent.id, "version": 1, "created_at": now, "updated_at": now, "archived_at": None}
             yield _INSERT, row
             yield _INSERT_VERSION, _version_row(agent, now)
@@ -95,9 +86,12 @@ class Agents:
             if current.archived_at is not None:
                 raise InvalidRequest(f"Agent {agent_id} is archived and can't be updated.")
             changed = _apply(current, params, self._catalogue)
+            agent_rules.check_references(changed)
+            yield from _delegate_tx(changed, current, params)
             if changed == current:
                 return current
             changed.version, changed.updated_at = current.version + 1, timestamp(now)
+            changed.multiagent = rosters.repinned(changed.multiagent, agent_id, changed.version)
             yield _BUMP, {"key": agent_id, "v": changed.version, "now": now}
             yield _INSERT_VERSION, _version_row(changed, now)
             return changed
@@ -115,49 +109,25 @@ class Agents:
 
     async def list(self, *, limit: int, page: str | None, between: Between, archived: bool) -> Slice:
         cursor = read_cursor(page, "desc", between)
-        statement = _JOINED.where(agent_versions.c.version == agents.c.version, *between.on(agents.c.created_at))
+        statement = JOINED.where(agent_versions.c.version == agents.c.version, *between.on(agents.c.created_at))
         if not archived:
             statement = statement.where(agents.c.archived_at.is_(None))
         paged = page_of(statement, agents.c.created_at, agents.c.id, order="desc", limit=limit, cursor=cursor)
         found = await self._store.read(lambda: rows(paged))
         cut = slice_of(found, order="desc", limit=limit, cursor=cursor)
-        return cut._replace(rows=[_agent(row) for row in cut.rows])
+        return cut._replace(rows=[read_agent(row) for row in cut.rows])
 
     async def versions(self, agent_id: str, *, limit: int, page: str | None) -> Slice:
         """Newest first; the cursor's place is the version."""
         cursor = read_cursor(page, "desc")
-        statement = _JOINED.where(agents.c.id == agent_id)
+        statement = JOINED.where(agents.c.id == agent_id)
         place, key = agent_versions.c.version, agent_versions.c.agent_id
         paged = page_of(statement, place, key, order="desc", limit=limit, cursor=cursor)
         found = await self._store.read(lambda: rows(paged))
         if not found and cursor is None:
-            raise _missing(agent_id)
+            raise missing(agent_id)
         cut = slice_of([(row[0], row[5], row) for row in found], order="desc", limit=limit, cursor=cursor)
-        return cut._replace(rows=[_agent(row) for _, _, row in cut.rows])
-
-
-def find_tx(agent_id: str, version: int | None = None) -> Tx[Agent]:
-    """Read an agent at a version, or at its newest. Raises NotFound."""
-    if version is None:
-        row = yield from first(_NEWEST, {"id": agent_id})
-    else:
-        row = yield from first(_VERSION, {"id": agent_id, "v": version})
-    if row is None:
-        raise _missing(agent_id, version)
-    return _agent(row)
-
-
-def _agent(row: Row) -> Agent:
-    agent = _read(row[6])
-    if row[3] is not None:
-        agent.archived_at = timestamp(row[3])
-        if row[4] == row[5]:
-            agent.updated_at = timestamp(row[2])
-    return agent
-
-
-def _missing(agent_id: str, version: int | None = None) -> NotFound:
-    return NotFound(f"Agent {agent_id} was not found." if version is None else f"Agent {agent_id} has no such version.")
+        return cut._replace(rows=[read_agent(row) for _, _, row in cut.rows])
 
 
 def _version_row(agent: Agent, now: int) -> dict[str, object]:
@@ -176,6 +146,16 @@ def _apply(agent: Agent, params: AgentUpdate, catalogue: Catalogue) -> Agent:
         changed.system = params.system or None
     if params.tools is not UNSET:
         changed.tools = resolve.tools(params.tools)
+    if params.mcp_servers is not UNSET:
+        changed.mcp_servers = resolve_mcp.servers(params.mcp_servers)
     if isinstance(params.metadata, dict):
         changed.metadata = merge(agent.metadata, params.metadata)
     return changed
+
+
+def _delegate_tx(changed: Agent, current: Agent, params: AgentUpdate) -> Tx[None]:
+    multiagent, at = rosters.sent(params.multiagent, params.callable_agents)
+    if not isinstance(multiagent, Unset):
+        changed.multiagent = yield from rosters.pin_tx(multiagent, at, changed, current.multiagent)
+    if changed.model.inference_geo != current.model.inference_geo:
+        yield from rosters.check_members_tx(changed)

@@ -18,10 +18,11 @@ from hostler.log.entries import Draft, Entry
 from hostler.log.log import Log, Page
 from hostler.log.tail import Tail
 from hostler.models.catalogue import Catalogue
-from hostler.services import intake
+from hostler.services import budgets, intake
 from hostler.services.paging import BAD_CURSOR, Between, Cursor, read_cursor
 from hostler.services.reading import first
 from hostler.services.resources import missing_session
+from hostler.services.thread_rows import threads_tx
 from hostler.store.sql import Tx
 from hostler.store.tables import sessions
 from hostler.wire.agents import SessionAgent
@@ -35,6 +36,11 @@ _STATE = select(
     sessions.c.status,
     sessions.c.agent,
     sessions.c.wake_at,
+    sessions.c.budget,
+    sessions.c.usage,
+    sessions.c.active_us,
+    sessions.c.running_since,
+    sessions.c.paused,
 ).where(sessions.c.id == bindparam("s"))
 _ids = msgspec.json.Decoder(list[str]).decode
 _agent = msgspec.json.Decoder(SessionAgent).decode
@@ -67,7 +73,7 @@ class Events:
         now = clock.now()
 
         def tx() -> Tx[Sent]:
-            state = yield from _state_tx(session_id, self._takes_system(params))
+            state = yield from _state_tx(session_id, self._takes_system(params), now)
             taken = yield from intake.take_tx(state, params.events, now)
             if not taken.drafts:
                 return Sent([echo for echo in taken.echoes if isinstance(echo, Entry)], [])
@@ -137,7 +143,7 @@ def echo(echoes: Sequence[Draft | Entry], written: Sequence[Entry]) -> list[Entr
     return [by_id[item.id] if isinstance(item, Draft) else item for item in echoes]
 
 
-def _state_tx(session_id: str, takes_system: Callable[[bytes], bool] | None) -> Tx[intake.State]:
+def _state_tx(session_id: str, takes_system: Callable[[bytes], bool] | None, now: int) -> Tx[intake.State]:
     row = yield from first(_STATE, {"s": session_id})
     if row is None:
         raise missing_session(session_id)
@@ -147,18 +153,32 @@ def _state_tx(session_id: str, takes_system: Callable[[bytes], bool] | None) -> 
         raise InvalidRequest(f"Session {session_id} is terminated and accepts no more events.")
     takes = takes_system is None or takes_system(row[5])
     pending, idle = _ids(row[1]), row[4] == "idle"
-    resting = idle and not pending and row[6] is None
-    return intake.State(session_id, row[0], pending, row[2], idle=idle, resting=resting, takes_system=takes)
+    stored = yield from threads_tx(session_id, row[5])
+    return intake.State(
+        session_id,
+        row[0],
+        pending,
+        row[2],
+        idle,
+        children=tuple(thread.id for thread in stored if thread.id != row[0] and not thread.ended),
+        resting=idle and not pending and row[6] is None,
+        takes_system=takes,
+        capped=bool(row[11]) or budgets.reached(row[7], row[8], row[9], row[10], now),
+        paused=bool(row[11]),
+    )
 
 
 def _thread_tx(session_id: str, thread_id: str | None) -> Tx[str]:
-    """The session's status. Raises NotFound for an unknown session or thread."""
+    """The status of the thread, or of the session. Raises NotFound for an unknown session or thread."""
     row = yield from first(_STATE, {"s": session_id})
     if row is None:
         raise missing_session(session_id)
-    if thread_id is not None and thread_id != row[0]:
-        raise missing_thread(thread_id)
     status: str = row[4]
+    if thread_id is not None and thread_id != row[0]:
+        stored = yield from threads_tx(session_id, row[5])
+        status = next((thread.status for thread in stored if thread.id == thread_id), "")
+        if not status:
+            raise missing_thread(thread_id)
     return status
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import bindparam, or_, select
 
 from hostler.errors import InvalidRequest, RateLimited
 from hostler.log.entries import COLUMNS, Draft, Entry
+from hostler.services import budgets, interrupts
 from hostler.services.reading import first
 from hostler.services.resolve import NOT_YET
 from hostler.store.sql import Tx
@@ -40,11 +41,16 @@ from hostler.wire.events import (
     UserToolResultParams,
 )
 
+MAX_FILE_DOCUMENTS = 100  # of the events that a session begins with
 MAX_QUEUED = 1000
 MAX_INTERRUPTS = 16  # that may wait beyond it
 CONFIRMS = "confirm:"  # `entries.answers` of a confirmation; a result answers the bare tool use id
 
-_ENTRY = select(*COLUMNS).where(entries.c.session_id == bindparam("s"), entries.c.id == bindparam("id"))
+_ENTRY = (
+    select(*COLUMNS)
+    .where(entries.c.session_id == bindparam("s"), entries.c.id == bindparam("id"))
+    .order_by(entries.c.private.desc())
+)
 _ANSWER = (
     select(*COLUMNS)
     .where(
@@ -67,8 +73,11 @@ class State(NamedTuple):
     pending: list[str]
     queued: int
     idle: bool
+    children: tuple[str, ...] = ()  # threads of other agents that have not ended
     resting: bool = False  # idle with nothing to do: nobody works on it, nothing waits
     takes_system: bool = True  # whether the model takes system messages in mid-conversation
+    capped: bool = False  # the budget is used up
+    paused: bool = False  # idle with work that waits for a higher budget
 
 
 class Intake(NamedTuple):
@@ -96,6 +105,19 @@ def check(events: Sequence[ClientEvent], within: str = "events") -> None:
             _check_content(event, at)
 
 
+def check_initial(events: Sequence[ClientEvent]) -> None:
+    """Refuse what a session can't begin with."""
+    allowed = ("user.message", "user.define_outcome")
+    for index, event in enumerate(events):
+        if _type(event) not in allowed:
+            raise InvalidRequest(f"initial_events.{index}.type: Input should be {' or '.join(allowed)}")
+    if sum(isinstance(event, UserDefineOutcomeParams) for event in events) > 1:
+        raise InvalidRequest("initial_events: at most one user.define_outcome is allowed")
+    check(events, "initial_events")
+    if sum(file_documents(event) for event in events) > MAX_FILE_DOCUMENTS:
+        raise InvalidRequest(f"initial_events: at most {MAX_FILE_DOCUMENTS} documents may be given by file")
+
+
 def file_documents(event: ClientEvent) -> int:
     """How many document blocks of an event are given by file id."""
     blocks = getattr(event, "content", None) or ()
@@ -118,10 +140,17 @@ def take_tx(state: State, events: Sequence[ClientEvent], now: int, within: str =
             echo, answered = (yield from _answer_tx(state, event, drafts, now, at)), True
             pending = [event_id for event_id in pending if event_id != _subject(event)]
         elif isinstance(event, UserInterruptParams):
-            # There is nothing to interrupt in a session at rest: noted, and nobody is woken.
-            echo, pending = Draft(type="user.interrupt", queued=not (state.resting and only_interrupts)), []
+            echo = interrupts.drafted(event.session_thread_id, state, queued=not (state.resting and only_interrupts))
+            if state.paused and not pending:  # what a budget has stopped goes on with it: not even noted
+                echo = _unstored(echo, state, now)
+            else:
+                spread = interrupts.spread(echo, event.session_thread_id, state.children)
+                drafts |= {draft.id: draft for draft in spread}
+                pending = yield from interrupts.still_pending_tx(state, pending, event.session_thread_id)
         else:
             _check_waiting(event, pending if state.idle else [], answered, at)
+            if state.capped:
+                raise budgets.not_accepted(event, at)
             if isinstance(event, SystemMessageParams) and not state.takes_system:
                 raise InvalidRequest(
                     f"{within}.{index}: the agent's model does not support system messages in mid-conversation",
@@ -131,7 +160,9 @@ def take_tx(state: State, events: Sequence[ClientEvent], now: int, within: str =
         echoes.append(echo)
         if isinstance(echo, Draft):
             drafts[echo.answers or echo.id] = echo
-    queued = [draft for draft in drafts.values() if draft.queued]
+            if echo.answers and echo.thread_id is not None:  # the session's list shows it as well
+                drafts[f"shown:{echo.id}"] = msgspec.structs.replace(echo, thread_id=None, answers=None)
+    queued = [draft for draft in drafts.values() if draft.queued and not draft.private]
     # An interrupt is the way out for a session whose queue is full.
     room = MAX_QUEUED + (MAX_INTERRUPTS if all(draft.type == "user.interrupt" for draft in queued) else 0)
     if queued and state.queued + len(queued) > room:
@@ -170,7 +201,7 @@ def _check_base64(data: str, at: str) -> None:
 
 def _check_thread(event: ClientEvent, state: State, at: str) -> None:
     thread_id = getattr(event, "session_thread_id", None)
-    if thread_id is not None and thread_id != state.thread_id:
+    if thread_id is not None and thread_id not in (state.thread_id, *state.children):
         raise InvalidRequest(f"Invalid {_type(event)} event at {at}: session thread {thread_id} was not found")
 
 
@@ -198,22 +229,31 @@ def _file_ids(event: ClientEvent) -> Iterator[tuple[int, str]]:
 def _answer_tx(state: State, event: _Answer, drafts: dict[str, Draft], now: int, at: str) -> Tx[Draft | Entry]:
     """Draft an answer, or find the one that stands: a second answer is accepted and changes nothing."""
     subject, key = _subject(event), _key(event)
-    yield from _check_subject_tx(state, event, at)
+    used = yield from _check_subject_tx(state, event, at)
     if key in drafts:
         return drafts[key]
     rows = yield _ANSWER, {"s": state.session_id, "a": subject, "b": CONFIRMS + subject}
     standing = [Entry(*row) for row in rows]
-    answer = Draft(type=_type(event), fields=_fields(event), answers=key)
+    fields = _fields(event)
+    of_child = used.thread_id if used.thread_id != state.thread_id else None
+    if of_child is not None:
+        fields["session_thread_id"] = of_child
+    answer = Draft(type=_type(event), fields=fields, answers=key, thread_id=of_child)
     if not standing:
         return answer
     for entry in standing:
         if entry.type == answer.type:
             return entry
-    # Resolved in another way, by an interrupt for one: told back, but not stored.
-    return Entry(-1, now, answer.id, state.thread_id, answer.type, 0, answer.body())
+    return _unstored(answer, state, now)  # resolved in another way, by an interrupt for one
 
 
-def _check_subject_tx(state: State, event: _Answer, at: str) -> Tx[None]:
+def _unstored(draft: Draft, state: State, now: int) -> Entry:
+    """What is told back, but changes nothing."""
+    return Entry(-1, now, draft.id, state.thread_id, draft.type, 0, draft.body())
+
+
+def _check_subject_tx(state: State, event: _Answer, at: str) -> Tx[Entry]:
+    """The tool use that is answered: the one of its own thread, where the session's list shows it as well."""
     row = yield from first(_ENTRY, {"s": state.session_id, "id": _subject(event)})
     entry = Entry(*row) if row is not None else None
     if isinstance(event, UserCustomToolResultParams):
@@ -223,6 +263,9 @@ def _check_subject_tx(state: State, event: _Answer, at: str) -> Tx[None]:
         raise _no_subject(event, at, "is not an agent.tool_use or agent.mcp_tool_use of this session")
     elif entry.decode().get("evaluated_permission") != "ask":
         raise _no_subject(event, at, "does not wait for a confirmation")
+    if entry.thread_id not in (state.thread_id, *state.children):
+        raise _no_subject(event, at, f"belongs to session thread {entry.thread_id}, which has ended")
+    return entry
 
 
 def _no_subject(event: _Answer, at: str, why: str) -> InvalidRequest:

@@ -11,6 +11,7 @@ from typing import Any, cast
 from hostler.errors import InvalidRequest
 from hostler.models.catalogue import Catalogue
 from hostler.models.table import ModelInfo
+from hostler.services import resolve_mcp
 from hostler.wire.agents import AwsRoleIdentity, Effort, EffortLevel, EffortParams, ModelConfig, ModelParams
 from hostler.wire.base import Unset, given
 from hostler.wire.tools import (
@@ -18,14 +19,13 @@ from hostler.wire.tools import (
     AgentToolset,
     AgentToolsetParams,
     AlwaysAllow,
-    Auto,
     BuiltinConfig,
     BuiltinConfigParams,
     CustomTool,
     DefaultConfig,
     DefaultConfigParams,
+    McpToolset,
     McpToolsetParams,
-    Policy,
     Tool,
     ToolParams,
 )
@@ -87,22 +87,29 @@ def tools(params: list[ToolParams] | Unset | None, within: str = "") -> list[Too
     for index, tool in enumerate(params or ()):
         at = f"{within}tools.{index}"
         if isinstance(tool, McpToolsetParams):
-            raise InvalidRequest(f"{at}.type: mcp_toolset is {NOT_YET}")
-        if isinstance(tool, AgentToolsetParams):
+            resolved.append(resolve_mcp.toolset(tool, at))
+        elif isinstance(tool, AgentToolsetParams):
             if any(isinstance(other, AgentToolset) for other in resolved):
                 raise InvalidRequest(f"{at}: only one agent_toolset_20260401 is allowed")
             resolved.append(_toolset(tool, at))
         else:
             _check_custom(tool, at, names)
             resolved.append(tool)
-    total = sum(len(BUILTIN_NAMES) if isinstance(tool, AgentToolset) else 1 for tool in resolved)
+    total = sum(_count(tool) for tool in resolved)
     if total > MAX_TOOLS:
         raise InvalidRequest(f"tools: at most {MAX_TOOLS} tools are allowed over all toolsets, there are {total}")
     return resolved
 
 
+def _count(tool: Tool) -> int:
+    """An MCP toolset counts by the tools it names: what a server has is not known here."""
+    if isinstance(tool, AgentToolset):
+        return len(BUILTIN_NAMES)
+    return len(tool.configs) if isinstance(tool, McpToolset) else 1
+
+
 def _toolset(params: AgentToolsetParams, at: str) -> AgentToolset:
-    default = _default(params.default_config or DefaultConfigParams(), f"{at}.default_config")
+    default = _default(params.default_config or DefaultConfigParams())
     configs: list[BuiltinConfig] = []
     for index, config in enumerate(params.configs or ()):
         place = f"{at}.configs.{index}"
@@ -112,10 +119,10 @@ def _toolset(params: AgentToolsetParams, at: str) -> AgentToolset:
     return AgentToolset(configs=configs, default_config=default)
 
 
-def _default(params: DefaultConfigParams, at: str) -> DefaultConfig:
+def _default(params: DefaultConfigParams) -> DefaultConfig:
     return DefaultConfig(
         enabled=params.enabled if isinstance(params.enabled, bool) else True,
-        permission_policy=_policy(params.permission_policy, AlwaysAllow(), at),
+        permission_policy=params.permission_policy or AlwaysAllow(),
     )
 
 
@@ -130,14 +137,8 @@ def _config(params: BuiltinConfigParams, default: DefaultConfig, at: str) -> Bui
         type=params.name,
         name=params.name,
         enabled=enabled,
-        permission_policy=_policy(params.permission_policy, default.permission_policy, at),
+        permission_policy=params.permission_policy or default.permission_policy,
     )
-
-
-def _policy(policy: Policy | Unset | None, default: Policy, at: str) -> Policy:
-    if isinstance(policy, Auto):
-        raise InvalidRequest(f"{at}.permission_policy.type: auto is {NOT_YET}; use always_allow or always_ask")
-    return policy or default
 
 
 def _check_custom(tool: CustomTool, at: str, names: set[str]) -> None:

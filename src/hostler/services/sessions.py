@@ -6,27 +6,40 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, bindparam, delete, false, insert, or_, select
+from sqlalchemy import ColumnElement, and_, bindparam, delete, false, insert, or_, select, update
 
 from hostler import clock
 from hostler.errors import InvalidRequest
 from hostler.harness.ledger import EMPTY_LEDGER
+from hostler.harness.threads import insertion
 from hostler.ids import new_id
 from hostler.log.append import append_tx
 from hostler.log.entries import Draft, Entry
 from hostler.log.log import Log
 from hostler.models.catalogue import Catalogue
-from hostler.services import agents, environments, intake, resolve, resources
+from hostler.services import (
+    agent_rows,
+    agent_rules,
+    budgets,
+    environments,
+    intake,
+    resolve,
+    resolve_mcp,
+    resources,
+    rosters,
+)
 from hostler.services.metadata import merge
 from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
 from hostler.services.reading import first, rows
-from hostler.services.snapshots import COLUMNS, SessionRow, session, snapshot
+from hostler.services.snapshots import COLUMNS, SessionRow, session, snapshot_tx
+from hostler.services.thread_rows import StoredThread, active_seconds_tx, threads_tx
 from hostler.store.sql import Tx
-from hostler.store.tables import entries, files
+from hostler.store.tables import entries, files, threads
 from hostler.store.tables import resources as resource_table
 from hostler.store.tables import sessions as table
 from hostler.wire.agents import SessionAgent
-from hostler.wire.base import UNSET, Unset, encode, given
+from hostler.wire.base import UNSET, Unset, encode
+from hostler.wire.environments import CloudConfig
 from hostler.wire.sessions import (
     AgentReference,
     AgentWithOverrides,
@@ -39,16 +52,22 @@ from hostler.wire.sessions import (
 
 _ONE = select(*COLUMNS).where(table.c.id == bindparam("id"))
 _INSERT = insert(table)
+_ENVIRONMENT = select(table.c.environment).where(table.c.id == bindparam("id"))
 _HEAD = select(table.c.next_seq, table.c.last_at).where(table.c.id == bindparam("id"))
 _DELETES = (
     delete(entries).where(entries.c.session_id == bindparam("id")),
     delete(resource_table).where(resource_table.c.session_id == bindparam("id")),
     delete(files).where(files.c.session_id == bindparam("id")),
+    delete(threads).where(threads.c.session_id == bindparam("id")),
     delete(table).where(table.c.id == bindparam("id")),
 )
+_read_config = msgspec.json.Decoder(CloudConfig).decode
 
-
-MAX_FILE_DOCUMENTS = 100
+_END_THREADS = (
+    update(threads)
+    .where(threads.c.session_id == bindparam("s"), threads.c.archived_at.is_(None))
+    .values(status="terminated", archived_at=bindparam("now"), updated_at=bindparam("now"))
+)
 
 
 class Hooks(NamedTuple):
@@ -83,9 +102,9 @@ class Sessions:
         self._hooks = hooks
 
     async def create(self, params: SessionCreate) -> Session:
-        resolve.refuse(params, ("vault_ids", "budget"))
+        resolve.refuse(params, ("vault_ids",))
         initial = params.initial_events or []
-        _check_initial(initial)
+        intake.check_initial(initial)
         now = clock.now()
         reference = _reference(params.agent)
 
@@ -116,14 +135,18 @@ class Sessions:
             if row.archived_at is not None or row.status == "terminated":
                 raise InvalidRequest(f"Session {session_id} is archived and can't be updated.")
             fields, patch = _change(row, params)
+            if "agent" in fields:
+                config = yield from first(_ENVIRONMENT, {"id": session_id})
+                agent_rules.check_network(fields["agent"], _read_config(config[0]))  # type: ignore[index]
+            of_budget, columns = budgets.change(row, params.budget, self._catalogue, now)
+            fields, patch = {**fields, **of_budget}, {**patch, **columns}
             if not fields:
                 return Changed((yield from _read_tx(session_id)), [])
             draft = Draft(type="session.updated", fields=fields)
             written = yield from append_tx(session_id, row.thread_id, [draft], now=now, patch=patch)
             return Changed((yield from _read_tx(session_id)), written.entries)
 
-        changed = await self._store.write(tx, lambda changed: self._publish(session_id, changed.appended))
-        return changed.session
+        return (await self._store.write(tx, lambda changed: self._updated(session_id, changed))).session
 
     async def archive(self, session_id: str) -> Session:
         """End a session for good; its history stays. Archiving again changes nothing."""
@@ -139,7 +162,9 @@ class Sessions:
                     "Send an interrupt event or wait for the session to complete."
                 )
             patch = {"status": "terminated", "archived_at": now, "wake_at": None, "pending": b"[]"}
-            ends = _terminations(row) if row.status != "terminated" else []
+            stored = yield from threads_tx(session_id, row.agent)
+            ends = _terminations(row, stored) if row.status != "terminated" else []
+            yield _END_THREADS, {"s": session_id, "now": now}
             written = yield from append_tx(session_id, row.thread_id, ends, now=now, patch=patch)
             return Changed((yield from _read_tx(session_id)), written.entries)
 
@@ -181,6 +206,11 @@ class Sessions:
             self._publish(created.session.id, created.appended)
             self._hooks.wake(created.session.id)
 
+    def _updated(self, session_id: str, changed: Changed) -> None:
+        self._publish(session_id, changed.appended)
+        if changed.session.status == "running":  # perhaps only now, by a higher budget
+            self._hooks.wake(session_id)
+
     def _publish(self, session_id: str, appended: list[Entry]) -> None:
         if appended:
             self._log.hub.publish(session_id, appended)
@@ -194,7 +224,7 @@ class Sessions:
             cut = slice_of((yield from rows(paged)), order=order, limit=limit, cursor=cursor)
             shown = []
             for row in cut.rows:
-                shown.append(session(SessionRow.of(row), (yield from resources.list_tx(row[0]))))
+                shown.append((yield from _shown_tx(SessionRow.of(row))))
             return cut._replace(rows=shown)
 
         return await self._store.read(tx)
@@ -210,7 +240,13 @@ def find_tx(session_id: str) -> Tx[SessionRow]:
 
 def _read_tx(session_id: str) -> Tx[Session]:
     row = yield from find_tx(session_id)
-    return session(row, (yield from resources.list_tx(session_id)))
+    return (yield from _shown_tx(row))
+
+
+def _shown_tx(row: SessionRow) -> Tx[Session]:
+    mounted = yield from resources.list_tx(row.id)
+    active = yield from active_seconds_tx(row.id, row.agent)
+    return session(row, mounted, active)
 
 
 def _reference(agent: str | AgentReference | AgentWithOverrides) -> AgentReference | AgentWithOverrides:
@@ -220,7 +256,7 @@ def _reference(agent: str | AgentReference | AgentWithOverrides) -> AgentReferen
 def _insert_tx(
     params: SessionCreate, reference: AgentReference | AgentWithOverrides, catalogue: Catalogue, now: int
 ) -> Tx[dict[str, Any]]:
-    agent = yield from agents.find_tx(reference.id, reference.version or None)
+    agent = yield from agent_rows.find_tx(reference.id, reference.version or None)
     if agent.archived_at is not None:
         raise InvalidRequest(f"agent: agent {agent.id} is archived")
     overrides = reference if isinstance(reference, AgentWithOverrides) else None
@@ -229,7 +265,11 @@ def _insert_tx(
         raise InvalidRequest(
             f"environment_id: environment {environment.id} is archived", error_code="environment_archived"
         )
-    row = {
+    snapshot = yield from snapshot_tx(agent, overrides, catalogue)
+    agent_rules.check_network(snapshot, environment.config)
+    if params.budget is not None:
+        budgets.check_models(snapshot, catalogue)
+    row: dict[str, Any] = {
         "id": new_id("sesn"),
         "agent_id": agent.id,
         "agent_version": agent.version,
@@ -238,10 +278,10 @@ def _insert_tx(
         "status": "idle",
         "title": params.title,
         "metadata": encode(params.metadata or {}),
-        "agent": encode(snapshot(agent, overrides, catalogue)),
+        "agent": encode(snapshot),
         "environment": encode(environment.config),
         "vault_ids": b"[]",
-        "budget": None,
+        "budget": encode(params.budget) if params.budget is not None else None,
         "usage": EMPTY_LEDGER,
         "pending": b"[]",
         "queued": 0,
@@ -256,31 +296,18 @@ def _insert_tx(
         "lease_owner": None,
         "lease_until": None,
         "wake_at": None,
+        "paused": 0,
     }
     yield _INSERT, row
+    if snapshot.multiagent is not None:
+        agent_body = encode(rosters.thread_agent(snapshot))
+        yield insertion(row["id"], row["thread_id"], None, snapshot.name, agent_body, now)
     return row
-
-
-def _check_initial(events: Sequence[Any]) -> None:
-    allowed = ("user.message", "user.define_outcome")
-    for index, event in enumerate(events):
-        if type(event).__struct_config__.tag not in allowed:
-            raise InvalidRequest(f"initial_events.{index}.type: Input should be {' or '.join(allowed)}")
-    intake.check(events, "initial_events")
-    if sum(intake.file_documents(event) for event in events) > MAX_FILE_DOCUMENTS:
-        raise InvalidRequest(f"initial_events: at most {MAX_FILE_DOCUMENTS} documents may be given by file")
 
 
 def _check_update(params: SessionUpdate) -> None:
     if params.vault_ids is not UNSET:
         raise InvalidRequest("vault_ids: can't be changed after a session was created")
-    if given(params.budget):
-        raise InvalidRequest(
-            "budget: can only be set when a session is created (budget_create_only)",
-            details={"reason": "budget_create_only"},
-        )
-    if isinstance(params.agent, SessionAgentUpdate):
-        resolve.refuse(params.agent, ("mcp_servers",), "agent.")
 
 
 def _change(row: SessionRow, params: SessionUpdate) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -294,27 +321,40 @@ def _change(row: SessionRow, params: SessionUpdate) -> tuple[dict[str, Any], dic
         merged = merge(before, params.metadata)
         if merged != before:
             fields["metadata"], patch["metadata"] = merged, encode(merged)
-    if isinstance(params.agent, SessionAgentUpdate) and params.agent.tools is not UNSET:
+    if isinstance(params.agent, SessionAgentUpdate) and params.agent != SessionAgentUpdate():
         if row.shown_status in ("running", "rescheduling"):
             raise InvalidRequest("agent: can't be changed while the session is running")
-        agent = _with_tools(row, params.agent)
+        agent = _equipped(row, params.agent)
         if agent is not None:
             fields["agent"], patch["agent"] = agent, encode(agent)
     return fields, patch
 
 
-def _with_tools(row: SessionRow, params: SessionAgentUpdate) -> SessionAgent | None:
+def _equipped(row: SessionRow, params: SessionAgentUpdate) -> SessionAgent | None:
+    """The session's agent with the tools and servers that it was sent, or None when that changes nothing."""
     before = row.read_agent()
-    after = msgspec.structs.replace(before, tools=resolve.tools(params.tools, "agent."))
-    return after if after != before else None
+    after = msgspec.structs.replace(before)
+    if params.tools is not UNSET:
+        after.tools = resolve.tools(params.tools, "agent.")
+    if params.mcp_servers is not UNSET:
+        after.mcp_servers = resolve_mcp.servers(params.mcp_servers, "agent.")
+    if after == before:
+        return None
+    agent_rules.check_references(after, "agent.")
+    return rosters.with_self(after)
 
 
-def _terminations(row: SessionRow) -> list[Draft]:
-    thread = {"session_thread_id": row.thread_id, "agent_name": row.read_agent().name}
-    return [
-        Draft(type="session.thread_status_terminated", fields=thread),
-        Draft(type="session.status_terminated"),
-    ]
+def _terminations(row: SessionRow, stored: Sequence[StoredThread]) -> list[Draft]:
+    """The ends of all threads, the primary one last, and of the session."""
+    ends = []
+    for thread in stored:
+        if thread.id != row.thread_id and not thread.ended:
+            label = {"session_thread_id": thread.id, "agent_name": thread.name}
+            end = Draft(type="session.thread_status_terminated", fields=label, thread_id=thread.id)
+            ends += [end, msgspec.structs.replace(end, thread_id=None)]
+    label = {"session_thread_id": row.thread_id, "agent_name": row.read_agent().name}
+    ends.append(Draft(type="session.thread_status_terminated", fields=label))
+    return [*ends, Draft(type="session.status_terminated")]
 
 
 def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:

@@ -10,23 +10,26 @@ from hostler import clock
 from hostler.errors import InvalidRequest
 from hostler.harness.ledger import read_ledger
 from hostler.models.catalogue import Catalogue
-from hostler.services import resolve
-from hostler.store.sql import Row
+from hostler.services import agent_rules, resolve, resolve_mcp
+from hostler.services.rosters import expand_tx, thread_agent
+from hostler.store.sql import Row, Tx
 from hostler.store.tables import sessions
 from hostler.wire.agents import Agent, SessionAgent
 from hostler.wire.base import UNSET, Unset, timestamp
 from hostler.wire.resources import FileResource
 from hostler.wire.sessions import AgentWithOverrides, Session
 from hostler.wire.threads import SessionThread
-from hostler.wire.usage import Stats, ThreadStats, Usage
+from hostler.wire.usage import BudgetLimit, Stats, ThreadStats, Usage
 
 _c = sessions.c
 COLUMNS = (
     _c.id, _c.created_at, _c.status, _c.wake_at, _c.title, _c.metadata, _c.agent, _c.environment_id, _c.usage,
     _c.active_us, _c.running_since, _c.updated_at, _c.archived_at, _c.thread_id,
+    _c.budget, _c.paused,
 )  # fmt: skip
 
 _agent = msgspec.json.Decoder(SessionAgent).decode
+_budget = msgspec.json.Decoder(BudgetLimit).decode
 _metadata = msgspec.json.Decoder(dict[str, str]).decode
 
 
@@ -47,6 +50,8 @@ class SessionRow(msgspec.Struct, frozen=True):
     updated_at: int
     archived_at: int | None
     thread_id: str
+    budget: bytes | None
+    paused: int
 
     @classmethod
     def of(cls, row: Row) -> SessionRow:
@@ -63,18 +68,23 @@ class SessionRow(msgspec.Struct, frozen=True):
     def read_metadata(self) -> dict[str, str]:
         return _metadata(self.metadata)
 
+    def read_budget(self) -> BudgetLimit | None:
+        return _budget(self.budget) if self.budget else None
+
     def active_us_at(self, now: int) -> int:
         """Running time up to now, the open interval included."""
         return self.active_us + (max(0, now - self.running_since) if self.running_since is not None else 0)
 
-    def usage_at(self, now: int) -> Usage:
-        return read_ledger(self.usage).wire(self.active_us_at(now))
+    def usage_at(self, now: int, *, runtime: bool = True) -> Usage:
+        return read_ledger(self.usage).wire(self.active_us_at(now), runtime=runtime)
 
 
-def session(row: SessionRow, resources: list[FileResource]) -> Session:
+def session(row: SessionRow, resources: list[FileResource], thread_seconds: float | None = None) -> Session:
+    """The session on the wire. `thread_seconds` is the running time of all its threads, where it has several."""
     now = clock.now()
     usage = row.usage_at(now)
     lived = ((row.archived_at or now) - row.created_at) / 1e6
+    active = usage.active_seconds if thread_seconds is None else thread_seconds
     return Session(
         id=row.id,
         status=row.shown_status,
@@ -84,8 +94,9 @@ def session(row: SessionRow, resources: list[FileResource]) -> Session:
         metadata=row.read_metadata(),
         resources=resources,
         vault_ids=[],
+        budget=row.read_budget(),
         outcome_evaluations=[],
-        stats=Stats(active_seconds=usage.active_seconds, duration_seconds=max(0.0, lived)),
+        stats=Stats(active_seconds=active, duration_seconds=max(0.0, lived)),
         usage=usage,
         created_at=timestamp(row.created_at),
         updated_at=timestamp(row.updated_at),
@@ -96,9 +107,7 @@ def session(row: SessionRow, resources: list[FileResource]) -> Session:
 def primary_thread(row: SessionRow) -> SessionThread:
     """The one thread of a single-agent session, which is the session seen from inside."""
     now = clock.now()
-    agent = row.read_agent()
-    agent.multiagent = UNSET
-    usage = row.usage_at(now)
+    usage = row.usage_at(now, runtime=False)
     ran = bool(row.active_us or row.running_since)
     stats = ThreadStats(
         active_seconds=usage.active_seconds, duration_seconds=((row.archived_at or now) - row.created_at) / 1e6
@@ -106,7 +115,7 @@ def primary_thread(row: SessionRow) -> SessionThread:
     return SessionThread(
         id=row.thread_id,
         session_id=row.id,
-        agent=agent,
+        agent=thread_agent(row.read_agent()),
         status=row.shown_status,
         stats=stats if ran else None,
         usage=usage if row.active_us else None,
@@ -116,8 +125,16 @@ def primary_thread(row: SessionRow) -> SessionThread:
     )
 
 
-def snapshot(agent: Agent, overrides: AgentWithOverrides | None, catalogue: Catalogue) -> SessionAgent:
-    """The agent as a session will run it. An override replaces its whole field; null and [] clear."""
+def snapshot_tx(agent: Agent, overrides: AgentWithOverrides | None, catalogue: Catalogue) -> Tx[SessionAgent]:
+    """The agent as a session will run it, its roster in full. Raises InvalidRequest for what can't go together."""
+    taken = _overridden(agent, overrides, catalogue)
+    agent_rules.check_references(taken, "agent.")
+    taken.multiagent = yield from expand_tx(agent.multiagent, taken)
+    return taken
+
+
+def _overridden(agent: Agent, overrides: AgentWithOverrides | None, catalogue: Catalogue) -> SessionAgent:
+    """An override replaces its whole field; null and [] clear."""
     taken = SessionAgent(
         id=agent.id,
         version=agent.version,
@@ -132,7 +149,7 @@ def snapshot(agent: Agent, overrides: AgentWithOverrides | None, catalogue: Cata
     )
     if overrides is None:
         return taken
-    resolve.refuse(overrides, ("mcp_servers", "skills"), "agent.")
+    resolve.refuse(overrides, ("skills",), "agent.")
     if overrides.model is None:
         raise InvalidRequest("agent.model: an agent needs a model", error_code="agent_model_required")
     if not isinstance(overrides.model, Unset):
@@ -141,4 +158,6 @@ def snapshot(agent: Agent, overrides: AgentWithOverrides | None, catalogue: Cata
         taken.system = overrides.system or None
     if overrides.tools is not UNSET:
         taken.tools = resolve.tools(overrides.tools, "agent.")
+    if overrides.mcp_servers is not UNSET:
+        taken.mcp_servers = resolve_mcp.servers(overrides.mcp_servers, "agent.")
     return taken

@@ -57,4 +57,16 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
         "CREATE UNIQUE INDEX resources_mount ON resources (session_id, mount_path)",
     ),
     "002_identity": ("CREATE TABLE identity ( id TEXT PRIMARY KEY )",),
+    "003_threads": (
+        """CREATE TABLE threads (
+            session_id TEXT NOT NULL, id TEXT NOT NULL, parent_id TEXT, name TEXT NOT NULL, agent BYTES NOT NULL,
+            status TEXT NOT NULL, usage BYTES NOT NULL, active_us BIGINT NOT NULL, running_since BIGINT,
+            created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, archived_at BIGINT,
+            PRIMARY KEY (session_id, id))""",
+        # An event of a child thread that the session's list shows as well has the same id there.
+        "DROP INDEX entries_id",
+        "CREATE UNIQUE INDEX entries_id ON entries (session_id, id, thread_id)",
+        "CREATE INDEX entries_thread ON entries (session_id, thread_id, position) WHERE private = 2",
+    ),
+    "007_budgets": ("ALTER TABLE sessions ADD COLUMN paused BIGINT NOT NULL DEFAULT 0",),
 }

@@ -98,11 +98,32 @@ sessions = Table(
     _text("lease_owner", null=True),
     _int("lease_until", null=True),
     _int("wake_at", null=True),
+    _int("paused"),  # 1 while it is idle with work that waits for a higher budget
+)
+
+# The threads of a session with several agents, its primary one included; other sessions have no row here: their only
+# thread is the session. `agent` is a SessionThreadAgent, InlineAgent or Advisor, `name` the one that events show.
+threads = Table(
+    "threads",
+    metadata,
+    _text("session_id", key=True),
+    _text("id", key=True),
+    _text("parent_id", null=True),
+    _text("name"),
+    _json("agent"),
+    _text("status"),
+    _json("usage"),
+    _int("active_us"),
+    _int("running_since", null=True),
+    _int("created_at"),
+    _int("updated_at"),
+    _int("archived_at", null=True),
 )
 
 # `seq` is the order of receipt. `position` is the order of the list: the `processed_at` of a consumed entry, in
 # microseconds and unique in its session, or QUEUED + seq while it waits. `body` is the event without `processed_at`.
-# `answers` is the tool use that an entry answers: a unique index allows one answer each.
+# `answers` is the tool use that an entry answers: a unique index allows one answer each. An event of a child thread
+# that the session's list shows as well is there twice, with one id. `private` says who sees it: see `log.entries`.
 entries = Table(
     "entries",
     metadata,

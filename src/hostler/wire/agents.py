@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from hostler.wire.base import UNSET, Metadata, MetadataPatch, Name, Params, Unset, Wire
+from hostler.wire.base import UNSET, Metadata, MetadataPatch, ModelId, Name, Params, Unset, Version, Wire
+from hostler.wire.multiagent import (
+    Advisor,
+    CallableList,
+    Disabled,
+    InlineAgents,
+    Multiagent,
+    MultiagentAdvisor,
+    MultiagentParams,
+)
 from hostler.wire.tools import McpServer, Tool, ToolParams
 
 EffortLevel = Literal["low", "medium", "high", "xhigh", "max"]
 Speed = Literal["standard", "fast"]
-ModelId = Annotated[str, Meta(min_length=1, max_length=256)]
 SystemPrompt = Annotated[str, Meta(max_length=100_000)]
 Description = Annotated[str, Meta(max_length=2048)]
 MAX_TOOLS = 256
@@ -75,7 +83,8 @@ class AgentCreate(Params, kw_only=True):
     tools: ToolList | None = None
     mcp_servers: ServerList | None = None
     skills: SkillList | None = None
-    multiagent: Any = None
+    multiagent: MultiagentParams | None = None
+    callable_agents: CallableList | None = None  # the older name of a coordinator's roster
     metadata: Metadata | None = None
     execution_identity: ExecutionIdentity | None = None
 
@@ -88,10 +97,11 @@ class AgentUpdate(Params, kw_only=True):
     tools: ToolList | Unset | None = UNSET
     mcp_servers: ServerList | Unset | None = UNSET
     skills: SkillList | Unset | None = UNSET
-    multiagent: Any = UNSET
+    multiagent: MultiagentParams | Unset | None = UNSET
+    callable_agents: CallableList | Unset | None = UNSET
     metadata: MetadataPatch | Unset | None = UNSET  # null keeps all, as if left out
     execution_identity: ExecutionIdentity | Unset | None = UNSET
-    version: Annotated[int, Meta(ge=1)] | Unset | None = UNSET
+    version: Version | Unset | None = UNSET
 
 
 class Agent(Wire, tag="agent", tag_field="type", kw_only=True):
@@ -104,7 +114,7 @@ class Agent(Wire, tag="agent", tag_field="type", kw_only=True):
     tools: list[Tool]
     mcp_servers: list[McpServer]
     skills: list[Skill]
-    multiagent: None = None
+    multiagent: Multiagent | None = None
     execution_identity: ExecutionIdentity
     metadata: dict[str, str]
     created_at: str
@@ -112,8 +122,21 @@ class Agent(Wire, tag="agent", tag_field="type", kw_only=True):
     archived_at: str | None = None
 
 
-class SessionAgent(Wire, tag="agent", tag_field="type", kw_only=True):
-    """The snapshot of an agent that a session runs with; also the `agent` of a thread, less `multiagent`."""
+class InlineAgent(Wire, tag="inline", tag_field="type", kw_only=True):
+    """An agent that a coordinator made up when it opened a thread; it is saved nowhere else."""
+
+    name: str
+    description: str | None
+    model: ModelConfig
+    system: str | None
+    tools: list[Tool]
+    mcp_servers: list[McpServer]
+    skills: list[Skill]
+    execution_identity: ExecutionIdentity
+
+
+class SessionThreadAgent(Wire, tag="agent", tag_field="type", kw_only=True):
+    """The snapshot of an agent that a thread runs with."""
 
     id: str
     version: int
@@ -124,5 +147,43 @@ class SessionAgent(Wire, tag="agent", tag_field="type", kw_only=True):
     tools: list[Tool]
     mcp_servers: list[McpServer]
     skills: list[Skill]
-    multiagent: Unset | None = None
+    execution_identity: ExecutionIdentity
+
+
+class SessionMultiagentCoordinator(Wire, tag="coordinator", tag_field="type", kw_only=True):
+    """The advisor, if there is one, stands last."""
+
+    agents: list[SessionThreadAgent | Advisor]
+
+
+class SessionTeamEnabled(Wire, tag="enabled", tag_field="type", kw_only=True):
+    inline_agents: InlineAgents
+    predefined_agents: list[SessionThreadAgent]
+
+
+SessionTeam = SessionTeamEnabled | Disabled
+
+
+class SessionMultiagent20261001(Wire, tag="multiagent_20261001", tag_field="type", kw_only=True):
+    subagents: SessionTeam
+    workflows: SessionTeam
+    advisor: MultiagentAdvisor
+
+
+SessionMultiagent = SessionMultiagentCoordinator | SessionMultiagent20261001
+
+
+class SessionAgent(Wire, tag="agent", tag_field="type", kw_only=True):
+    """The snapshot of an agent that a session runs with, its roster expanded to full agents."""
+
+    id: str
+    version: int
+    name: str
+    description: str | None
+    model: ModelConfig
+    system: str | None
+    tools: list[Tool]
+    mcp_servers: list[McpServer]
+    skills: list[Skill]
+    multiagent: SessionMultiagent | None = None
     execution_identity: ExecutionIdentity

@@ -17,7 +17,7 @@ from msgspec import UNSET, Meta
 from msgspec import UnsetType as Unset
 
 __all__ = [
-    "UNSET", "Metadata", "MetadataPatch", "Name", "Params", "Unset", "Wire",
+    "UNSET", "Metadata", "MetadataPatch", "ModelId", "Name", "Params", "Reference", "Unset", "Version", "Wire",
     "encode", "explain", "given", "has_nul", "parse_timestamp", "timestamp",
 ]  # fmt: skip
 
@@ -33,6 +33,9 @@ class Params(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
+ModelId = Annotated[str, Meta(min_length=1, max_length=256)]
+Reference = Annotated[str, Meta(min_length=1, max_length=128)]
+Version = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 MetadataKey = Annotated[str, Meta(max_length=64)]
 MetadataValue = Annotated[str, Meta(max_length=512)]
 Metadata = Annotated[dict[MetadataKey, MetadataValue], Meta(max_length=METADATA_PAIRS)]

@@ -6,14 +6,12 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from hostler.wire.agents import ModelId, ModelParams, ServerList, SessionAgent, SkillList, SystemPrompt, ToolList
-from hostler.wire.base import UNSET, Metadata, MetadataPatch, Params, Unset, Wire
+from hostler.wire.agents import ModelParams, ServerList, SessionAgent, SkillList, SystemPrompt, ToolList
+from hostler.wire.base import UNSET, Metadata, MetadataPatch, ModelId, Params, Reference, Unset, Version, Wire
 from hostler.wire.events import ClientEvent
 from hostler.wire.resources import FileResource, ResourceParams
 from hostler.wire.usage import BudgetLimit, SessionStatus, Stats, Usage
 
-Reference = Annotated[str, Meta(min_length=1, max_length=128)]
-Version = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Title = Annotated[str, Meta(max_length=512)]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hostler.wire.agents import SessionAgent
+from hostler.wire.agents import InlineAgent, SessionThreadAgent
 from hostler.wire.base import Wire
+from hostler.wire.multiagent import Advisor
 from hostler.wire.usage import SessionStatus, ThreadStats, Usage
 
 
@@ -12,7 +13,7 @@ class SessionThread(Wire, tag="session_thread", tag_field="type", kw_only=True):
 
     id: str
     session_id: str
-    agent: SessionAgent
+    agent: SessionThreadAgent | Advisor | InlineAgent
     status: SessionStatus
     parent_thread_id: str | None = None
     workflow_run_id: str | None = None

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from hostler.wire.base import Params, Wire
+from hostler.wire.base import UNSET, Params, Unset, Wire
 
 
 class Money(Params, kw_only=True):
@@ -16,8 +16,15 @@ class Money(Params, kw_only=True):
     currency: Literal["USD"]
 
 
+class Ceiling(Params, kw_only=True):
+    """Money that a budget can allow: at least one cent."""
+
+    amount: Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,17}\Z")]
+    currency: Literal["USD"]
+
+
 class BudgetLimit(Params, tag="limit", tag_field="type", kw_only=True):
-    max_list_cost: Money
+    max_list_cost: Ceiling
 
 
 class CacheCreation(Wire, kw_only=True):
@@ -31,7 +38,8 @@ class ServerToolUse(Wire, kw_only=True):
 
 
 class Usage(Wire, kw_only=True):
-    """Cumulative usage of a session or a thread; `cache_creation` is null before the first model request."""
+    """Cumulative usage of a session or a thread; `cache_creation` is null before the first model request, `list_cost`
+    absent where it can't be known."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -39,7 +47,7 @@ class Usage(Wire, kw_only=True):
     cache_creation: CacheCreation | None = None
     server_tool_use: ServerToolUse | None = None
     active_seconds: float = 0.0
-    list_cost: Money | None = None
+    list_cost: Money | Unset | None = UNSET
 
 
 class ModelUsage(Wire, kw_only=True):

@@ -14,9 +14,9 @@ from hostler import clock
 from hostler.harness.contents import FileContents
 from hostler.harness.deps import Deps, HarnessConfig
 from hostler.harness.ledger import EMPTY_LEDGER
-from hostler.harness.run import Run, row_tx
 from hostler.harness.skill_layers import SkillLayers
 from hostler.harness.state import Session
+from hostler.harness.wake import Wake, row_tx
 from hostler.ids import new_id
 from hostler.log.entries import Draft, Entry
 from hostler.log.hub import Hub
@@ -199,7 +199,7 @@ class Stage:
     async def interrupt(self) -> None:
         await self.send(Draft(type="user.interrupt", queued=True))
 
-    async def run(self) -> Run:
+    async def wake(self) -> Wake:
         """Take the session as a process that knows nothing of it yet."""
 
         def void() -> Tx[None]:
@@ -208,9 +208,9 @@ class Stage:
         await self.store.write(void)
         lease = await self.dispatcher.claim(SESSION)
         assert lease is not None
-        run = Run(self.log, lease, await self.store.read(lambda: row_tx(SESSION)), Session())
-        await run.refresh()
-        return run
+        wake = Wake(self.log, lease, await self.store.read(lambda: row_tx(SESSION)), Session())
+        await wake.refresh()
+        return wake
 
     async def set(self, **columns: Any) -> None:
         """Set columns of the session's row, behind everybody's back."""
@@ -241,6 +241,7 @@ def _session_tx() -> Tx[None]:
         "environment": b"{}", "vault_ids": b"[]", "budget": None, "usage": EMPTY_LEDGER, "pending": b"[]",
         "queued": 0, "active_us": 0, "running_since": None, "created_at": 1, "updated_at": 1, "archived_at": None,
         "next_seq": 0, "last_at": 1, "fence": 0, "lease_owner": None, "lease_until": None, "wake_at": None,
+        "paused": 0,
     }  # fmt: skip
     yield insert(tables.sessions), row
 

@@ -57,7 +57,7 @@ def test_a_command_in_a_lost_sandbox_is_not_repeated_when_a_message_comes_at_tha
         stage.backend.prepare = dying
         before_append(stage.log, "session.error", lambda: stage.say("and more"))
         await stage.say("go")
-        task = asyncio.create_task(advance(await stage.run(), stage.deps))
+        task = asyncio.create_task(advance(await stage.wake(), stage.deps))
         first = await stage.backend.working()
         stage.backend.prepare = lambda _: None
         first.dead = True
@@ -75,11 +75,11 @@ def test_interrupted_calls_are_forgotten_by_the_sandbox(tmp_path: Path) -> None:
     async def work(stage: Stage) -> None:
         stage.backend.prepare = lambda sandbox: setattr(sandbox, "hold", asyncio.Event())
         await stage.say("go")
-        run = await stage.run()
-        task = asyncio.create_task(advance(run, stage.deps))
+        wake = await stage.wake()
+        task = asyncio.create_task(advance(wake, stage.deps))
         sandbox = await stage.backend.working()
         await stage.interrupt()
-        run.poked.set()
+        wake.poke()
         await task
         assert sandbox.cancelled[-1:] == sandbox.started
         assert sandbox.acknowledged == sandbox.started
@@ -91,8 +91,8 @@ def test_an_interrupt_when_the_sandbox_is_gone(tmp_path: Path) -> None:
     async def work(stage: Stage) -> None:
         stage.backend.prepare = lambda sandbox: setattr(sandbox, "hold", asyncio.Event())
         await stage.say("go")
-        run = await stage.run()
-        task = asyncio.create_task(advance(run, stage.deps))
+        wake = await stage.wake()
+        task = asyncio.create_task(advance(wake, stage.deps))
         sandbox = await stage.backend.working()
 
         async def cancel(_: str) -> None:
@@ -101,7 +101,7 @@ def test_an_interrupt_when_the_sandbox_is_gone(tmp_path: Path) -> None:
 
         sandbox.cancel = cancel  # type: ignore[method-assign]
         await stage.interrupt()
-        run.poked.set()
+        wake.poke()
         await task
         assert (await stage.types())[-1] == "session.status_idle"
 
@@ -111,9 +111,9 @@ def test_an_interrupt_when_the_sandbox_is_gone(tmp_path: Path) -> None:
 def test_a_message_that_comes_as_a_turn_is_given_up_is_not_stranded(tmp_path: Path) -> None:
     async def work(stage: Stage) -> None:
         await stage.say("go")
-        run = await stage.run()
+        wake = await stage.wake()
         before_append(stage.log, "session.status_idle", lambda: stage.say("late"))
-        await give_up(run, [])
+        await give_up(wake.primary, [])
         assert all(event["processed_at"] for event in await stage.events())
         assert await stage.column("wake_at") is None
         assert await stage.column("queued") == 0
@@ -124,18 +124,18 @@ def test_a_message_that_comes_as_a_turn_is_given_up_is_not_stranded(tmp_path: Pa
 def test_time_goes_on_when_turning_idle_was_refused(tmp_path: Path) -> None:
     async def work(stage: Stage) -> None:
         await stage.say("one")
-        run = await stage.run()
+        wake = await stage.wake()
         before_append(stage.log, "session.status_idle", lambda: stage.say("two"))
         started: list[int | None] = []
-        before_append(stage.log, "agent.message", lambda: noted(started, run))
-        before_append(stage.log, "session.usage", lambda: noted(started, run))
-        await advance(run, stage.deps)
+        before_append(stage.log, "agent.message", lambda: noted(started, wake))
+        before_append(stage.log, "session.usage", lambda: noted(started, wake))
+        await advance(wake, stage.deps)
         assert await stage.column("running_since") is None
         assert len(set(started)) == 1
         assert started[0] is not None
 
-    async def noted(started: list[int | None], run: Any) -> None:
-        started.append(run.running_since)
+    async def noted(started: list[int | None], wake: Any) -> None:
+        started.append(wake.running_since)
 
     play(tmp_path, work)
 
@@ -145,7 +145,7 @@ def test_a_context_that_stays_too_long_ends_the_turn(tmp_path: Path) -> None:
 
     async def work(stage: Stage) -> None:
         await stage.say("go")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         assert (await stage.types()).count("span.model_request_start") == 2
         last = (await stage.events())[-1]
         assert last["stop_reason"]["type"] == "retries_exhausted"
@@ -159,7 +159,7 @@ def test_a_wake_while_the_log_is_read_still_pokes(tmp_path: Path) -> None:
     async def work(stage: Stage) -> None:
         stage.backend.prepare = lambda sandbox: setattr(sandbox, "hold", asyncio.Event())
         await stage.say("go")
-        first = await stage.run()
+        first = await stage.wake()
         task = asyncio.create_task(advance(first, stage.deps))
         sandbox = await stage.backend.working()
         task.cancel()  # the process ends; the call runs on
@@ -233,7 +233,7 @@ def test_the_time_that_a_server_was_dead_is_not_running_time(tmp_path: Path) -> 
         await stage.say("hello")
         begun = clock.now() - 2 * hour
         await stage.set(status="running", running_since=begun, active_us=5_000_000, last_at=begun + 7_000_000)
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         (usage,) = [event["usage"] for event in await stage.events() if event["type"] == "session.usage"]
         assert 12 <= usage["active_seconds"] < 32
 
@@ -249,12 +249,12 @@ def test_an_interrupt_goes_ahead_of_a_message_that_waits(tmp_path: Path) -> None
 
         stage.backend.prepare = holding
         await stage.say("go")
-        run = await stage.run()
-        task = asyncio.create_task(advance(run, stage.deps))
+        wake = await stage.wake()
+        task = asyncio.create_task(advance(wake, stage.deps))
         await stage.backend.working()
         await stage.say("something else")
         await stage.interrupt()
-        run.poked.set()
+        wake.poke()
         await task
         types = await stage.types()
         assert types.count("session.status_running") == types.count("session.status_idle") == 1

@@ -98,7 +98,7 @@ def test_the_sandbox_starts_with_the_packages_of_the_skills(tmp_path: Path) -> N
     async def work(stage: Stage, memory: Memory, backend: Specs) -> None:
         memory.hold = asyncio.Event()
         await stage.say("go")
-        task = asyncio.create_task(advance(await stage.run(), stage.deps))
+        task = asyncio.create_task(advance(await stage.wake(), stage.deps))
         await memory.waited_for.wait()
         assert "agent.tool_use" in await stage.types()  # the first request did not wait for any packages
         assert backend.specs == []
@@ -110,7 +110,7 @@ def test_the_sandbox_starts_with_the_packages_of_the_skills(tmp_path: Path) -> N
         assert await errors(stage) == []
         await stage.say("go")  # the sandbox lives: nothing is waited for
         memory.hold = asyncio.Event()
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
 
     play(tmp_path, work)
 
@@ -120,7 +120,7 @@ def test_packages_that_fail_are_told_once_and_the_turn_goes_on(tmp_path: Path) -
         memory.failing = {"docx"}
         for _ in range(2):
             await stage.say("go")
-            await advance(await stage.run(), stage.deps)
+            await advance(await stage.wake(), stage.deps)
             backend.made[-1].dead = True
         (said,) = await errors(stage)
         assert said == ("The packages of the skill docx are not available, so its scripts may not run: No index.")
@@ -136,7 +136,7 @@ def test_slow_packages_are_not_waited_for_for_ever(tmp_path: Path) -> None:
     async def work(stage: Stage, memory: Memory, backend: Specs) -> None:
         memory.hold = asyncio.Event()
         await stage.say("go")
-        await advance(await stage.run(), stage.deps)
+        await advance(await stage.wake(), stage.deps)
         assert [message.split(" are ")[1][:5] for message in await errors(stage)] == ["still", "still"]
         assert backend.specs[0].layers == []
 
@@ -147,11 +147,11 @@ def test_an_interrupt_ends_the_wait(tmp_path: Path) -> None:
     async def work(stage: Stage, memory: Memory, backend: Specs) -> None:
         memory.hold = asyncio.Event()
         await stage.say("go")
-        run = await stage.run()
-        task = asyncio.create_task(advance(run, stage.deps))
+        wake = await stage.wake()
+        task = asyncio.create_task(advance(wake, stage.deps))
         await memory.waited_for.wait()
         await stage.interrupt()
-        run.poked.set()
+        wake.poke()
         await task
         assert backend.specs == []
         assert (await stage.types())[-1] == "session.status_idle"

@@ -6,7 +6,7 @@ import itertools
 import random
 from typing import Any
 
-from stage import entry
+from stage import THREAD, entry
 
 from hostler.harness.state import DISPATCHED, MODEL_MESSAGE, Heard, Said, Session
 from hostler.log.entries import Entry
@@ -46,14 +46,15 @@ def folded(entries: list[Entry]) -> Session:
 def test_a_message_that_waits_is_seen_behind_later_entries() -> None:
     waiting = entry(3, "user.message", QUEUED + 3, content=text("more"))
     entries = [entry(0, "session.status_running"), entry(4, MODEL_MESSAGE, **note()), waiting]
-    assert list(folded(entries).queued) == [waiting.id]
+    assert list(folded(entries).thread(THREAD).queued) == [waiting.id]
 
 
 def test_a_message_consumed_after_later_entries_is_heard_in_its_place() -> None:
     late = entry(1, "user.message", 5, content=text("late"))
     session = folded([entry(0, "user.message", content=text("first")), entry(2, MODEL_MESSAGE, **note()), late])
-    assert [type(part) for part in session.parts] == [Heard, Said, Heard]
-    assert session.wants_answer
+    thread = session.thread(THREAD)
+    assert [type(part) for part in thread.parts] == [Heard, Said, Heard]
+    assert thread.wants_answer
 
 
 def test_the_fold_is_the_same_in_any_portions() -> None:
@@ -106,11 +107,11 @@ def test_consuming_an_entry_that_waited_folds_it_once() -> None:
     consumed = entry(0, "user.message", 5, content=text("go"), id=waiting.id)
     session.absorb([consumed])
     session.absorb([consumed, waiting])
-    assert len(session.parts) == 1
-    assert session.queued == {}
+    assert len(session.thread(THREAD).parts) == 1
+    assert session.thread(THREAD).queued == {}
 
 
 def state_of(session: Session) -> dict[str, Any]:
-    state = dict(vars(session))
-    state["queued"] = list(session.queued)
+    thread = session.thread(THREAD)
+    state = {**vars(session), **vars(thread), "threads": list(session.threads), "queued": list(thread.queued)}
     return {name: repr(value) for name, value in state.items()}

@@ -13,7 +13,7 @@ from hostler.harness.state import Session
 from hostler.log.entries import Entry
 
 GOLDEN = Path(__file__).with_name("golden")
-NOTES = {state.MODEL_MESSAGE, state.DISPATCHED, state.SUMMARY, state.ATTEMPT_FAILED}
+NOTES = {state.MODEL_MESSAGE, state.DISPATCHED, state.SUMMARY, state.ATTEMPT_FAILED, state.HIDDEN_RESULT}
 
 
 def rows(name: str) -> tuple[list[Entry], dict[str, Any]]:
@@ -32,13 +32,14 @@ def test_old_rows_fold(name: str) -> None:
     entries, expected = rows(name)
     session = Session()
     session.absorb(entries)
+    thread = session.thread("sthr_1")
     if "parts" in expected:
-        assert [type(part).__name__ for part in session.parts] == expected.pop("parts")
+        assert [type(part).__name__ for part in thread.parts] == expected.pop("parts")
     for call_id, fields in expected.pop("calls", {}).items():
         for field, value in fields.items():
-            assert getattr(session.calls[call_id], field) == value, (call_id, field)
+            assert getattr(thread.calls[call_id], field) == value, (call_id, field)
     for field, value in expected.items():
-        assert getattr(session, field) == value, field
+        assert getattr(thread, field) == value, field
 
 
 def test_every_private_note_has_its_rows() -> None:

@@ -21,6 +21,7 @@ from hostler.store import tables
 from hostler.store.dispatch import EmbeddedDispatcher
 from hostler.store.sql import Tx
 from hostler.store.store import Duplicate
+from hostler.wire.events import Preview
 
 SESSION, THREAD = "sesn_1", "sthr_1"
 
@@ -31,7 +32,7 @@ def session_row(session_id: str = SESSION, **columns: Any) -> dict[str, Any]:
         "status": "idle", "title": None, "metadata": b"{}", "agent": b"{}", "environment": b"{}", "vault_ids": b"[]",
         "budget": None, "usage": EMPTY_LEDGER, "pending": b"[]", "queued": 0, "active_us": 0, "running_since": None,
         "created_at": 1, "updated_at": 1, "archived_at": None, "next_seq": 0, "last_at": 1, "fence": 0,
-        "lease_owner": None, "lease_until": None, "wake_at": None, **columns,
+        "lease_owner": None, "lease_until": None, "wake_at": None, "paused": 0, **columns,
     }  # fmt: skip
 
 
@@ -242,7 +243,7 @@ def test_previews_are_a_prefix_and_only_for_those_who_asked(databases: Databases
             await log.tail(SESSION) as silent,
         ):
             hub.preview(SESSION, "sevt_m", b"too early")
-            hub.start_preview(SESSION, THREAD, "agent.message", "sevt_m", b"start")
+            hub.start_preview(SESSION, (THREAD, None), Preview(type="agent.message", id="sevt_m"), b"start")
             hub.preview(SESSION, "sevt_m", b"delta")
             await log.append(SESSION, THREAD, [Draft(type="agent.message", id="sevt_m")])
             hub.preview(SESSION, "sevt_m", b"too late")

@@ -1,0 +1,1 @@
+"""`hostler apply`: agents and environments kept in files."""

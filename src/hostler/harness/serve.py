@@ -1,0 +1,66 @@
+"""Runs calls of served tools: those that the server itself performs, outside the sandbox.
+
+Each is dispatched at most once: one with an effect outside is marked before it starts, and one that a dead process had
+marked has an unknown outcome. It must not know any of these tools.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from hostler.harness.deps import Deps
+from hostler.harness.drafts import error_result, tool_result
+from hostler.harness.run import Run
+from hostler.harness.served import ServedTools
+from hostler.harness.state import DISPATCHED, SERVER, Call
+from hostler.log.entries import Draft
+from hostler.models.catalogue import search_cost
+
+LOST = (
+    "The server stopped while this tool ran, so its outcome is unknown: it may have run, in part or in full. "
+    "Check before you repeat it."
+)
+NOT_SERVED = "The tool {name} is not available any more, so it did not run."
+
+
+async def act_served(run: Run, deps: Deps, calls: list[Call]) -> None:
+    """Answer these calls. Raises Interrupted when an interrupt comes in."""
+    lost = [call for call in calls if call.dispatched is not None]
+    if lost:
+        await run.append([error_result(call, LOST) for call in lost])
+    works = [(served_by(deps, call), call) for call in calls if call.dispatched is None]
+    for served, call in works:
+        if served is None:  # what offered it is not configured any more
+            await run.append([error_result(call, NOT_SERVED.format(name=call.shown_name))])
+        elif served.effect == "in_commit":
+            await _serve(run, served, call)
+    slow = [(served, call) for served, call in works if served is not None and served.effect != "in_commit"]
+    marked = [call.id for served, call in slow if served.effect == "outside"]
+    if marked:
+        await run.append([Draft(type=DISPATCHED, fields={"calls": marked, "generation": SERVER})])
+    if slow:
+        await run.unless_interrupted(both(*(_serve(run, served, call) for served, call in slow)))
+
+
+def served_by(deps: Deps, call: Call) -> ServedTools | None:
+    return next((served for served in deps.served if served.serves(call)), None)
+
+
+async def both(*works: Coroutine[Any, Any, None] | None) -> None:
+    """Run what is given side by side; the first failure is raised once all have ended."""
+    outcomes = await asyncio.gather(*(work for work in works if work is not None), return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+async def _serve(run: Run, served: ServedTools, call: Call) -> None:
+    result = await served.perform(run, call)
+    if result.web_searches or result.web_fetches:
+        run.spend_served(result.web_searches, result.web_fetches, search_cost(result.web_searches))
+    if result.usage is not None:
+        run.spend(result.usage, result.cost)
+    answer = tool_result(call, result.content, is_error=result.is_error)
+    await run.append([*result.also, answer], opened=result.opened, closed=result.closed)

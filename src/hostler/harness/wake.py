@@ -1,0 +1,345 @@
+"""One wake of one session: its lease, its row, its folded log, and what its threads share. It must not decide anything.
+
+All appends of a wake pass through `append`, one at a time: it knows every thread, so it alone can tell when the session
+as a whole starts and stops, and what the session's own list shows of a child thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import bindparam, select
+
+from hostler import clock
+from hostler.harness.crossposts import crossposted
+from hostler.harness.ledger import Ledger, read_ledger
+from hostler.harness.run import Addition, Idle, Run
+from hostler.harness.state import Session, Thread
+from hostler.harness.threads import ThreadRow, change, stored_row, threads_tx
+from hostler.log.append import NewInput
+from hostler.log.entries import Draft, Entry, Item
+from hostler.log.log import Log, read_tx
+from hostler.sandbox.contract import Sandbox
+from hostler.store.dispatch import Lease
+from hostler.store.sql import Request, Tx
+from hostler.store.store import Duplicate
+from hostler.store.tables import files, resources, sessions
+from hostler.wire.agents import SessionAgent
+from hostler.wire.usage import BudgetLimit
+
+# A run is over: nobody holds the session, and nothing is due.
+RELEASED = {"wake_at": None, "lease_owner": None, "lease_until": None}
+BUDGET_REACHED = {"type": "budget_reached"}
+
+
+class Input(msgspec.Struct, frozen=True):
+    """A file that is mounted for the agent."""
+
+    blob: str
+    target: str
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """What the harness needs of the session's row."""
+
+    thread_id: str
+    status: str
+    agent: SessionAgent
+    environment: dict[str, Any]
+    vault_ids: list[str]
+    budget: BudgetLimit | None
+    ledger: Ledger
+    active_us: int
+    running_since: int | None
+    last_at: int
+    inputs: list[Input]
+    threads: list[ThreadRow]
+
+
+_SESSION = select(
+    sessions.c.thread_id,
+    sessions.c.status,
+    sessions.c.agent,
+    sessions.c.environment,
+    sessions.c.vault_ids,
+    sessions.c.budget,
+    sessions.c.usage,
+    sessions.c.active_us,
+    sessions.c.running_since,
+    sessions.c.last_at,
+).where(sessions.c.id == bindparam("s"))
+_INPUTS = (
+    select(files.c.blob, resources.c.mount_path)
+    .join_from(resources, files, resources.c.file_id == files.c.id)
+    .where(resources.c.session_id == bindparam("s"))
+    .order_by(resources.c.mount_path)
+)
+_decode_agent = msgspec.json.Decoder(SessionAgent).decode
+_decode_budget = msgspec.json.Decoder(BudgetLimit).decode
+
+
+def row_tx(session_id: str) -> Tx[Row]:
+    """Read a session's row, its inputs and its threads."""
+    (row,) = yield _SESSION, {"s": session_id}
+    thread_id, status, agent_body, environment, vault_ids, budget, usage, active_us, running_since, last_at = row
+    inputs = yield _INPUTS, {"s": session_id}
+    agent = _decode_agent(agent_body)
+    threads: list[ThreadRow] = []
+    if agent.multiagent:
+        threads = yield from threads_tx(session_id)
+    if not threads:
+        threads = [ThreadRow(id=thread_id, parent_id=None, name=agent.name, agent=agent, ledger=Ledger())]
+    else:
+        threads[0].agent = agent  # the primary's may have been changed for this session
+    return Row(
+        thread_id=thread_id,
+        status=status,
+        agent=agent,
+        environment=msgspec.json.decode(environment),
+        vault_ids=msgspec.json.decode(vault_ids),
+        budget=_decode_budget(budget) if budget else None,
+        ledger=read_ledger(usage),
+        active_us=active_us,
+        running_since=running_since,
+        last_at=last_at,
+        inputs=[Input(blob, target) for blob, target in inputs],
+        threads=threads,
+    )
+
+
+def recall_tx(session_id: str, from_seq: int) -> Tx[tuple[Row, list[Entry]]]:
+    """Read all that a wake begins with, in one look: the row, and the entries from `from_seq` on."""
+    row = yield from row_tx(session_id)
+    entries = yield from read_tx(session_id, from_seq)
+    return row, entries
+
+
+class Wake:
+    """A session while somebody works on it."""
+
+    def __init__(self, log: Log, lease: Lease, row: Row, session: Session) -> None:
+        self.log = log
+        self.lease = lease
+        self.session_id = lease.session_id
+        self.row = row
+        self.session = session
+        self.ledger = row.ledger
+        self.active_us = row.active_us
+        self.running_since = row.running_since
+        self.lock = asyncio.Lock()  # of appends
+        self.changed = asyncio.Event()  # something came in for a thread
+        self.sandbox: Sandbox | None = None  # once a tool has needed it in this wake
+        self.sandbox_lock = asyncio.Lock()  # of provisioning, and of collecting what is in it
+        self.inputs_stale = False  # the row's inputs have changed since it was read
+        self.released = False  # the session is let go of: whoever works on it next claims it anew
+        self._columns: dict[str, Any] = {}  # of the session, for the next append
+        self._thread_columns: dict[str, dict[str, Any]] = {}  # of its threads, likewise
+        self.runs = {thread.id: Run(self, thread) for thread in row.threads if not thread.archived}
+        self._go_on_counting()
+
+    @property
+    def primary(self) -> Run:
+        return self.runs[self.row.thread_id]
+
+    @property
+    def budget(self) -> BudgetLimit | None:
+        """As the log last changed it, else as the row had it when this wake began."""
+        changed = self.session.budget
+        return self.row.budget if isinstance(changed, msgspec.UnsetType) else changed
+
+    @property
+    def several(self) -> bool:
+        """Whether the session may have more than one thread."""
+        return self.primary.row_of_thread.stored
+
+    def poke(self) -> None:
+        """Something was appended by somebody else."""
+        self.changed.set()
+        for run in self.runs.values():
+            run.poked.set()
+
+    async def reload(self) -> None:
+        """Read the row again, for what others may change while the session runs."""
+        self.inputs_stale = False
+        self.row = await self.log.store.read(lambda: row_tx(self.session_id))
+
+    async def refresh(self) -> None:
+        """Take in what others have appended since."""
+        self.session.absorb(await self.log.read(self.session_id, self.session.next_seq))
+
+    def spend(self, thread_id: str, count: Callable[[Ledger], Ledger]) -> None:
+        """Count something used, for the session and for the thread; written with the next append."""
+        self.ledger = count(self.ledger)
+        self._columns["usage"] = msgspec.json.encode(self.ledger)
+        row = self.runs[thread_id].row_of_thread
+        if row.stored:
+            row.ledger = count(row.ledger)
+            self._change(thread_id, usage=msgspec.json.encode(row.ledger))
+
+    async def append(self, run: Run, addition: Addition) -> list[Entry]:
+        """What `Run.append` says, for one of the threads. The caller holds the lock."""
+        items, columns, own = self._complete(run, addition)
+        waiting, self._columns, self._thread_columns = (self._columns, self._thread_columns), {}, {}
+        statements = self._statements(run, own, addition, waiting[1])
+        columns = {**waiting[0], **columns}
+        try:
+            appended = await self.log.append(
+                self.session_id,
+                self.row.thread_id,
+                items,
+                token=self.lease.token,
+                seen=self.session.next_seq if addition.strict else None,
+                patch=columns,
+                also=statements,
+            )
+        except BaseException as problem:
+            self._columns, self._thread_columns = (
+                {**waiting[0], **self._columns},
+                {**waiting[1], **self._thread_columns},
+            )
+            if isinstance(problem, NewInput | Duplicate):
+                await self.refresh()
+            raise
+        self._written(run, columns, own, addition)
+        await self._take_in(appended.entries, appended.next_seq, sum(1 for item in items if isinstance(item, Draft)))
+        return appended.entries
+
+    def _complete(self, run: Run, addition: Addition) -> tuple[list[Item], dict[str, Any], dict[str, Any]]:
+        """All items of an addition, the session's columns, and the columns of the thread's own row."""
+        head: list[Item] = []
+        tail: list[Item] = []
+        columns = dict(addition.patch)
+        own: dict[str, Any] = {}
+        last = not self._others_active(run, addition.items)
+        if addition.opening:
+            head = self._opening(run, columns, own)
+        if addition.pausing:
+            tail = self._pausing(run, columns, own, last)
+        if addition.idle:
+            tail = self._idling(run, addition.idle, columns, own, last)
+        if addition.release and last:
+            columns |= RELEASED
+        return crossposted([*head, *addition.items, *tail], run.id, self.row.thread_id), columns, own
+
+    async def _take_in(self, written: list[Entry], next_seq: int, mine: int) -> None:
+        if next_seq - mine == self.session.next_seq:
+            self.session.absorb(written)
+        else:
+            self.session.absorb(entry for entry in written if entry.seq < self.session.next_seq)
+            await self.refresh()
+        if len(self.runs) > 1:
+            self.changed.set()
+
+    def _opening(self, run: Run, columns: dict[str, Any], own: dict[str, Any]) -> list[Item]:
+        """The running pair, as far as the session and the thread don't run already."""
+        items: list[Item] = []
+        if not self.session.running or self.session.rescheduled:
+            items.append(Draft(type="session.status_running"))
+            columns |= {"status": "running", "running_since": self.running_since or clock.now()}
+        if not run.thread.running or run.thread.rescheduled:
+            items.append(Draft(type="session.thread_status_running", fields=run.label))
+            own |= _times(run.row_of_thread, "running")
+        return items
+
+    def _pausing(self, run: Run, columns: dict[str, Any], own: dict[str, Any], last: bool) -> list[Item]:
+        """A pause before the next attempt: the session pauses with the last thread that has anything to do."""
+        own |= _times(run.row_of_thread, "rescheduling")
+        items: list[Item] = [Draft(type="session.thread_status_rescheduled", fields=run.label)]
+        if last:
+            columns |= {"status": "rescheduling", **self.paused()}
+            items.insert(0, Draft(type="session.status_rescheduled"))
+        return items
+
+    def _idling(self, run: Run, idle: Idle, columns: dict[str, Any], own: dict[str, Any], last: bool) -> list[Item]:
+        """The thread's idle event; and when no other thread has anything to do, the usage so far, the session's idle
+        event, and the columns that go with them."""
+        stop = {"stop_reason": idle.stop_reason, "stop_details": idle.details}
+        items: list[Item] = [Draft(type="session.thread_status_idle", fields={**run.label, **stop})]
+        own |= _times(run.row_of_thread, "idle")
+        if not last:
+            return items
+        waiting = self._waiting(run, idle)
+        paused = idle.stop_reason == BUDGET_REACHED or any(other.paused for other in self._others(run))
+        if waiting:
+            stop = {"stop_reason": {"type": "requires_action", "event_ids": waiting}, "stop_details": None}
+        elif paused:
+            stop = {"stop_reason": BUDGET_REACHED, "stop_details": None}
+        times = self.paused()
+        usage = {"usage": msgspec.to_builtins(self.ledger.wire(times["active_us"])), "budget": self.budget}
+        items.append(Draft(type="session.usage", fields=usage))
+        items.append(Draft(type="session.status_idle", fields=stop))
+        columns |= {"status": "idle", "pending": msgspec.json.encode(waiting), "paused": int(paused)}
+        columns |= {**times, **RELEASED}
+        return items
+
+    def paused(self) -> dict[str, Any]:
+        """The columns that end a running interval of the session. It ends when they are committed."""
+        running_us = max(0, clock.now() - self.running_since) if self.running_since is not None else 0
+        return {"active_us": self.active_us + running_us, "running_since": None}
+
+    def _waiting(self, run: Run, idle: Idle) -> list[str]:
+        """All that clients must answer once this thread is idle."""
+        own: list[str] = idle.stop_reason.get("event_ids", [])
+        return own + [call_id for other in self._others(run) for call_id in other.waiting]
+
+    def _others(self, run: Run) -> Iterable[Thread]:
+        return (thread for thread in self.session.threads.values() if thread.id != run.id and not thread.terminated)
+
+    def _others_active(self, run: Run, items: Sequence[Item]) -> bool:
+        """Whether another thread has something to do, what `items` send it included."""
+        if not self.several:
+            return False
+        sent = any(isinstance(item, Draft) and item.queued and item.thread_id not in (None, run.id) for item in items)
+        return sent or any(thread.active for thread in self._others(run))
+
+    def _change(self, thread_id: str, **columns: Any) -> None:
+        self._thread_columns.setdefault(thread_id, {}).update(columns)
+
+    def _statements(
+        self, run: Run, own: dict[str, Any], addition: Addition, changes: dict[str, dict[str, Any]]
+    ) -> list[Request]:
+        """What is written to the threads' rows in the same commit."""
+        now = clock.now()
+        changes = dict(changes)
+        if own and run.row_of_thread.stored:
+            changes[run.id] = {**changes.get(run.id, {}), **own}
+        for thread_id in addition.closed:
+            changes[thread_id] = {**changes.get(thread_id, {}), "status": "terminated", "archived_at": now}
+        made = [change(self.session_id, thread_id, updated_at=now, **columns) for thread_id, columns in changes.items()]
+        return [*made, *(stored_row(self.session_id, row, now) for row in addition.opened)]
+
+    def _written(self, run: Run, columns: dict[str, Any], own: dict[str, Any], addition: Addition) -> None:
+        self.active_us = columns.get("active_us", self.active_us)
+        self.running_since = columns.get("running_since", self.running_since)
+        self.released = self.released or "lease_owner" in columns
+        if own:
+            run.row_of_thread.active_us, run.row_of_thread.running_since = own["active_us"], own["running_since"]
+        for row in addition.opened:
+            if not row.archived:
+                self.runs[row.id] = Run(self, row)
+        for thread_id in addition.closed:
+            self.runs.pop(thread_id, None)
+
+    def _go_on_counting(self) -> None:
+        """Its last holder may have died in mid-run. It ran until its last entry, and runs again from now on."""
+        now = clock.now()
+        if self.running_since is not None:
+            self.active_us += max(0, self.row.last_at - self.running_since)
+            self.running_since = now
+            self._columns |= {"active_us": self.active_us, "running_since": now}
+        for thread in self.row.threads:
+            if thread.running_since is not None:
+                thread.active_us += max(0, self.row.last_at - thread.running_since)
+                thread.running_since = now
+                self._change(thread.id, active_us=thread.active_us, running_since=now)
+
+
+def _times(row: ThreadRow, status: str) -> dict[str, Any]:
+    """The columns of a thread whose status changes now."""
+    now = clock.now()
+    ran = max(0, now - row.running_since) if row.running_since is not None else 0
+    since = now if status == "running" else None
+    return {"status": status, "active_us": row.active_us + ran, "running_since": since}
