@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -21,6 +23,7 @@ from hostler.sandbox.bubblewrap import BubblewrapBackend
 from hostler.sandbox.contract import Folder, SandboxSpec, Shell
 from hostler.sandbox.layers import BuiltLayers
 from hostler.sandbox.packages import Layers, LayerUnavailable, PackageSet
+from sandbox import ordinary
 from sandbox.wheels import Index, serving, wheel
 
 BUILDING = Path(__file__).with_name("building.py")
@@ -260,6 +263,30 @@ def test_processes_share_a_folder_and_one_builds(folder: Path, index: Index, chi
     assert [words[0] for words in said] == ["started"] * 3
     assert len({words[1] for words in said}) == 1
     assert sum(path.endswith("hostler_probe-1.0-py3-none-any.whl") for path in index.asked) == 1
+
+
+def test_an_ordinary_user_builds_and_imports(index: Index, child_environment: dict[str, str]) -> None:
+    """Root's run says nothing about a user without privileges; for an ordinary user this repeats the above."""
+    with tempfile.TemporaryDirectory(prefix="hostler-user-") as path:
+        Path(path).chmod(0o755)
+        home = Path(path) / "home"
+        home.mkdir()
+        if os.geteuid() == 0:
+            os.chown(home, ordinary.USER, ordinary.USER)
+        more = environ(index, HOME=str(home))
+        done = ordinary.run(
+            BUILDING.read_text(),
+            str(home / "layers"),
+            *PROBE.lines,
+            staging=Path(path),
+            env=child_environment | more,
+            cwd="/",
+            timeout=100,
+        )
+        shutil.rmtree(home, ignore_errors=True)
+    assert done.returncode == 0, done.stderr
+    started, key = done.stdout.split()
+    assert (started, len(key)) == ("started", 32)
 
 
 def test_old_layers_go_and_used_ones_stay(folder: Path, index: Index) -> None:
