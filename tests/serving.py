@@ -26,6 +26,7 @@ from hostler.services.keys import Keys
 from hostler.services.models import Models
 from hostler.services.resources import Resources
 from hostler.services.sessions import Hooks, Sessions
+from hostler.services.skills import Skills
 from hostler.services.threads import Threads
 from hostler.store.blobs import Blobs
 from hostler.store.postgres import PostgresStore
@@ -115,17 +116,18 @@ class Server:
 
     def _services(self, store: Store, blobs: Blobs) -> Services:
         hooks = Hooks(wake=self.woken.append, ended=self.ended.append)
-        events = Events(self.log, BUILTIN, hooks.wake)
+        events = Events(self.log, blobs, BUILTIN, hooks.wake)
         return Services(
             keys=Keys(store),
             agents=Agents(store, BUILTIN),
             environments=Environments(store),
-            sessions=Sessions(self.log, BUILTIN, hooks),
+            sessions=Sessions(self.log, blobs, BUILTIN, hooks),
             events=events,
             threads=Threads(self.log, hooks.wake),
             resources=Resources(store, self.changed.append),
             files=Files(store, blobs),
             models=Models(BUILTIN),
+            skills=Skills(store, blobs),
         )
 
 

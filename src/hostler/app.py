@@ -45,8 +45,10 @@ from hostler.services.keys import Keys
 from hostler.services.models import Models
 from hostler.services.resources import Resources
 from hostler.services.sessions import Hooks, Sessions
+from hostler.services.skills import Skills
 from hostler.services.threads import Threads
 from hostler.settings import BadSettings, Settings, decode
+from hostler.skills.prebuilt import prebuilt_versions, read_prebuilt
 from hostler.store.blobs import Blobs
 from hostler.store.dispatch import EmbeddedDispatcher
 from hostler.store.folder import belongs, make_data_dir, owned
@@ -156,26 +158,42 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         dispatcher = EmbeddedDispatcher(store)
         supervisor = Supervisor(deps, dispatcher)
         files = Files(store, blobs, max_bytes=settings.file_bytes)
-        services = _services(journal, files, router.catalogue, dispatcher, supervisor)
+        skills = Skills(store, blobs)
+        await _keep_prebuilt(skills)
+        services = _services(journal, blobs, files, skills, router.catalogue, dispatcher, supervisor)
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, services,
         )  # fmt: skip
 
 
+async def _keep_prebuilt(skills: Skills) -> None:
+    try:
+        await skills.keep_prebuilt(prebuilt_versions(), read_prebuilt)
+    except Unavailable as error:  # a full disk must not keep the server from starting
+        log.warning("could not take in the skills that come with the server: %s", error)
+
+
 def _services(
-    journal: Log, files: Files, catalogue: Catalogue, dispatcher: EmbeddedDispatcher, supervisor: Supervisor
+    journal: Log,
+    blobs: Blobs,
+    files: Files,
+    skills: Skills,
+    catalogue: Catalogue,
+    dispatcher: EmbeddedDispatcher,
+    supervisor: Supervisor,
 ) -> Services:
     store = journal.store
     return Services(
         keys=Keys(store),
         agents=Agents(store, catalogue),
         environments=Environments(store),
-        sessions=Sessions(journal, catalogue, Hooks(wake=dispatcher.wake, ended=supervisor.ended)),
-        events=Events(journal, catalogue, dispatcher.wake),
+        sessions=Sessions(journal, blobs, catalogue, Hooks(wake=dispatcher.wake, ended=supervisor.ended)),
+        events=Events(journal, blobs, catalogue, dispatcher.wake),
         threads=Threads(journal, dispatcher.wake),
         resources=Resources(store, supervisor.inputs_changed),
         files=files,
         models=Models(catalogue),
+        skills=skills,
     )
 
 
@@ -334,6 +352,7 @@ async def _sweep_files(house: Rooms) -> None:
     """Remove expired files, and contents that nothing names."""
     while True:
         try:
+            await house.services.skills.sweep()
             await house.services.files.sweep()
         except (Unavailable, OSError) as error:
             log.warning("could not sweep the files: %s", error)

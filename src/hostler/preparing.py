@@ -11,13 +11,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from hostler import prebuilt
 from hostler.app import configuration
 from hostler.sandbox import layerfiles
 from hostler.sandbox.backends import SandboxConfig, open_layers
 from hostler.sandbox.contract import Check, Layer
 from hostler.sandbox.packages import Layers, LayerUnavailable, PackageSet
 from hostler.settings import Settings
+from hostler.skills import requirements
 from hostler.store.folder import make_data_dir
 
 TICK_SECONDS = 1.0
@@ -40,7 +40,7 @@ async def prepare(settings: Settings, tell: Callable[[str, float], None]) -> lis
     await asyncio.to_thread(make_data_dir, settings.data_dir)
     layers = open_layers(settings.data_dir / "layers", config, settings.environ)
     try:
-        return [await _prepare_one(layers, skill_id, tell) for skill_id in prebuilt.IDS]
+        return [await _prepare_one(layers, skill_id, tell) for skill_id in requirements.IDS]
     finally:
         await layers.aclose()
 
@@ -67,7 +67,7 @@ async def checks(settings: Settings, config: SandboxConfig) -> list[Check]:
         return []
     layers = open_layers(settings.data_dir / "layers", config, settings.environ)
     try:
-        return [await _check(layers, skill_id) for skill_id in prebuilt.IDS]
+        return [await _check(layers, skill_id) for skill_id in requirements.IDS]
     finally:
         await layers.aclose()
 
@@ -89,7 +89,7 @@ async def _check(layers: Layers, skill_id: str) -> Check:
 
 
 def _packages(skill_id: str) -> PackageSet:
-    return PackageSet(lines=prebuilt.requirements(skill_id))
+    return PackageSet(lines=requirements.of(skill_id))
 
 
 def _content(layer: Layer) -> tuple[list[str], int]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 
 from databases import Databases
+from hostler.errors import InvalidRequest
 from hostler.ids import new_id
 from hostler.log.entries import Draft
-from hostler.services.agent_rules import check_network
-from hostler.wire.agents import ModelConfig, ServiceAccountIdentity, SessionAgent
+from hostler.services import resolve
+from hostler.services.agent_rules import check_network, check_references
+from hostler.wire.agents import ModelConfig, ServiceAccountIdentity, SessionAgent, Skill
 from hostler.wire.environments import CloudConfig, LimitedNetwork, Packages
-from hostler.wire.tools import McpServer
+from hostler.wire.tools import McpServer, ToolParams
 from serving import Server, ok, refused
 
 Json = dict[str, Any]
@@ -217,5 +221,30 @@ def test_hosts_of_a_limited_network(hosts: list[str], any_server: bool, allowed:
     if allowed:
         check_network(agent, config)
     else:
-        with pytest.raises(Exception, match="doesn't allow MCP server crm"):
+        with pytest.raises(InvalidRequest, match="doesn't allow MCP server crm"):
             check_network(agent, config)
+
+
+@pytest.mark.parametrize(
+    ("toolset", "fine"),
+    [
+        ({}, True),
+        ({"configs": [{"name": "read", "enabled": False}]}, False),
+        ({"default_config": {"enabled": False}}, False),
+        ({"default_config": {"enabled": False}, "configs": [{"name": "read", "enabled": True}]}, True),
+        (None, False),
+    ],
+)
+def test_skills_need_the_read_tool(toolset: Json | None, fine: bool) -> None:
+    sent = [] if toolset is None else [{"type": "agent_toolset_20260401", **toolset}]
+
+    agent: Any = SimpleNamespace(
+        tools=resolve.tools(msgspec.convert(sent, list[ToolParams])),
+        mcp_servers=[],
+        skills=[Skill(type="anthropic", skill_id="docx", version="1")],
+    )
+    if fine:
+        check_references(agent)
+    else:
+        with pytest.raises(InvalidRequest, match="skills: an agent reads its skills with the read tool"):
+            check_references(agent, "agent.")

@@ -124,10 +124,12 @@ def test_refused_tools(http: httpx2.Client, tools: list[Json], says: str) -> Non
 @pytest.mark.parametrize(
     "field",
     [
-        {"skills": [{"type": "anthropic", "skill_id": "pdf"}]},
         {"execution_identity": {"type": "aws_role", "role_arn": "arn"}},
         {"model": {"id": "claude-haiku-4-5", "speed": "fast"}},
         {"model": {"id": "some-local-model", "effort": "high"}},
+        {"model": {"id": "some-local-model", "inference_geo": "us"}},
+        {"model": {"id": "claude-opus-4-5", "inference_geo": "us"}},
+        {"model": {"id": "claude-opus-5-5", "inference_geo": "eu"}},
     ],
 )
 def test_what_is_not_honoured_is_refused_by_name(http: httpx2.Client, field: Json) -> None:

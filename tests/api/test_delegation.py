@@ -250,3 +250,11 @@ def test_an_archived_member_stops_new_sessions(http: httpx2.Client, worker: Json
     assert ok(update(http, lead, name="b"))["version"] == 2, "what was pinned may stay while other things change"
     ok(update(http, lead, multiagent=None))
     ok(http.post("/v1/sessions", json=body))
+
+
+def test_a_roster_in_full_has_to_fit(http: httpx2.Client, environment: Json) -> None:
+    tool = {"type": "custom", "name": "t", "description": "d" * 17_000_000, "input_schema": {"type": "object"}}
+    member = make(http, tools=[tool])
+    lead = make(http, tools=[tool], multiagent=coordinator(member["id"]))
+    body = {"agent": lead["id"], "environment_id": environment["id"]}
+    assert "larger than 32 MiB" in refused(http.post("/v1/sessions", json=body))

@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -151,6 +152,27 @@ def test_callable_agents_and_several_files(server: Server, tmp_path: Path) -> No
     assert [line.split(": ")[1].split()[0] for line in done.stdout.splitlines()] == ["unchanged", "unchanged"]
 
 
+def test_members_by_name(server: Server, tmp_path: Path) -> None:
+    name = f"helper {tmp_path.name}"
+    helper = write(tmp_path, WORKER.replace("worker", name), "helper.yaml")
+    entry = f"{{type: agent, name: {name}}}"
+    for number, roster in enumerate((
+        f"callable_agents: [{entry}]",
+        f"multiagent: {{type: coordinator, agents: [{entry}, {{type: self}}]}}",
+        f"multiagent: {{type: multiagent_20261001, subagents: {{type: enabled, predefined_agents: [{entry}]}}}}",
+    )):  # fmt: skip
+        lead = write(tmp_path, f"name: lead {number} {tmp_path.name}\nmodel: claude-opus-5-5\n{roster}\n", "lead.yaml")
+        if number == 0:
+            said = complaint(run(server, lead))
+            assert f"lead.yaml, line 3: callable_agents.0.name: no agent named {name} was applied there" in said
+            assert run(server, "--dry-run", helper, lead).stdout.count("would be created") == 2
+        assert run(server, helper, lead).returncode == 0
+        assert told(server, lead)["action"] == told(server, "--dry-run", lead)["action"] == "unchanged"
+    helper_id = told(server, helper)["id"]
+    shown = get(server, f"/v1/agents/{told(server, lead)['id']}")["multiagent"]["subagents"]["predefined_agents"]
+    assert shown == [{"type": "agent", "id": helper_id, "version": 1}]
+
+
 def test_an_agent_made_by_someone_else_is_left_alone(server: Server, tmp_path: Path) -> None:
     name = f"taken {tmp_path.name}"
     body = {"name": name, "model": "claude-opus-5-5"}
@@ -200,6 +222,9 @@ def test_an_environment(server: Server, tmp_path: Path) -> None:
         ("name: a\nmodel: m\nmetadata: &x {<<: *y}", "line 3: not valid YAML: found undefined alias"),
         ("a: &a [1]\nname: a\nmodel: m\nmetadata: {<<: {b: c}}", "line 4: a key has to be plain text"),
         ("a: &a {b: *a}\nname: a", "too deeply nested"),
+        ("name: a\nmodel: m\nmetadata:\n  a: .inf", "line 4: '.inf' can't be sent as JSON"),
+        ('name: a\nmodel: m\nsystem: "\\ud800"', "line 3: "),
+        ('name: a\n"\\e[1m": m', "line 2: a key has to be plain text"),
         ("a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
          "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]", "too many"),
         ("name: a\n---\nname: b", "line 2: not valid YAML: but found another document"),
@@ -257,6 +282,9 @@ def test_servers_that_can_t_be_used(server: Server, tmp_path: Path) -> None:
     assert "secret-of-mine" not in said
     assert "No server answers" in complaint(run(server, file, "--base-url", "nonsense"))
     assert "not an agents API" in complaint(run(server, file, "--base-url", f"{server.base_url}/healthz?"))
+    through = {"HTTP_PROXY": "http://127.0.0.1:9", "HOSTLER_BASE_URL": server.base_url, "HOSTLER_API_KEY": server.key}
+    assert hostler("apply", "--dry-run", file, environ=through).returncode == 0, "no proxy on the way to this machine"
+    assert "characters that neither can have" in complaint(run(server, file, "--api-key", "k\u20ac"))
     pasted = {"ANTHROPIC_BASE_URL": server.base_url, "ANTHROPIC_API_KEY": server.key}
     assert hostler("apply", "--dry-run", file, environ=pasted).returncode == 0
 
@@ -273,12 +301,12 @@ def test_the_reference_agent_is_a_valid_request() -> None:
     assert params.system == (REFERENCE / "system-prompt.md").read_text()
     assert definition.request["skills"] == [{"type": "anthropic", "skill_id": "docx"}]
 
-    class Resolved:
-        tools = resolve.tools(params.tools)
-        mcp_servers = resolve_mcp.servers(params.mcp_servers)
-        skills: list[Any] = params.skills or []
-
-    agent_rules.check_references(Resolved())
+    resolved: Any = SimpleNamespace(
+        tools=resolve.tools(params.tools),
+        mcp_servers=resolve_mcp.servers(params.mcp_servers),
+        skills=params.skills,
+    )
+    agent_rules.check_references(resolved)
 
 
 def test_the_reference_environment_applies(server: Server) -> None:

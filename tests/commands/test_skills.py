@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from commands.command import hostler
-from hostler import prebuilt
+from hostler.skills import requirements
 from sandbox.wheels import Index, serving, wheel
 
 
@@ -14,7 +14,7 @@ def stand_ins(folder: Path, *skill_ids: str) -> None:
     """Tiny packages in the place of the real ones."""
     folder.mkdir(exist_ok=True)
     for skill_id in skill_ids:
-        for line in prebuilt.requirements(skill_id):
+        for line in requirements.of(skill_id):
             name, _, version = line.partition(" ")[0].partition("==")
             wheel(folder, name.replace("-", "_"), version)
 
@@ -25,11 +25,11 @@ def environment(index: Index) -> dict[str, str]:
 
 
 def test_all_are_installed_and_found_again(tmp_path: Path) -> None:
-    stand_ins(tmp_path / "wheels", *prebuilt.IDS)
+    stand_ins(tmp_path / "wheels", *requirements.IDS)
     with serving(tmp_path / "wheels") as index:
         before = hostler("doctor", "--json", "--data-dir", tmp_path / "data", "--port", 0)
         found = {check["name"]: check for check in json.loads(before.stdout)}
-        for skill_id in prebuilt.IDS:
+        for skill_id in requirements.IDS:
             check = found[f"skill {skill_id}: packages"]
             assert (check["ok"], check["required"], check["remedy"]) == (False, False, "hostler skills prepare")
         assert not (tmp_path / "data").exists()
@@ -45,7 +45,7 @@ def test_all_are_installed_and_found_again(tmp_path: Path) -> None:
         again = hostler("skills", "prepare", "--json", "--data-dir", tmp_path / "data", environ=environment(index))
         assert len(index.asked) == asked
     answer = {skill["id"]: skill for skill in json.loads(again.stdout)}
-    assert list(answer) == list(prebuilt.IDS)
+    assert list(answer) == list(requirements.IDS)
     assert answer["xlsx"]["packages"] == ["et_xmlfile-2.0.0", "openpyxl-3.1.5", "pillow-13.0.0"]
     assert answer["xlsx"]["bytes"] > 0
     after = hostler("doctor", "--data-dir", tmp_path / "data", "--port", 0)

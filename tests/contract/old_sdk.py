@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pathlib
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable
@@ -96,6 +98,35 @@ def agents(client: Client) -> None:
     assert stale.request_id
 
 
+def agent_parts(client: Client) -> None:
+    """MCP servers and rosters, as this generation has them: without the three parts of 2026-10-01."""
+    beta = client.beta
+    server = {"type": "url", "name": "crm", "url": "https://mcp.example.com/mcp"}
+    toolset = {"type": "mcp_toolset", "mcp_server_name": "crm"}
+    worker = beta.agents.create(name="worker", model="claude-opus-5-5", tools=[toolset], mcp_servers=[server])
+    assert worker.tools[0].default_config.permission_policy.type == "always_ask"
+    assert [item.to_dict() for item in worker.mcp_servers] == [server]
+    lost = refused(lambda: beta.agents.update(worker.id, version=1, tools=[]), client.anthropic.BadRequestError)
+    assert "no mcp_toolset" in str(lost)
+    advisor = {"type": "advisor", "model": "claude-opus-5-5"}
+    entries = [advisor, {"type": "agent", "id": worker.id, "version": 1}, {"type": "self"}]
+    lead = beta.agents.create(
+        name="lead", model="claude-opus-5-5", multiagent={"type": "coordinator", "agents": entries}
+    )
+    assert [entry.type for entry in lead.multiagent.agents] == ["agent", "agent", "advisor"]
+    session = beta.sessions.create(agent=lead.id, environment_id=client.environment)
+    assert session.agent.multiagent.agents[0].name == "worker"
+    (thread,) = beta.sessions.threads.list(session.id)
+    assert (thread.agent.id, thread.parent_thread_id) == (lead.id, None)
+    assert beta.agents.update(lead.id, version=1, multiagent=None).multiagent is None
+    over = {"type": "agent_with_overrides", "id": worker.id, "tools": [WEATHER], "mcp_servers": []}
+    bare = beta.sessions.create(agent=over, environment_id=client.environment)
+    changed = beta.sessions.update(bare.id, agent={"tools": [toolset], "mcp_servers": [server]})
+    assert [item.name for item in changed.agent.mcp_servers] == ["crm"]
+    (event,) = beta.sessions.events.list(bare.id)
+    assert event.agent == changed.agent
+
+
 def environments(client: Client) -> None:
     beta = client.beta
     made = beta.environments.create(name="e", config={"type": "cloud", "networking": {"type": "limited"}})
@@ -148,6 +179,57 @@ def files(client: Client) -> None:
     added = beta.sessions.resources.add(session_id, type="file", file_id=made.id)
     assert beta.sessions.resources.delete(added.id, session_id=session_id).type == "session_resource_deleted"
     assert beta.files.delete(made.id).id == made.id
+
+
+def skills(client: Client) -> None:
+    from anthropic.lib import files_from_dir
+
+    beta = client.beta
+    with tempfile.TemporaryDirectory() as path:
+        folder = pathlib.Path(path) / "adding-up"
+        folder.mkdir()
+        (folder / "SKILL.md").write_text("---\nname: adding-up\ndescription: Adds.\n---\n")
+        (folder / "add.sh").write_text("#!/bin/sh\necho 42\n")
+        made = beta.skills.create(files=files_from_dir(folder), display_title="Sums")
+        assert (made.display_title, made.source, made.type) == ("Sums", "custom", "skill")
+        assert beta.skills.retrieve(made.id).latest_version == made.latest_version
+        assert made.id in [item.id for item in beta.skills.list(limit=2, source="custom")]
+        version = beta.skills.versions.create(made.id, files=files_from_dir(folder))
+        assert (version.directory, version.name, version.description) == ("adding-up", "adding-up", "Adds.")
+        assert beta.skills.versions.retrieve(version.version, skill_id=made.id).version == version.version
+        assert [item.version for item in beta.skills.versions.list(made.id, limit=1)] == [
+            version.version, made.latest_version
+        ]  # fmt: skip
+        ga = client.sdk.skills.create(files=files_from_dir(folder), display_name="GA")
+        assert (ga.display_name, ga.source.type) == ("GA", "custom"), "the class without the beta has the new shape"
+        assert client.sdk.skills.versions.retrieve("latest", skill_id=ga.id).id == ga.latest_version_id
+    agent = beta.agents.create(
+        name="Old", model="claude-opus-5-5", tools=[BUILTINS], skills=[{"type": "custom", "skill_id": made.id}]
+    )
+    assert agent.skills[0].version == version.version
+    session = beta.sessions.create(agent=agent.id, environment_id=client.environment)
+    (result,) = of(client.turn(session.id, message("run: /mnt/skills/adding-up/add.sh")), "agent.tool_result")
+    assert result.content[0].text.strip() == "42"
+    assert _downloaded(client, session.id) == ["SKILL.md", "add.sh"]
+    refused(lambda: beta.skills.delete(made.id), client.anthropic.BadRequestError)
+    for item in beta.skills.versions.list(made.id):
+        assert beta.skills.versions.delete(item.version, skill_id=made.id).type == "skill_version_deleted"
+    assert beta.skills.retrieve(made.id).latest_version is None
+    assert beta.skills.delete(made.id).type == "skill_deleted"
+
+
+def _downloaded(client: Client, session_id: str) -> list[str]:
+    """What the SDK's own worker unpacks of a session's skills."""
+    from anthropic.lib.tools._skills import download_session_skills
+
+    async def run() -> list[str]:
+        with tempfile.TemporaryDirectory() as path:
+            async with client.anthropic.AsyncAnthropic(**client.named) as sdk:
+                session = await sdk.beta.sessions.retrieve(session_id)
+                (folder,) = await download_session_skills(sdk, workdir=path, session=session)
+                return sorted(found.name for found in folder.iterdir())
+
+    return asyncio.run(run())
 
 
 def models(client: Client) -> None:
@@ -309,8 +391,9 @@ def errors(client: Client) -> None:
 SCENARIOS = {
     play.__name__: play
     for play in (
-        agents, environments, sessions, files, models, a_turn, previews, built_in_tools, custom_tools, interrupts,
-        errors_of_the_model, compaction, budgets, ends, asynchronously, errors,
+        agents, agent_parts, environments, sessions, files, skills, models, a_turn, previews, built_in_tools,
+        custom_tools,
+        interrupts, errors_of_the_model, compaction, budgets, ends, asynchronously, errors,
     )
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hostler import prebuilt
+from hostler.skills import requirements
 
 PROGRAMS = {"docx": "word.py", "xlsx": "sheet.py", "pptx": "slides.py", "pdf": "pdf.py"}
 
@@ -18,7 +18,7 @@ class Program:
     """The program of one skill, in a folder of its own."""
 
     def __init__(self, skill_id: str, folder: Path) -> None:
-        self.path = prebuilt.FOLDER / skill_id / "scripts" / PROGRAMS[skill_id]
+        self.path = requirements.FOLDER / skill_id / "scripts" / PROGRAMS[skill_id]
         self.folder = folder
 
     def run(self, *words: object, stdin: str = "") -> subprocess.CompletedProcess[str]:

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from hostler import prebuilt
+from hostler.skills import requirements
+from hostler.skills.prebuilt import prebuilt_versions
 from skills.program import PROGRAMS, Program
 
 ROOT = Path(__file__).parents[2]
-SKILLS = sorted(prebuilt.IDS)
+SKILLS = sorted(requirements.IDS)
 
 
 def instructions(skill_id: str) -> str:
-    return (prebuilt.FOLDER / skill_id / "SKILL.md").read_text()
+    return (requirements.FOLDER / skill_id / "SKILL.md").read_text()
 
 
 @pytest.mark.parametrize("skill_id", SKILLS)
@@ -51,7 +52,7 @@ def test_the_instructions_name_the_place_where_the_folder_is_mounted(skill_id: s
 def test_pins_are_those_that_the_tests_run_with_and_never_disagree() -> None:
     locked = dict(re.findall(r"^([\w-]+)==(\S+)", (ROOT / "requirements-dev.lock").read_text(), re.MULTILINE))
     for skill_id in SKILLS:
-        lines = prebuilt.requirements(skill_id)
+        lines = requirements.of(skill_id)
         assert lines
         for line in lines:
             match = re.match(r"([\w-]+)==([\w.]+)( ;.*)?$", line)
@@ -61,13 +62,13 @@ def test_pins_are_those_that_the_tests_run_with_and_never_disagree() -> None:
 
 def test_what_skills_share_is_the_same_in_each() -> None:
     for name, ids in (("command.py", SKILLS), ("mdblocks.py", ["docx", "pdf", "pptx"])):
-        assert len({(prebuilt.FOLDER / skill_id / "scripts" / name).read_text() for skill_id in ids}) == 1, name
+        assert len({(requirements.FOLDER / skill_id / "scripts" / name).read_text() for skill_id in ids}) == 1, name
 
 
 def test_only_ours_have_packages() -> None:
-    assert prebuilt.requirements("skill_01") == ()
-    assert prebuilt.requirements("../docx") == ()
-    assert {path.name for path in prebuilt.FOLDER.iterdir() if path.is_dir()} - {"__pycache__"} == set(SKILLS)
+    assert requirements.of("skill_01") == ()
+    assert requirements.of("../docx") == ()
+    assert set(prebuilt_versions()) == set(SKILLS)
 
 
 @pytest.mark.parametrize("skill_id", SKILLS)
@@ -94,4 +95,4 @@ def test_a_missing_package_is_named_with_what_to_do(skill_id: str, tmp_path: Pat
     command = [sys.executable, "-S", "-E", str(program.path), "check", f"x.{skill_id}"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 2
-    assert f"pip install -r {prebuilt.FOLDER / skill_id / 'requirements.txt'}" in done.stderr
+    assert f"pip install -r {requirements.FOLDER / skill_id / 'requirements.txt'}" in done.stderr

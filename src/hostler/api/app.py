@@ -7,7 +7,7 @@ from typing import NamedTuple
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from hostler.api import agents, environments, events, files, models, resources, sessions, threads
+from hostler.api import agents, environments, events, files, models, resources, sessions, skills, threads
 from hostler.api.call import Call
 from hostler.api.gate import Gate
 from hostler.api.render import json
@@ -20,6 +20,7 @@ from hostler.services.keys import Keys
 from hostler.services.models import Models
 from hostler.services.resources import Resources
 from hostler.services.sessions import Sessions
+from hostler.services.skills import Skills
 from hostler.services.threads import Threads
 
 
@@ -33,6 +34,7 @@ class Services(NamedTuple):
     resources: Resources
     files: Files
     models: Models
+    skills: Skills
 
 
 def create_app(services: Services) -> ASGIApp:
@@ -52,6 +54,7 @@ def routes(services: Services) -> list[Route]:
         *resources.routes(services.resources),
         *files.routes(services.files),
         *models.routes(services.models),
+        *skills.routes(services.skills),
     ]
 
 

@@ -49,17 +49,26 @@ def apply(files: tuple[Path, ...], base_url: str | None, api_key: str | None, dr
     client = load_client(base_url, api_key)
     definitions = [load(file) for file in files]
     with Remote(client.base_url, client.api_key) as remote:
+        to_come: set[str] = set()
         for definition in definitions:
-            told = _apply(remote, definition, dry_run)
+            told = _apply(remote, definition, dry_run, to_come)
             click.echo(json.dumps(told) if as_json else _words(told))
 
 
-def _apply(remote: Remote, definition: Definition, dry_run: bool) -> dict[str, Any]:
-    """Make, update or leave one object, and tell what was done."""
+def _apply(remote: Remote, definition: Definition, dry_run: bool, to_come: set[str]) -> dict[str, Any]:
+    """Make, update or leave one object, and tell what was done. `to_come` are agents that a dry run would have made."""
+    from hostler.applying.members import with_ids
     from hostler.applying.remote import Refused
     from hostler.errors import InvalidRequest
 
-    found = remote.find(definition)
+    def member(name: str) -> str | None:
+        known = remote.find("agent", name).marked
+        return known["id"] if known else "(new)" if name in to_come else None
+
+    found = remote.find(definition.kind, definition.name)
+    definition = with_ids(definition, member)
+    if dry_run:
+        to_come.add(definition.name)
     try:
         told = _dry(definition, found.marked) if dry_run else _done(remote, definition, found.marked)
     except Refused as error:
@@ -112,4 +121,4 @@ def _words(told: dict[str, Any]) -> str:
         said.append(
             f"  Note: {told['same_name']} more of this name were not made by hostler apply; they are left alone."
         )
-    return "\n".join(said)
+    return "\n".join("".join(letter if letter.isprintable() else "?" for letter in line) for line in said)

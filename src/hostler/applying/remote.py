@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import httpx2
 import msgspec
@@ -46,11 +47,14 @@ class Remote:
     """One server. Use it as a context manager."""
 
     def __init__(self, base_url: str, api_key: str) -> None:
+        """A server on this machine is never reached through a proxy of the environment."""
         self._url = base_url.rstrip("/")
         try:
-            self._http = httpx2.Client(headers={**HEADERS, "x-api-key": api_key}, timeout=TIMEOUT)
+            near = urlsplit(self._url).hostname in ("127.0.0.1", "::1", "localhost")
+            headers = {**HEADERS, "x-api-key": api_key}
+            self._http = httpx2.Client(headers=headers, timeout=TIMEOUT, trust_env=not near)
         except (ValueError, UnicodeError) as error:
-            raise CantApply("The API key can't be used: it has characters that no key has.") from error
+            raise CantApply("The base URL or the API key has characters that neither can have.") from error
 
     def __enter__(self) -> Remote:
         return self
@@ -58,16 +62,16 @@ class Remote:
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
         self._http.close()
 
-    def find(self, definition: Definition) -> Found:
+    def find(self, kind: Kind, name: str) -> Found:
         """The object of this name that a file was applied to before."""
         marked: list[dict[str, Any]] = []
         others = 0
         page: str | None = None
         while True:
             query = {"limit": "100", **({"page": page} if page else {})}
-            answer = self._ask("GET", _PATHS[definition.kind], _Page, params=query)
+            answer = self._ask("GET", _PATHS[kind], _Page, params=query)
             for item, shown in zip(msgspec.convert(answer, _Page).data, answer["data"], strict=True):
-                if item.name == definition.name:
+                if item.name == name:
                     ours = MARK in item.metadata
                     marked += [shown] if ours else []
                     others += not ours
@@ -76,9 +80,7 @@ class Remote:
                 break
         if len(marked) > 1:
             ids = ", ".join(item["id"] for item in marked)
-            raise CantApply(
-                f"There are several {definition.kind}s named {definition.name}: {ids}. Archive all but one."
-            )
+            raise CantApply(f"There are several {kind}s named {name}: {ids}. Archive all but one.")
         return Found(marked[0] if marked else None, others)
 
     def create(self, definition: Definition) -> dict[str, Any]:

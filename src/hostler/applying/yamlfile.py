@@ -6,6 +6,7 @@ dates stay text.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,7 +94,7 @@ class _Reader:
         found: dict[str, Any] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
-            if not isinstance(key, yaml.ScalarNode) or key.tag == f"{_TAG}merge":
+            if not isinstance(key, yaml.ScalarNode) or key.tag == f"{_TAG}merge" or not key.value.isprintable():
                 raise BadDefinition(f"{self._file}, line {line}: a key has to be plain text; write merged keys out")
             if key.value in found:
                 raise BadDefinition(f"{self._file}, line {line}: the key {key.value} is there twice")
@@ -102,11 +103,14 @@ class _Reader:
 
     def _scalar(self, node: Any, line: int) -> Any:
         kind = node.tag.removeprefix(_TAG)
-        if kind in ("str", "timestamp"):
-            return node.value
-        if kind in _PLAIN:
-            try:
-                return SafeConstructor().construct_object(node)
-            except ValueError as error:
-                raise BadDefinition(f"{self._file}, line {line}: {node.value} is not a usable {kind}") from error
+        try:
+            if kind in ("str", "timestamp"):
+                node.value.encode()  # an escaped half of a surrogate pair is no text
+                return node.value
+            if kind in _PLAIN:
+                value = SafeConstructor().construct_object(node)
+                json.dumps(value, allow_nan=False)
+                return value
+        except ValueError as error:
+            raise BadDefinition(f"{self._file}, line {line}: {node.value[:40]!r} can't be sent as JSON") from error
         raise BadDefinition(f"{self._file}, line {line}: the tag {node.tag} is not allowed")

@@ -12,15 +12,16 @@ from typing import Any
 import msgspec
 
 from hostler import clock
-from hostler.harness import context
 from hostler.harness.ledger import Ledger
 from hostler.harness.listening import listen
+from hostler.harness.parts import Call
 from hostler.harness.roster import roster_of
 from hostler.harness.run import Run
 from hostler.harness.served import Effect, Offer, ServedResult
-from hostler.harness.state import ADVISOR, Call
+from hostler.harness.state import ADVISOR
 from hostler.harness.threads import ThreadRow
 from hostler.harness.tooltable import Tool
+from hostler.harness.transcripts import transcribed
 from hostler.ids import new_id
 from hostler.log.entries import Draft, Item
 from hostler.models.catalogue import Catalogue
@@ -109,8 +110,7 @@ def _twice(draft: Draft) -> tuple[Draft, Draft]:
 
 
 def _request(run: Run, model: str, question: str) -> ModelRequest:
-    told = context.shortened(context.messages(run.thread.parts, {}), MAX_TRANSCRIPT)
-    transcript = "\n\n".join(f"{message['role'].upper()}:\n{_told(message['content'])}" for message in told)
+    transcript = transcribed(run.thread.parts, MAX_TRANSCRIPT)
     text = f"<transcript>\n{transcript}\n</transcript>\n\nThe agent asks:\n{question}"
     return ModelRequest(
         model=model,
@@ -119,24 +119,6 @@ def _request(run: Run, model: str, question: str) -> ModelRequest:
         system=[{"type": "text", "text": SYSTEM}],
         session_id=run.session_id,
     )
-
-
-def _told(content: Any) -> str:
-    """What a message says, calls and results included, as text."""
-    if isinstance(content, str):
-        return content
-    return "\n".join(filter(None, (_told_block(block) for block in content)))
-
-
-def _told_block(block: dict[str, Any]) -> str:
-    kind = block["type"]
-    if kind == "text":
-        return str(block["text"])
-    if kind == "tool_use":
-        return f"[uses {block['name']}: {msgspec.json.encode(block['input']).decode()}]"
-    if kind == "tool_result":
-        return f"[result: {_told(block['content'])}]"
-    return "" if kind in ("thinking", "redacted_thinking") else f"[{kind}]"
 
 
 def _text(text: str, **more: Any) -> ServedResult:

@@ -15,11 +15,14 @@ from hostler.harness.act import refusal
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, span_end
 from hostler.harness.failure import attempt_failed
+from hostler.harness.grader import outcomes_column
 from hostler.harness.judge import judge
 from hostler.harness.listening import listen
 from hostler.harness.offering import with_offers
+from hostler.harness.parts import Call
 from hostler.harness.run import Interrupted, Run
-from hostler.harness.state import MODEL_MESSAGE, Call
+from hostler.harness.skills import announced
+from hostler.harness.state import MODEL_MESSAGE
 from hostler.harness.tooltable import Judgement, ToolTable
 from hostler.ids import new_id
 from hostler.log.entries import Draft, Item
@@ -40,7 +43,9 @@ async def ask(run: Run, deps: Deps, tools: ToolTable) -> None:
         return
     refused = [error_result(call, refusal(call)) for call in run.thread.open_calls]
     start = Draft(type="span.model_request_start")
-    await run.append([*refused, *run.taken(), *problems, start], strict=True, opening=True)
+    outcome = run.thread.outcome
+    begun = outcomes_column(run, outcome, result="running") if outcome is not None and outcome.unseen else {}
+    await run.append([*refused, *run.taken(), *problems, start], strict=True, opening=True, patch=begun)
     try:
         request = await build_request(run, deps, tools)
         speaker = Speaker(deps.log.hub, run.session_id, run.id, primary=run.primary)
@@ -60,7 +65,8 @@ async def build_request(run: Run, deps: Deps, tools: ToolTable) -> ModelRequest:
     definitions = tools.definitions()
     sandboxed = any(tools.kind(tool["name"]) == "builtin" for tool in definitions)
     inputs = [mount.target for mount in run.row.inputs]
-    system = context.system_prompt(run.agent.system, sandboxed, inputs, child=not run.primary)
+    known = announced(run.row.skills, run.agent.skills)
+    system = context.system_prompt(run.agent.system, sandboxed, inputs, known, child=not run.primary)
     sources = await deps.contents.sources(context.file_ids(parts))
     return ModelRequest(
         model=model.id,

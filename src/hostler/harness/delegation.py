@@ -12,10 +12,10 @@ import msgspec
 
 from hostler.harness.ledger import Ledger
 from hostler.harness.mail import sent
+from hostler.harness.parts import Call
 from hostler.harness.roster import Member, Roster, roster_of
 from hostler.harness.run import Run
 from hostler.harness.served import Effect, Offer, ServedResult
-from hostler.harness.state import Call
 from hostler.harness.threads import MAX_CHILDREN, ThreadRow, read_agent
 from hostler.harness.tooltable import Tool
 from hostler.ids import new_id

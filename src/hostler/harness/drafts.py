@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from hostler.harness.ledger import span_usage
-from hostler.harness.state import HIDDEN_RESULT, Call
+from hostler.harness.parts import Call
+from hostler.harness.state import HIDDEN_RESULT
 from hostler.log.entries import Draft
 from hostler.models.protocol import ModelUsage
 

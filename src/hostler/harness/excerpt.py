@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from hostler.harness.state import Heard, Part, Said, Summed
+from hostler.harness.parts import Heard, Part, Said, Summed
 
 TOTAL_CHARS = 16_000
 TEXT_CHARS = 2000

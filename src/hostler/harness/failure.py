@@ -46,7 +46,7 @@ async def attempt_failed(run: Run, deps: Deps, start_id: str, failure: ModelFail
     ]
     await run.append(items, pausing=True)
     try:
-        await run.unless_interrupted(asyncio.sleep(_delay(attempts, failure.retry_after, deps)))
+        await run.unless_interrupted(asyncio.sleep(delay(attempts, failure.retry_after, deps)))
     except Interrupted:
         return
 
@@ -64,7 +64,7 @@ async def give_up(run: Run, items: list[Item], *, tell: bool = True) -> None:
         return
 
 
-def _delay(attempt: int, wished: float | None, deps: Deps) -> float:
+def delay(attempt: int, wished: float | None, deps: Deps) -> float:
     if wished is not None:
         return min(wished, deps.config.retry_limit)
     backoff = min(deps.config.retry_base * 2.0 ** (attempt - 1), deps.config.retry_limit)

@@ -6,6 +6,7 @@ to whole cents.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import ROUND_HALF_UP, Decimal
 
 import msgspec
@@ -14,6 +15,8 @@ from hostler.models.catalogue import runtime_cost
 from hostler.models.protocol import ModelUsage
 from hostler.wire import usage as wire
 from hostler.wire.base import UNSET
+
+_COUNTS = tuple(name for name in ModelUsage.__struct_fields__ if name != "speed")
 
 
 class Ledger(msgspec.Struct, kw_only=True):
@@ -103,3 +106,13 @@ def span_usage(usage: ModelUsage) -> wire.ModelUsage:
         cache_creation_input_tokens=usage.cache_creation_5m_input_tokens + usage.cache_creation_1h_input_tokens,
         speed="fast" if usage.speed == "fast" else None,
     )
+
+
+def summed(usages: Iterable[ModelUsage]) -> ModelUsage:
+    """The usage of several model requests as of one."""
+    total = ModelUsage()
+    for usage in usages:
+        total = msgspec.structs.replace(
+            total, **{name: getattr(total, name) + getattr(usage, name) for name in _COUNTS}
+        )
+    return total

@@ -12,9 +12,12 @@ from hostler.harness.budget import exhausted, pause
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, session_error, span_end
 from hostler.harness.failure import give_up
+from hostler.harness.grader import grade, interrupted
+from hostler.harness.outcomes import Outcome
+from hostler.harness.parts import Said
 from hostler.harness.run import Idle, Run
 from hostler.harness.settle import deliver, settle
-from hostler.harness.state import INTERRUPTS, Said
+from hostler.harness.state import INTERRUPTS
 from hostler.harness.summarise import due, summarise
 from hostler.harness.team import advance_all
 from hostler.harness.tooltable import ToolTable
@@ -43,7 +46,7 @@ async def advance_thread(run: Run, deps: Deps) -> None:
     """Work on one thread until it is idle and nothing waits for it."""
     tools = ToolTable(run.agent, deps.builtins)
     done = False
-    while not done:
+    while not done and not run.thread.terminated:
         run.seen = run.thread.version
         try:
             done = await _step(run, deps, tools)
@@ -67,6 +70,12 @@ async def _step(run: Run, deps: Deps, tools: ToolTable) -> bool:
             await pause(run, deps)
             return True
         return await _speak(run, deps, tools)
+    if (outcome := _to_grade(run)) is not None:
+        if exhausted(run, deps):
+            await pause(run, deps)
+            return True
+        await grade(run, deps, outcome)
+        return False
     await _finish(run, deps)
     return True
 
@@ -98,6 +107,15 @@ async def _finish(run: Run, deps: Deps) -> None:
         await settle(run, deps, END_TURN)
 
 
+def _to_grade(run: Run) -> Outcome | None:
+    """The outcome that is to be evaluated now: the agent has ended an attempt, and all it delegated is done."""
+    outcome = run.thread.outcome
+    refused = bool(run.thread.parts) and getattr(run.thread.parts[-1], "stop_reason", "") == "refusal"
+    if outcome is None or run.thread.settled or refused or run.wake.others_active(run):
+        return None
+    return outcome
+
+
 async def _interrupt(run: Run, deps: Deps) -> bool:
     """Apply the interrupts that wait: answer the open calls and turn idle, unless a message waits to be taken up.
 
@@ -119,7 +137,8 @@ async def _interrupt(run: Run, deps: Deps) -> bool:
     results = [error_result(call, INTERRUPTED) for call in thread.open_calls]
     delivered = [] if redirected else await deliver(run, deps)
     idle = None if redirected else Idle(END_TURN)
-    items = [*results, *consumed, *delivered]
-    await run.append(items, patch={"pending": b"[]"}, strict=True, opening=True, idle=idle)
+    ended, columns = interrupted(run)
+    items = [*ended, *results, *consumed, *delivered]
+    await run.append(items, patch={"pending": b"[]", **columns}, strict=True, opening=True, idle=idle)
     await forget(run, deps, cancelled)
     return not redirected

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from hostler.harness.parts import Said
 from hostler.harness.run import Idle, Run
-from hostler.harness.state import MAIL, Said
+from hostler.harness.state import MAIL
 from hostler.log.entries import Draft, Item
 
 NOTHING_SAID = "(The agent ended its turn without a message.)"

@@ -12,9 +12,10 @@ from typing import Any
 
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, tool_result
+from hostler.harness.parts import Call
 from hostler.harness.run import Run
 from hostler.harness.served import ServedTools
-from hostler.harness.state import DISPATCHED, SERVER, Call
+from hostler.harness.state import DISPATCHED, SERVER
 from hostler.log.entries import Draft
 from hostler.models.catalogue import search_cost
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
-from hostler.harness.state import Call
+from hostler.harness.parts import Call
 from hostler.harness.threads import ThreadRow
 from hostler.harness.tooltable import Tool
 from hostler.log.entries import Draft, Item

@@ -10,10 +10,10 @@ import asyncio
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from hostler import prebuilt
 from hostler.harness.drafts import session_error
 from hostler.sandbox.contract import Backend, Layer
 from hostler.sandbox.packages import Layers, LayerUnavailable, PackageSet
+from hostler.skills import requirements
 from hostler.wire.agents import (
     SessionAgent,
     SessionMultiagent20261001,
@@ -41,7 +41,7 @@ def wanted(wake: Wake) -> dict[str, PackageSet]:
     ids = [
         skill.skill_id for skills in (wake.row.agent.skills, *lists) for skill in skills if skill.type == "anthropic"
     ]
-    return {skill_id: PackageSet(lines=lines) for skill_id in ids if (lines := prebuilt.requirements(skill_id))}
+    return {skill_id: PackageSet(lines=lines) for skill_id in ids if (lines := requirements.of(skill_id))}
 
 
 def roster(agent: SessionAgent) -> list[SessionThreadAgent]:

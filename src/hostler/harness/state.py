@@ -8,10 +8,12 @@ must not matter to it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
+from hostler.harness.outcomes import Outcome
+from hostler.harness.parts import Call, Heard, Part, Said, Summed, Told
 from hostler.log.entries import Entry
 from hostler.wire.usage import BudgetLimit
 
@@ -20,6 +22,7 @@ DISPATCHED = "hostler.tool_dispatched"
 SUMMARY = "hostler.context_summary"
 ATTEMPT_FAILED = "hostler.model_attempt_failed"
 HIDDEN_RESULT = "hostler.tool_result"
+FEEDBACK = "hostler.outcome_feedback"
 MAIL = "hostler.thread_message"  # from another thread; waits until it is consumed
 INTERRUPT = "hostler.interrupt"  # a user.interrupt of the whole session, as it waits for a child thread
 
@@ -28,86 +31,6 @@ INTERRUPTS = ("user.interrupt", INTERRUPT)
 
 SERVER = "server"  # the generation of calls that were dispatched to no sandbox
 MAX_CONTINUATIONS = 3
-
-
-class Call(msgspec.Struct, kw_only=True):
-    """One tool use. `id` is the event's, `model_id` the model's own; `dispatched` the sandbox generation it went to."""
-
-    id: str
-    model_id: str
-    name: str
-    kind: Literal["builtin", "custom", "mcp", "server"]
-    input: dict[str, Any]
-    permission: Literal["allow", "ask", "deny"]
-    server: str | None = None  # the MCP server, and the tool's bare name there
-    tool: str | None = None
-    hidden: bool = False  # no public event shows it
-    invalid: str | None = None
-    verdict: Literal["allow", "deny"] | None = None
-    deny_message: str | None = None
-    dispatched: str | None = None
-    result: list[dict[str, Any]] | None = None
-    is_error: bool = False
-
-    @property
-    def answered(self) -> bool:
-        return self.result is not None
-
-    @property
-    def shown_name(self) -> str:
-        """The name that clients see: an MCP tool's is the bare one."""
-        return self.tool or self.name
-
-    @property
-    def served(self) -> bool:
-        """Whether the server runs it itself, outside the sandbox."""
-        return self.kind in ("mcp", "server")
-
-    @property
-    def refused(self) -> bool:
-        """Whether it gets an error result without running."""
-        return self.permission == "deny" or self.verdict == "deny" or self.invalid is not None
-
-    @property
-    def waits(self) -> bool:
-        """Whether only a client can bring it on."""
-        if self.answered or self.refused:
-            return False
-        return self.kind == "custom" or (self.permission == "ask" and self.verdict is None)
-
-    @property
-    def ready(self) -> bool:
-        return not self.answered and not self.waits
-
-
-class Said(msgspec.Struct):
-    """An assistant message, its content verbatim, and the calls it made."""
-
-    content: list[dict[str, Any]]
-    calls: list[Call]
-    stop_reason: str
-    stop_details: dict[str, Any] | None = None
-
-
-class Heard(msgspec.Struct):
-    """What a user said, or another thread."""
-
-    content: list[dict[str, Any]]
-
-
-class Told(msgspec.Struct):
-    """A system message in mid-conversation."""
-
-    text: str
-
-
-class Summed(msgspec.Struct):
-    """The summary that stands for everything before it."""
-
-    text: str
-
-
-Part = Said | Heard | Told | Summed
 
 
 class Thread:
@@ -133,6 +56,7 @@ class Thread:
         self.summaries = 0  # in a row, with no answer between
         self.rescheduled = False
         self.worked = False  # a tool went to the sandbox since the last idle event
+        self.outcomes: dict[str, Outcome] = {}
 
     @property
     def interrupted(self) -> bool:
@@ -146,6 +70,11 @@ class Thread:
     def waiting(self) -> list[str]:
         """The tool uses that only a client can bring on."""
         return [call.id for call in self.open_calls if call.waits]
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The outcome that it works towards."""
+        return next((outcome for outcome in self.outcomes.values() if outcome.active), None)
 
     @property
     def active(self) -> bool:
@@ -205,6 +134,8 @@ class Session:
         event = entry.decode()
         if event.get("session_thread_id", thread.id) == thread.id:  # else it shows what happened in another thread
             fold(thread, entry.id, event)
+        if entry.type == "span.outcome_evaluation_end" and not thread.outcomes[event["outcome_id"]].active:
+            thread.outcomes[event["outcome_id"]].ended_at = entry.position
 
     def _updated(self, event: dict[str, Any]) -> None:
         """A changed budget is to be looked at by every thread, and what it had stopped goes on."""
@@ -245,6 +176,30 @@ def _received(thread: Thread, _: str, event: dict[str, Any]) -> None:
     thread.failures = thread.requests = thread.continuations = 0
 
 
+def _defined(thread: Thread, _: str, event: dict[str, Any]) -> None:
+    outcome = Outcome.of(event)
+    thread.outcomes[outcome.id] = outcome
+    thread.parts.append(Heard([{"type": "text", "text": outcome.task()}]))
+    thread.wants_answer, thread.settled = True, False
+    thread.failures = thread.requests = thread.continuations = 0
+
+
+def _evaluating(thread: Thread, event_id: str, event: dict[str, Any]) -> None:
+    if (outcome := thread.outcomes.get(event["outcome_id"])) is not None:
+        outcome.begin(event_id)
+
+
+def _evaluated(thread: Thread, _: str, event: dict[str, Any]) -> None:
+    if (outcome := thread.outcomes.get(event["outcome_id"])) is not None:
+        outcome.end(event["result"], event["explanation"])
+
+
+def _fed_back(thread: Thread, _: str, note: dict[str, Any]) -> None:
+    thread.parts.append(Heard([{"type": "text", "text": note["text"]}]))
+    thread.wants_answer = True
+    thread.failures = thread.requests = thread.continuations = 0
+
+
 def _told(thread: Thread, _: str, event: dict[str, Any]) -> None:
     thread.parts.append(Told("\n".join(block["text"] for block in event["content"])))
 
@@ -258,7 +213,8 @@ def _said(thread: Thread, _: str, note: dict[str, Any]) -> None:
     thread.requests += 1
     thread.continuations = thread.continuations + 1 if note["stop_reason"] == "max_tokens" and not calls else 0
     cut_off = 0 < thread.continuations <= MAX_CONTINUATIONS
-    thread.wants_answer = bool(calls) or cut_off or note["stop_reason"] == "pause_turn"
+    unseen = thread.outcome is not None and thread.outcome.unseen  # it came while this message was made
+    thread.wants_answer = bool(calls) or cut_off or unseen or note["stop_reason"] == "pause_turn"
 
 
 def _summed(thread: Thread, _: str, note: dict[str, Any]) -> None:
@@ -293,6 +249,8 @@ def _confirmed(thread: Thread, _: str, event: dict[str, Any]) -> None:
 
 def _request_started(thread: Thread, event_id: str, _: dict[str, Any]) -> None:
     thread.open_request = event_id
+    if thread.outcome is not None:
+        thread.outcome.work()
 
 
 def _request_ended(thread: Thread, _: str, __: dict[str, Any]) -> None:
@@ -331,6 +289,10 @@ _SESSION_FOLDS: dict[str, Callable[[Session], None]] = {
 }
 _FOLDS: dict[str, Callable[[Thread, str, dict[str, Any]], None]] = {
     "user.message": _heard,
+    "user.define_outcome": _defined,
+    "span.outcome_evaluation_start": _evaluating,
+    "span.outcome_evaluation_end": _evaluated,
+    FEEDBACK: _fed_back,
     "agent.thread_message_received": _received,
     "system.message": _told,
     "user.tool_confirmation": _confirmed,

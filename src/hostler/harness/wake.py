@@ -17,6 +17,7 @@ from hostler import clock
 from hostler.harness.crossposts import crossposted
 from hostler.harness.ledger import Ledger, read_ledger
 from hostler.harness.run import Addition, Idle, Run
+from hostler.harness.skills import MountedSkill, skills_tx
 from hostler.harness.state import Session, Thread
 from hostler.harness.threads import ThreadRow, change, stored_row, threads_tx
 from hostler.log.append import NewInput
@@ -56,6 +57,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     running_since: int | None
     last_at: int
     inputs: list[Input]
+    skills: list[MountedSkill]
     threads: list[ThreadRow]
 
 
@@ -82,11 +84,14 @@ _decode_budget = msgspec.json.Decoder(BudgetLimit).decode
 
 
 def row_tx(session_id: str) -> Tx[Row]:
-    """Read a session's row, its inputs and its threads."""
+    """Read a session's row, its inputs, skills and threads."""
     (row,) = yield _SESSION, {"s": session_id}
     thread_id, status, agent_body, environment, vault_ids, budget, usage, active_us, running_since, last_at = row
     inputs = yield _INPUTS, {"s": session_id}
     agent = _decode_agent(agent_body)
+    skills: list[MountedSkill] = []
+    if agent.skills or agent.multiagent:
+        skills = yield from skills_tx(session_id)
     threads: list[ThreadRow] = []
     if agent.multiagent:
         threads = yield from threads_tx(session_id)
@@ -106,6 +111,7 @@ def row_tx(session_id: str) -> Tx[Row]:
         running_since=running_since,
         last_at=last_at,
         inputs=[Input(blob, target) for blob, target in inputs],
+        skills=skills,
         threads=threads,
     )
 
@@ -213,7 +219,7 @@ class Wake:
         tail: list[Item] = []
         columns = dict(addition.patch)
         own: dict[str, Any] = {}
-        last = not self._others_active(run, addition.items)
+        last = not self.others_active(run, addition.items)
         if addition.opening:
             head = self._opening(run, columns, own)
         if addition.pausing:
@@ -288,7 +294,7 @@ class Wake:
     def _others(self, run: Run) -> Iterable[Thread]:
         return (thread for thread in self.session.threads.values() if thread.id != run.id and not thread.terminated)
 
-    def _others_active(self, run: Run, items: Sequence[Item]) -> bool:
+    def others_active(self, run: Run, items: Sequence[Item] = ()) -> bool:
         """Whether another thread has something to do, what `items` send it included."""
         if not self.several:
             return False

@@ -46,7 +46,9 @@ class Catalogue:
         if inside and (known := self.find(max(inside, key=len))) is not None:
             return known
         if model_id.startswith("claude-"):
-            return ModelInfo(id=model_id, display_name=model_id, thinking="adaptive", efforts=ALL_EFFORTS)
+            return ModelInfo(
+                id=model_id, display_name=model_id, thinking="adaptive", efforts=ALL_EFFORTS, inference_geo=True
+            )
         return ModelInfo(id=model_id, display_name=model_id, mid_conversation_system=True)
 
     def price(self, model_id: str) -> Price | None:

@@ -71,6 +71,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     efforts: tuple[str, ...] = ()
     default_effort: str | None = None
     fast: bool = False
+    inference_geo: bool = False  # whether a request may say where inference runs
     mid_conversation_system: bool = False
     image_input: bool = True
     pdf_input: bool = True
@@ -87,6 +88,7 @@ def _current(
         "max_tokens": 128_000,
         "efforts": ALL_EFFORTS,
         "default_effort": "high",
+        "inference_geo": True,
         "mid_conversation_system": True,
         **rest,
     }
@@ -105,6 +107,7 @@ def _classic(id: str, name: str, line: Line, released: str, price: Price, **rest
         "max_tokens": 64_000,
         "efforts": (),
         "default_effort": None,
+        "inference_geo": False,
         "mid_conversation_system": False,
         **rest,
     }

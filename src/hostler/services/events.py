@@ -18,11 +18,12 @@ from hostler.log.entries import Draft, Entry
 from hostler.log.log import Log, Page
 from hostler.log.tail import Tail
 from hostler.models.catalogue import Catalogue
-from hostler.services import budgets, intake
+from hostler.services import budgets, defining, intake
 from hostler.services.paging import BAD_CURSOR, Between, Cursor, read_cursor
 from hostler.services.reading import first
 from hostler.services.resources import missing_session
 from hostler.services.thread_rows import threads_tx
+from hostler.store.blobs import Blobs
 from hostler.store.sql import Tx
 from hostler.store.tables import sessions
 from hostler.wire.agents import SessionAgent
@@ -41,6 +42,7 @@ _STATE = select(
     sessions.c.active_us,
     sessions.c.running_since,
     sessions.c.paused,
+    sessions.c.outcomes,
 ).where(sessions.c.id == bindparam("s"))
 _ids = msgspec.json.Decoder(list[str]).decode
 _agent = msgspec.json.Decoder(SessionAgent).decode
@@ -62,19 +64,21 @@ class Followed(NamedTuple):
 
 
 class Events:
-    def __init__(self, log: Log, catalogue: Catalogue, wake: Callable[[str], None]) -> None:
+    def __init__(self, log: Log, blobs: Blobs, catalogue: Catalogue, wake: Callable[[str], None]) -> None:
         self._log = log
+        self._blobs = blobs
         self._catalogue = catalogue
         self._wake = wake
 
     async def send(self, session_id: str, params: EventsSend) -> list[msgspec.Raw]:
         """Accept the whole request durably, or refuse it whole. Returns the events as they now stand."""
         intake.check(params.events)
+        events = await defining.with_text_rubrics(self._log.store, self._blobs, params.events)
         now = clock.now()
 
         def tx() -> Tx[Sent]:
             state = yield from _state_tx(session_id, self._takes_system(params), now)
-            taken = yield from intake.take_tx(state, params.events, now)
+            taken = yield from intake.take_tx(state, events, now)
             if not taken.drafts:
                 return Sent([echo for echo in taken.echoes if isinstance(echo, Entry)], [])
             appended = yield from append_tx(session_id, state.thread_id, taken.drafts, now=now, patch=taken.patch)
@@ -165,6 +169,7 @@ def _state_tx(session_id: str, takes_system: Callable[[bytes], bool] | None, now
         takes_system=takes,
         capped=bool(row[11]) or budgets.reached(row[7], row[8], row[9], row[10], now),
         paused=bool(row[11]),
+        outcomes=row[12],
     )
 
 

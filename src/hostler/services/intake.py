@@ -16,9 +16,8 @@ from sqlalchemy import bindparam, or_, select
 
 from hostler.errors import InvalidRequest, RateLimited
 from hostler.log.entries import COLUMNS, Draft, Entry
-from hostler.services import budgets, interrupts
+from hostler.services import budgets, defining, interrupts
 from hostler.services.reading import first
-from hostler.services.resolve import NOT_YET
 from hostler.store.sql import Tx
 from hostler.store.tables import entries, files
 from hostler.wire.base import UNSET, encode
@@ -78,6 +77,7 @@ class State(NamedTuple):
     takes_system: bool = True  # whether the model takes system messages in mid-conversation
     capped: bool = False  # the budget is used up
     paused: bool = False  # idle with work that waits for a higher budget
+    outcomes: bytes | None = None  # JSON list of OutcomeEvaluation
 
 
 class Intake(NamedTuple):
@@ -94,14 +94,12 @@ def check(events: Sequence[ClientEvent], within: str = "events") -> None:
         at = f"{within}.{index}"
         if isinstance(event, UserToolResultParams):
             raise InvalidRequest(f"{at}.type: user.tool_result is only for self_hosted environments")
-        if isinstance(event, UserDefineOutcomeParams):
-            raise InvalidRequest(f"{at}.type: user.define_outcome is {NOT_YET}")
         if isinstance(event, SystemMessageParams):
             _check_system(events, index, at)
         elif isinstance(event, UserToolConfirmationParams):
             if event.deny_message is not None and event.result != "deny":
                 raise InvalidRequest(f"{at}.deny_message: only allowed with result 'deny'")
-        elif not isinstance(event, UserInterruptParams):
+        elif not isinstance(event, UserInterruptParams | UserDefineOutcomeParams):
             _check_content(event, at)
 
 
@@ -130,6 +128,7 @@ def take_tx(state: State, events: Sequence[ClientEvent], now: int, within: str =
     echoes: list[Draft | Entry] = []
     drafts: dict[str, Draft] = {}  # by what they answer, or by id
     answered = False
+    outcomes = defining.read(state.outcomes)
     only_interrupts = all(isinstance(event, UserInterruptParams) for event in events)
     for index, event in enumerate(events):
         at = f"{within}[{index}]"
@@ -156,7 +155,10 @@ def take_tx(state: State, events: Sequence[ClientEvent], now: int, within: str =
                     f"{within}.{index}: the agent's model does not support system messages in mid-conversation",
                     error_code="model_does_not_support_mid_conversation_system",
                 )
-            echo = _queued(event)
+            if isinstance(event, UserDefineOutcomeParams):
+                echo, outcomes = defining.drafted(event, outcomes, at)
+            else:
+                echo = _queued(event)
         echoes.append(echo)
         if isinstance(echo, Draft):
             drafts[echo.answers or echo.id] = echo
@@ -168,6 +170,8 @@ def take_tx(state: State, events: Sequence[ClientEvent], now: int, within: str =
     if queued and state.queued + len(queued) > room:
         raise RateLimited(f"{within}: the session has {state.queued} events that wait; at most {MAX_QUEUED} may.")
     patch = {} if state.resting and only_interrupts else {"pending": encode(pending), "wake_at": now}
+    if len(outcomes) > len(defining.read(state.outcomes)):
+        patch["outcomes"] = encode(outcomes)
     return Intake(echoes, list(drafts.values()), patch)
 
 

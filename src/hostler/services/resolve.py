@@ -59,6 +59,8 @@ def model(params: str | ModelParams, catalogue: Catalogue, before: ModelConfig |
     traits = catalogue.traits(params.id)
     if params.speed == "fast" and not traits.fast:
         raise InvalidRequest(f"model.speed: fast is not supported by {params.id}")
+    if params.inference_geo and not traits.inference_geo:
+        raise InvalidRequest(f"model.inference_geo: is not supported by {params.id}")
     kept = before.effort if before is not None and before.id == params.id else None
     return ModelConfig(
         id=params.id,

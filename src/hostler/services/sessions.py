@@ -20,31 +20,32 @@ from hostler.models.catalogue import Catalogue
 from hostler.services import (
     agent_rows,
     agent_rules,
+    agent_skills,
     budgets,
+    defining,
     environments,
     intake,
     resolve,
-    resolve_mcp,
     resources,
     rosters,
+    session_agent,
 )
 from hostler.services.metadata import merge
 from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
 from hostler.services.reading import first, rows
 from hostler.services.snapshots import COLUMNS, SessionRow, session, snapshot_tx
 from hostler.services.thread_rows import StoredThread, active_seconds_tx, threads_tx
+from hostler.store.blobs import Blobs
 from hostler.store.sql import Tx
-from hostler.store.tables import entries, files, threads
+from hostler.store.tables import entries, files, session_skills, threads
 from hostler.store.tables import resources as resource_table
 from hostler.store.tables import sessions as table
 from hostler.wire.agents import SessionAgent
 from hostler.wire.base import UNSET, Unset, encode
-from hostler.wire.environments import CloudConfig
 from hostler.wire.sessions import (
     AgentReference,
     AgentWithOverrides,
     Session,
-    SessionAgentUpdate,
     SessionCreate,
     SessionDeleted,
     SessionUpdate,
@@ -52,16 +53,15 @@ from hostler.wire.sessions import (
 
 _ONE = select(*COLUMNS).where(table.c.id == bindparam("id"))
 _INSERT = insert(table)
-_ENVIRONMENT = select(table.c.environment).where(table.c.id == bindparam("id"))
 _HEAD = select(table.c.next_seq, table.c.last_at).where(table.c.id == bindparam("id"))
 _DELETES = (
     delete(entries).where(entries.c.session_id == bindparam("id")),
     delete(resource_table).where(resource_table.c.session_id == bindparam("id")),
     delete(files).where(files.c.session_id == bindparam("id")),
+    delete(session_skills).where(session_skills.c.session_id == bindparam("id")),
     delete(threads).where(threads.c.session_id == bindparam("id")),
     delete(table).where(table.c.id == bindparam("id")),
 )
-_read_config = msgspec.json.Decoder(CloudConfig).decode
 
 _END_THREADS = (
     update(threads)
@@ -95,16 +95,18 @@ class Changed(NamedTuple):
 
 
 class Sessions:
-    def __init__(self, log: Log, catalogue: Catalogue, hooks: Hooks) -> None:
+    def __init__(self, log: Log, blobs: Blobs, catalogue: Catalogue, hooks: Hooks) -> None:
         self._log = log
+        self._blobs = blobs
         self._catalogue = catalogue
         self._store = log.store
         self._hooks = hooks
 
     async def create(self, params: SessionCreate) -> Session:
         resolve.refuse(params, ("vault_ids",))
-        initial = params.initial_events or []
-        intake.check_initial(initial)
+        intake.check_initial(params.initial_events or [])
+        given_events = params.initial_events or []
+        initial = await defining.with_text_rubrics(self._store, self._blobs, given_events, "initial_events")
         now = clock.now()
         reference = _reference(params.agent)
 
@@ -117,6 +119,7 @@ class Sessions:
                 taken = yield from intake.take_tx(state, initial, now, "initial_events")
                 written = yield from append_tx(row["id"], row["thread_id"], taken.drafts, now=now, patch=taken.patch)
                 appended, row["wake_at"] = written.entries, now
+                row["outcomes"] = taken.patch.get("outcomes")
             shown = SessionRow.of([row[column.name] for column in COLUMNS])
             return Changed(session(shown, made), appended)
 
@@ -134,10 +137,8 @@ class Sessions:
             row = yield from find_tx(session_id)
             if row.archived_at is not None or row.status == "terminated":
                 raise InvalidRequest(f"Session {session_id} is archived and can't be updated.")
-            fields, patch = _change(row, params)
-            if "agent" in fields:
-                config = yield from first(_ENVIRONMENT, {"id": session_id})
-                agent_rules.check_network(fields["agent"], _read_config(config[0]))  # type: ignore[index]
+            agent = yield from session_agent.changed_tx(row, params.agent)
+            fields, patch = _change(row, params, agent)
             of_budget, columns = budgets.change(row, params.budget, self._catalogue, now)
             fields, patch = {**fields, **of_budget}, {**patch, **columns}
             if not fields:
@@ -283,6 +284,7 @@ def _insert_tx(
         "vault_ids": b"[]",
         "budget": encode(params.budget) if params.budget is not None else None,
         "usage": EMPTY_LEDGER,
+        "outcomes": None,
         "pending": b"[]",
         "queued": 0,
         "active_us": 0,
@@ -299,6 +301,7 @@ def _insert_tx(
         "paused": 0,
     }
     yield _INSERT, row
+    yield from agent_skills.pin_tx(row["id"], snapshot)
     if snapshot.multiagent is not None:
         agent_body = encode(rosters.thread_agent(snapshot))
         yield insertion(row["id"], row["thread_id"], None, snapshot.name, agent_body, now)
@@ -310,7 +313,9 @@ def _check_update(params: SessionUpdate) -> None:
         raise InvalidRequest("vault_ids: can't be changed after a session was created")
 
 
-def _change(row: SessionRow, params: SessionUpdate) -> tuple[dict[str, Any], dict[str, Any]]:
+def _change(
+    row: SessionRow, params: SessionUpdate, agent: SessionAgent | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """What an update changes: the fields of `session.updated`, and the columns."""
     fields: dict[str, Any] = {}
     patch: dict[str, Any] = {}
@@ -321,27 +326,9 @@ def _change(row: SessionRow, params: SessionUpdate) -> tuple[dict[str, Any], dic
         merged = merge(before, params.metadata)
         if merged != before:
             fields["metadata"], patch["metadata"] = merged, encode(merged)
-    if isinstance(params.agent, SessionAgentUpdate) and params.agent != SessionAgentUpdate():
-        if row.shown_status in ("running", "rescheduling"):
-            raise InvalidRequest("agent: can't be changed while the session is running")
-        agent = _equipped(row, params.agent)
-        if agent is not None:
-            fields["agent"], patch["agent"] = agent, encode(agent)
+    if agent is not None:
+        fields["agent"], patch["agent"] = agent, encode(agent)
     return fields, patch
-
-
-def _equipped(row: SessionRow, params: SessionAgentUpdate) -> SessionAgent | None:
-    """The session's agent with the tools and servers that it was sent, or None when that changes nothing."""
-    before = row.read_agent()
-    after = msgspec.structs.replace(before)
-    if params.tools is not UNSET:
-        after.tools = resolve.tools(params.tools, "agent.")
-    if params.mcp_servers is not UNSET:
-        after.mcp_servers = resolve_mcp.servers(params.mcp_servers, "agent.")
-    if after == before:
-        return None
-    agent_rules.check_references(after, "agent.")
-    return rosters.with_self(after)
 
 
 def _terminations(row: SessionRow, stored: Sequence[StoredThread]) -> list[Draft]:

@@ -98,6 +98,7 @@ sessions = Table(
     _text("lease_owner", null=True),
     _int("lease_until", null=True),
     _int("wake_at", null=True),
+    _json("outcomes", null=True),  # JSON list of OutcomeEvaluation
     _int("paused"),  # 1 while it is idle with work that waits for a higher budget
 )
 
@@ -166,4 +167,49 @@ resources = Table(
     _text("mount_path"),
     _int("created_at"),
     _int("updated_at"),
+)
+
+# A skill's versions and their files stay while a session that has pinned them lives: a deleted version has `deleted_at`
+# until then. `version` is a text: microseconds for a custom skill, a date for one that comes with the server.
+skills = Table(
+    "skills",
+    metadata,
+    _text("id", key=True),
+    _text("source"),
+    _text("name"),
+    _text("display_name"),
+    _int("created_at"),
+    _int("updated_at"),
+)
+
+skill_versions = Table(
+    "skill_versions",
+    metadata,
+    _text("skill_id", key=True),
+    _text("version", key=True),
+    _int("created_at"),
+    _text("name"),
+    _text("description"),
+    _text("directory"),
+    _int("deleted_at", null=True),
+)
+
+skill_files = Table(
+    "skill_files",
+    metadata,
+    _text("skill_id", key=True),
+    _text("version", key=True),
+    _text("path", key=True),
+    _text("blob"),
+    _int("size_bytes"),
+    _int("executable"),
+)
+
+session_skills = Table(
+    "session_skills",
+    metadata,
+    _text("session_id", key=True),
+    _text("skill_id", key=True),
+    _text("version", key=True),
+    _int("place"),  # among the skills of all the session's agents
 )

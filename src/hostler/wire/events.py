@@ -22,8 +22,11 @@ EventId = Annotated[str, Meta(min_length=1, max_length=128)]
 SystemContent = Annotated[list[TextBlock], Meta(min_length=1, max_length=1000)]
 
 
+MAX_RUBRIC = 262_144
+
+
 class TextRubric(Params, tag="text", tag_field="type", kw_only=True):
-    content: Annotated[str, Meta(min_length=1, max_length=262_144)]
+    content: Annotated[str, Meta(min_length=1, max_length=MAX_RUBRIC)]
 
 
 class FileRubric(Params, tag="file", tag_field="type", kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import Meta
 
@@ -56,6 +56,17 @@ class SessionUpdate(Params, kw_only=True):
     vault_ids: list[str] | Unset | None = UNSET
 
 
+class OutcomeEvaluation(Wire, tag="outcome_evaluation", tag_field="type", kw_only=True):
+    """How far an outcome is. `result` is pending, running or evaluating, and then how it ended."""
+
+    outcome_id: str
+    description: str
+    iteration: int = 0
+    result: str = "pending"
+    explanation: str | None = None
+    completed_at: str | None = None
+
+
 class Session(Wire, tag="session", tag_field="type", kw_only=True):
     id: str
     status: SessionStatus
@@ -66,7 +77,7 @@ class Session(Wire, tag="session", tag_field="type", kw_only=True):
     resources: list[FileResource]
     vault_ids: list[str]
     budget: BudgetLimit | None = None
-    outcome_evaluations: list[Any]
+    outcome_evaluations: list[OutcomeEvaluation]
     stats: Stats
     usage: Usage
     created_at: str

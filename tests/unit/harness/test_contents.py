@@ -14,7 +14,7 @@ from sqlalchemy import insert
 from hostler.harness import contents as rooms
 from hostler.harness import context
 from hostler.harness.contents import FileContents
-from hostler.harness.state import Heard
+from hostler.harness.parts import Heard
 from hostler.store import tables
 from hostler.store.blobs import Blobs
 from hostler.store.sql import Tx

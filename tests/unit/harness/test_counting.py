@@ -10,7 +10,7 @@ import pytest
 from stage import AGENT
 
 from hostler.harness.ledger import EMPTY_LEDGER, Ledger, read_ledger, span_usage
-from hostler.harness.state import Call
+from hostler.harness.parts import Call
 from hostler.harness.tooltable import ToolTable
 from hostler.models.protocol import ModelUsage
 from hostler.sandbox.toolset import TOOLS

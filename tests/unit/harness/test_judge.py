@@ -18,7 +18,7 @@ from hostler.harness.excerpt import TOTAL_CHARS, excerpt, quoted
 from hostler.harness.judge import PROMPT, read
 from hostler.harness.ledger import read_ledger
 from hostler.harness.loop import advance
-from hostler.harness.state import Call, Heard, Said, Summed, Told
+from hostler.harness.parts import Call, Heard, Said, Summed, Told
 from hostler.models.catalogue import Catalogue
 from hostler.models.protocol import ModelEvent, ModelFailure, ModelRequest, ModelResponse, ModelUsage
 from hostler.models.script import ScriptedModel

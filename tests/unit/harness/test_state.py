@@ -8,7 +8,8 @@ from typing import Any
 
 from stage import THREAD, entry
 
-from hostler.harness.state import DISPATCHED, MODEL_MESSAGE, Heard, Said, Session
+from hostler.harness.parts import Heard, Said
+from hostler.harness.state import DISPATCHED, MODEL_MESSAGE, Session
 from hostler.log.entries import Entry
 from hostler.store.tables import QUEUED
 

@@ -13,7 +13,14 @@ from hostler.harness.state import Session
 from hostler.log.entries import Entry
 
 GOLDEN = Path(__file__).with_name("golden")
-NOTES = {state.MODEL_MESSAGE, state.DISPATCHED, state.SUMMARY, state.ATTEMPT_FAILED, state.HIDDEN_RESULT}
+NOTES = {
+    state.MODEL_MESSAGE,
+    state.DISPATCHED,
+    state.SUMMARY,
+    state.ATTEMPT_FAILED,
+    state.HIDDEN_RESULT,
+    state.FEEDBACK,
+}
 
 
 def rows(name: str) -> tuple[list[Entry], dict[str, Any]]:

@@ -1,6 +1,6 @@
-"""The skills that come with Hostler: which there are, where their folders lie, and which packages they need.
+"""The packages that the skills which come with the server need: pinned, in the folder of each.
 
-It must not read more of a folder than that: what is in a skill is for the agent.
+It must not install anything: layers do.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-FOLDER = Path(__file__).parent / "skills"
+FOLDER = Path(__file__).parent
 IDS = ("docx", "pdf", "pptx", "xlsx")
 
 
 @cache
-def requirements(skill_id: str) -> tuple[str, ...]:
+def of(skill_id: str) -> tuple[str, ...]:
     """The pinned packages of a skill, in pip's syntax; none for a skill that is not one of ours."""
     if skill_id not in IDS:
         return ()
