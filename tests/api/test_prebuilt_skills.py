@@ -1,4 +1,4 @@
-"""A session with a pre-built skill has its folder and its packages in the sandbox, or the client is told what is not."""
+"""A session with a pre-built skill has its files and packages in the sandbox, or the client is told of the lack."""
 
 from __future__ import annotations
 
