@@ -232,6 +232,38 @@ def _downloaded(client: Client, session_id: str) -> list[str]:
     return asyncio.run(run())
 
 
+def vaults(client: Client) -> None:
+    beta, credentials = client.beta, client.beta.vaults.credentials
+    made = beta.vaults.create(display_name="v", metadata={"k": "v"})
+    assert beta.vaults.retrieve(made.id) == made
+    assert beta.vaults.update(made.id, display_name="w").display_name == "w"
+    assert beta.vaults.list(limit=1).data[0].id == made.id
+    url = "http://127.0.0.1:1/mcp"
+    refresh = {
+        "client_id": "c", "refresh_token": "r", "token_endpoint": "http://127.0.0.1:1/token",
+        "token_endpoint_auth": {"type": "client_secret_post", "client_secret": "s"},
+    }  # fmt: skip
+    hosts = {"type": "limited", "allowed_hosts": ["a.example.com"]}
+    variable = {"type": "environment_variable", "secret_name": "N", "secret_value": "v", "networking": hosts}
+    bearer = {"type": "static_bearer", "token": "t", "mcp_server_url": url}
+    oauth = {"type": "mcp_oauth", "access_token": "t", "mcp_server_url": url, "refresh": refresh}
+    for auth in (bearer, oauth, variable):
+        one = credentials.create(made.id, auth=auth, display_name="c")
+        assert credentials.retrieve(one.id, vault_id=made.id) == one
+        changed = credentials.update(one.id, vault_id=made.id, auth={"type": auth["type"]}, metadata={"a": "b"})
+        assert (changed.auth, changed.metadata) == (one.auth, {"a": "b"})
+        if auth is oauth:
+            found = credentials.mcp_oauth_validate(one.id, vault_id=made.id)
+            assert (found.status, found.mcp_probe.http_response) == ("unknown", None)
+        assert credentials.archive(one.id, vault_id=made.id).archived_at is not None
+    assert len(list(credentials.list(made.id, include_archived=True, limit=1))) == 3
+    assert credentials.delete(one.id, vault_id=made.id).type == "vault_credential_deleted"
+    session_id = client.session(vault_ids=[made.id])
+    assert beta.sessions.retrieve(session_id).vault_ids == [made.id]
+    assert beta.vaults.archive(made.id).archived_at is not None
+    assert beta.vaults.delete(made.id).type == "vault_deleted"
+
+
 def models(client: Client) -> None:
     known = [model.id for model in client.beta.models.list(limit=3)]
     assert "claude-opus-5-5" in known
@@ -391,9 +423,8 @@ def errors(client: Client) -> None:
 SCENARIOS = {
     play.__name__: play
     for play in (
-        agents, agent_parts, environments, sessions, files, skills, models, a_turn, previews, built_in_tools,
-        custom_tools,
-        interrupts, errors_of_the_model, compaction, budgets, ends, asynchronously, errors,
+        agents, agent_parts, environments, sessions, files, skills, vaults, models, a_turn, previews, built_in_tools,
+        custom_tools, interrupts, errors_of_the_model, compaction, budgets, ends, asynchronously, errors,
     )
 }  # fmt: skip
 

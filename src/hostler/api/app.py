@@ -7,12 +7,13 @@ from typing import NamedTuple
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from hostler.api import agents, environments, events, files, models, resources, sessions, skills, threads
+from hostler.api import agents, environments, events, files, models, resources, sessions, skills, threads, vaults
 from hostler.api.call import Call
 from hostler.api.gate import Gate
 from hostler.api.render import json
 from hostler.api.router import Route, Router
 from hostler.services.agents import Agents
+from hostler.services.credentials import Credentials
 from hostler.services.environments import Environments
 from hostler.services.events import Events
 from hostler.services.files import Files
@@ -22,6 +23,8 @@ from hostler.services.resources import Resources
 from hostler.services.sessions import Sessions
 from hostler.services.skills import Skills
 from hostler.services.threads import Threads
+from hostler.services.validation import Validation
+from hostler.services.vaults import Vaults
 
 
 class Services(NamedTuple):
@@ -35,6 +38,9 @@ class Services(NamedTuple):
     files: Files
     models: Models
     skills: Skills
+    vaults: Vaults
+    credentials: Credentials
+    validation: Validation
 
 
 def create_app(services: Services) -> ASGIApp:
@@ -55,6 +61,7 @@ def routes(services: Services) -> list[Route]:
         *files.routes(services.files),
         *models.routes(services.models),
         *skills.routes(services.skills),
+        *vaults.routes(services.vaults, services.credentials, services.validation),
     ]
 
 

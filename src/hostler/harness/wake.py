@@ -298,8 +298,14 @@ class Wake:
         """Whether another thread has something to do, what `items` send it included."""
         if not self.several:
             return False
-        sent = any(isinstance(item, Draft) and item.queued and item.thread_id not in (None, run.id) for item in items)
+        drafts = (item for item in items if isinstance(item, Draft) and item.queued)
+        sent = any(draft.thread_id not in (None, run.id) and self._takes_up(draft.thread_id) for draft in drafts)
         return sent or any(thread.active for thread in self._others(run))
+
+    def _takes_up(self, thread_id: str | None) -> bool:
+        """Whether a thread looks at a message once it gets one: not while it waits for a client, or for money."""
+        thread = self.session.threads.get(thread_id or "")
+        return thread is None or not (thread.waiting or thread.paused)
 
     def _change(self, thread_id: str, **columns: Any) -> None:
         self._thread_columns.setdefault(thread_id, {}).update(columns)

@@ -25,10 +25,10 @@ from hostler.services import (
     defining,
     environments,
     intake,
-    resolve,
     resources,
     rosters,
     session_agent,
+    vaults,
 )
 from hostler.services.metadata import merge
 from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
@@ -103,7 +103,6 @@ class Sessions:
         self._hooks = hooks
 
     async def create(self, params: SessionCreate) -> Session:
-        resolve.refuse(params, ("vault_ids",))
         intake.check_initial(params.initial_events or [])
         given_events = params.initial_events or []
         initial = await defining.with_text_rubrics(self._store, self._blobs, given_events, "initial_events")
@@ -266,6 +265,8 @@ def _insert_tx(
         raise InvalidRequest(
             f"environment_id: environment {environment.id} is archived", error_code="environment_archived"
         )
+    vault_ids = params.vault_ids or []
+    yield from vaults.check_usable_tx(vault_ids)
     snapshot = yield from snapshot_tx(agent, overrides, catalogue)
     agent_rules.check_network(snapshot, environment.config)
     if params.budget is not None:
@@ -281,7 +282,7 @@ def _insert_tx(
         "metadata": encode(params.metadata or {}),
         "agent": encode(snapshot),
         "environment": encode(environment.config),
-        "vault_ids": b"[]",
+        "vault_ids": encode(vault_ids),
         "budget": encode(params.budget) if params.budget is not None else None,
         "usage": EMPTY_LEDGER,
         "outcomes": None,

@@ -25,7 +25,7 @@ _c = sessions.c
 COLUMNS = (
     _c.id, _c.created_at, _c.status, _c.wake_at, _c.title, _c.metadata, _c.agent, _c.environment_id, _c.usage,
     _c.active_us, _c.running_since, _c.updated_at, _c.archived_at, _c.thread_id,
-    _c.budget, _c.paused, _c.outcomes,
+    _c.budget, _c.paused, _c.outcomes, _c.vault_ids,
 )  # fmt: skip
 
 MAX_SNAPSHOT = 32 * 1024 * 1024  # bytes of an agent with its roster in full: as much as one request may hold
@@ -55,6 +55,7 @@ class SessionRow(msgspec.Struct, frozen=True):
     budget: bytes | None
     paused: int
     outcomes: bytes | None
+    vault_ids: bytes
 
     @classmethod
     def of(cls, row: Row) -> SessionRow:
@@ -96,7 +97,7 @@ def session(row: SessionRow, resources: list[FileResource], thread_seconds: floa
         title=row.title,
         metadata=row.read_metadata(),
         resources=resources,
-        vault_ids=[],
+        vault_ids=msgspec.json.decode(row.vault_ids),
         budget=row.read_budget(),
         outcome_evaluations=defining.read(row.outcomes),
         stats=Stats(active_seconds=active, duration_seconds=max(0.0, lived)),

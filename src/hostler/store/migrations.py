@@ -68,6 +68,18 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
         "CREATE UNIQUE INDEX entries_id ON entries (session_id, id, thread_id)",
         "CREATE INDEX entries_thread ON entries (session_id, thread_id, position) WHERE private = 2",
     ),
+    "004_vaults": (
+        """CREATE TABLE vaults (
+            id TEXT PRIMARY KEY, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, archived_at BIGINT,
+            body BYTES NOT NULL)""",
+        "CREATE INDEX vaults_created ON vaults (created_at, id)",
+        """CREATE TABLE vault_credentials (
+            id TEXT PRIMARY KEY, vault_id TEXT NOT NULL, target TEXT, created_at BIGINT NOT NULL,
+            updated_at BIGINT NOT NULL, archived_at BIGINT, body BYTES NOT NULL, sealed BYTES,
+            generation BIGINT NOT NULL, failure TEXT, lease_owner TEXT, lease_until BIGINT)""",
+        "CREATE INDEX vault_credentials_created ON vault_credentials (vault_id, created_at, id)",
+        "CREATE UNIQUE INDEX vault_credentials_target ON vault_credentials (vault_id, target) WHERE target IS NOT NULL",
+    ),
     "005_skills": (
         """CREATE TABLE skills (
             id TEXT PRIMARY KEY, source TEXT NOT NULL, name TEXT NOT NULL, display_name TEXT NOT NULL,

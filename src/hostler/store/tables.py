@@ -213,3 +213,33 @@ session_skills = Table(
     _text("version", key=True),
     _int("place"),  # among the skills of all the session's agents
 )
+
+vaults = Table(
+    "vaults",
+    metadata,
+    _text("id", key=True),
+    _int("created_at"),
+    _int("updated_at"),
+    _int("archived_at", null=True),
+    _json("body"),
+)
+
+# `target` is what the credential is found by: `mcp <normalised URL>` or `env <name>`, unique in its vault while it is
+# active. `sealed` holds the secrets and `generation` counts their changes; `target` and `sealed` are null once it is
+# archived. `lease_*` is held by the process that refreshes it; `failure` says why it can't be refreshed any more.
+vault_credentials = Table(
+    "vault_credentials",
+    metadata,
+    _text("id", key=True),
+    _text("vault_id"),
+    _text("target", null=True),
+    _int("created_at"),
+    _int("updated_at"),
+    _int("archived_at", null=True),
+    _json("body"),
+    _json("sealed", null=True),
+    _int("generation"),
+    _text("failure", null=True),
+    _text("lease_owner", null=True),
+    _int("lease_until", null=True),
+)
