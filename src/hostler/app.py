@@ -26,10 +26,13 @@ from hostler.harness.advisor import AdvisorTool
 from hostler.harness.contents import FileContents
 from hostler.harness.delegation import Delegation
 from hostler.harness.deps import Deps, HarnessConfig
+from hostler.harness.mcp_tools import McpTools
 from hostler.harness.skill_layers import SkillLayers
 from hostler.harness.supervisor import Supervisor
 from hostler.log.hub import Hub
 from hostler.log.log import Log
+from hostler.mcp.config import McpConfig
+from hostler.mcp.pool import Pool
 from hostler.models.catalogue import Catalogue
 from hostler.models.config import ModelsConfig, with_keys
 from hostler.models.protocol import Model
@@ -92,6 +95,7 @@ class Configuration(msgspec.Struct, frozen=True):
     harness: HarnessConfig
     models: ModelsConfig
     sandbox: SandboxConfig
+    mcp: McpConfig
 
 
 def configuration(settings: Settings) -> Configuration:
@@ -101,6 +105,7 @@ def configuration(settings: Settings) -> Configuration:
         decode(tables.get("harness", {}), HarnessConfig, "harness", file),
         decode(tables.get("models", {}), ModelsConfig, "models", file),
         decode(tables.get("sandbox", {}), SandboxConfig, "sandbox", file),
+        decode(tables.get("mcp", {}), McpConfig, "mcp", file),
     )
 
 
@@ -165,6 +170,9 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         stack.push_async_callback(sandboxes.aclose, stop=False)
         layers = open_layers(settings.data_dir / "layers", config.sandbox, settings.environ)
         stack.push_async_callback(layers.aclose)
+        connections = Pool(config.mcp, settings.environ)
+        stack.push_async_callback(connections.aclose)
+        mcp_tools = McpTools(connections, credentials=vault.resolver)
         model = wrap(router)
         deps = Deps(
             log=journal,
@@ -176,14 +184,14 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             builtins=BUILTINS,
             config=config.harness,
             layers=SkillLayers(layers, sandboxes, config.harness.layer_wait_seconds),
-            served=(Delegation(), AdvisorTool(model, router.catalogue)),
+            served=(Delegation(), AdvisorTool(model, router.catalogue), mcp_tools),
         )
         dispatcher = EmbeddedDispatcher(store)
         supervisor = Supervisor(deps, dispatcher)
         files = Files(store, blobs, max_bytes=settings.file_bytes)
         skills = Skills(store, blobs)
         await _keep_prebuilt(skills)
-        services = _services(journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault)
+        services = _services(journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, mcp_tools)
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, services,
         )  # fmt: skip
@@ -205,13 +213,20 @@ def _services(
     dispatcher: EmbeddedDispatcher,
     supervisor: Supervisor,
     vault: Vault,
+    mcp_tools: McpTools,
 ) -> Services:
     store = journal.store
+
+    def ended(session_id: str) -> None:
+        supervisor.ended(session_id)
+        mcp_tools.forget(session_id)
+
+    programs = mcp_tools.programs
     return Services(
         keys=Keys(store),
-        agents=Agents(store, catalogue),
+        agents=Agents(store, catalogue, programs),
         environments=Environments(store),
-        sessions=Sessions(journal, blobs, catalogue, Hooks(wake=dispatcher.wake, ended=supervisor.ended)),
+        sessions=Sessions(journal, blobs, catalogue, Hooks(wake=dispatcher.wake, ended=ended), programs),
         events=Events(journal, blobs, catalogue, dispatcher.wake),
         threads=Threads(journal, dispatcher.wake),
         resources=Resources(store, supervisor.inputs_changed),

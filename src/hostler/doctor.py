@@ -9,10 +9,12 @@ import shutil
 import socket
 import sqlite3
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from hostler.app import configuration, open_router
 from hostler.errors import HostlerError
+from hostler.mcp.config import McpConfig
 from hostler.models.routing import Router
 from hostler.preparing import checks as skill_checks
 from hostler.sandbox.backends import open_backend
@@ -38,6 +40,7 @@ async def examine(settings: Settings) -> list[Check]:
     backend = open_backend(settings.data_dir / "sandboxes", config.sandbox, settings.environ)
     checks += await asyncio.to_thread(backend.probe)
     await backend.aclose(stop=False)
+    checks += _mcp(config.mcp, settings.environ)
     return checks + await skill_checks(settings, config.sandbox)
 
 
@@ -119,6 +122,21 @@ def _port(settings: Settings) -> Check:
             detail = f"{settings.host}: {error.strerror}"
             return Check(name=name, ok=False, detail=detail, remedy=remedy, required=False)
     return Check(name=name, ok=True, detail=f"free on {settings.host}")
+
+
+def _mcp(config: McpConfig, environ: Mapping[str, str]) -> list[Check]:
+    """The stdio MCP servers. One that is missing fails in sessions only."""
+    checks = []
+    for name, program in sorted(config.stdio.items()):
+        found = shutil.which(program.command, path=environ.get("PATH"))
+        absent = [variable for variable in program.env_from if variable not in environ]
+        detail = found or f"{program.command} is not found"
+        remedy = f"install it, or correct command in [mcp.stdio.{name}]"
+        if found and absent:
+            detail, remedy = f"{found}, without {', '.join(absent)}", "set what env_from names"
+        ok = found is not None and not absent
+        checks.append(Check(name=f"mcp {name}", ok=ok, detail=detail, remedy=remedy, required=False))
+    return checks
 
 
 def _models(router: Router) -> list[Check]:

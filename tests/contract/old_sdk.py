@@ -409,6 +409,29 @@ def budgets(client: Client) -> None:
     client.check(session_id, "session.updated", "session.usage", IDLE)
 
 
+def mcp_servers(client: Client) -> None:
+    def session(url: str) -> str:
+        server = {"type": "url", "name": "real", "url": url}
+        toolset = {"type": "mcp_toolset", "mcp_server_name": "real"}
+        made = client.beta.agents.create(name="m", model="claude-opus-5-5", mcp_servers=[server], tools=[toolset])
+        return str(client.beta.sessions.create(agent=made.id, environment_id=client.environment).id)
+
+    session_id = session("stdio:real")
+    for verdict in ("allow", "deny"):
+        (use,) = of(client.turn(session_id, message("add with mcp")), "agent.mcp_tool_use")
+        assert (use.name, use.mcp_server_name) == ("add", "real")
+        answer = {"type": "user.tool_confirmation", "tool_use_id": use.id, "result": verdict}
+        (result,) = of(client.turn(session_id, answer), "agent.mcp_tool_result")
+        assert (result.mcp_tool_use_id, result.is_error) == (use.id, verdict == "deny")
+    client.check(session_id, "agent.mcp_tool_use", "agent.mcp_tool_result", "user.tool_confirmation")
+    base_url = client.named["base_url"]
+    for kind, url in (("connection", "http://127.0.0.1:9/mcp"), ("authentication", f"{base_url}/v1/agents")):
+        session_id = session(url)
+        (problem,) = of(client.turn(session_id, message("say: On.")), "session.error")
+        assert (problem.error.type, problem.error.mcp_server_name) == (f"mcp_{kind}_failed_error", "real")
+        client.check(session_id, "session.error")
+
+
 def errors(client: Client) -> None:
     anthropic = client.anthropic
     missing = refused(lambda: client.beta.agents.retrieve("agent_none"), anthropic.NotFoundError)
@@ -424,7 +447,7 @@ SCENARIOS = {
     play.__name__: play
     for play in (
         agents, agent_parts, environments, sessions, files, skills, vaults, models, a_turn, previews, built_in_tools,
-        custom_tools, interrupts, errors_of_the_model, compaction, budgets, ends, asynchronously, errors,
+        custom_tools, interrupts, errors_of_the_model, compaction, budgets, mcp_servers, ends, asynchronously, errors,
     )
 }  # fmt: skip
 

@@ -44,7 +44,7 @@ async def act(run: Run, deps: Deps) -> None:
     served, inside = [call for call in calls if call.served], [call for call in calls if not call.served]
     try:
         await both(
-            act_served(run, deps, served) if served else None,
+            act_served(run, deps, served, lambda: sandbox_of(run.wake, deps)) if served else None,
             _act_inside(run, deps, inside) if inside else None,
         )
     except Interrupted:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 from sqlalchemy import bindparam, insert, update
 
@@ -33,12 +35,15 @@ _ARCHIVE = (
 
 
 class Agents:
-    def __init__(self, store: Store, catalogue: Catalogue) -> None:
+    def __init__(self, store: Store, catalogue: Catalogue, programs: Collection[str] = ()) -> None:
+        """`programs` are the names of the stdio MCP servers that are configured here."""
         self._store = store
         self._catalogue = catalogue
+        self._programs = programs
 
     async def create(self, params: AgentCreate) -> Agent:
         resolve.refuse_identity(params.execution_identity)
+        resolve_mcp.check_programs(params.mcp_servers, self._programs)
         now = clock.now()
         agent = Agent(
             id=new_id("agent"),
@@ -75,6 +80,7 @@ class Agents:
     async def update(self, agent_id: str, params: AgentUpdate) -> Agent:
         """Make a new version, unless nothing would change. A given `version` must be the current one."""
         resolve.refuse_identity(params.execution_identity)
+        resolve_mcp.check_programs(params.mcp_servers, self._programs)
         now = clock.now()
 
         def tx() -> Tx[Agent]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,6 +25,7 @@ from hostler.services import (
     defining,
     environments,
     intake,
+    resolve_mcp,
     resources,
     rosters,
     session_agent,
@@ -46,6 +47,7 @@ from hostler.wire.sessions import (
     AgentReference,
     AgentWithOverrides,
     Session,
+    SessionAgentUpdate,
     SessionCreate,
     SessionDeleted,
     SessionUpdate,
@@ -95,10 +97,14 @@ class Changed(NamedTuple):
 
 
 class Sessions:
-    def __init__(self, log: Log, blobs: Blobs, catalogue: Catalogue, hooks: Hooks) -> None:
+    def __init__(
+        self, log: Log, blobs: Blobs, catalogue: Catalogue, hooks: Hooks, programs: Collection[str] = ()
+    ) -> None:
+        """`programs` are the names of the stdio MCP servers that are configured here."""
         self._log = log
         self._blobs = blobs
         self._catalogue = catalogue
+        self._programs = programs
         self._store = log.store
         self._hooks = hooks
 
@@ -108,6 +114,8 @@ class Sessions:
         initial = await defining.with_text_rubrics(self._store, self._blobs, given_events, "initial_events")
         now = clock.now()
         reference = _reference(params.agent)
+        if isinstance(reference, AgentWithOverrides):
+            resolve_mcp.check_programs(reference.mcp_servers, self._programs, "agent.")
 
         def tx() -> Tx[Changed]:
             row = yield from _insert_tx(params, reference, self._catalogue, now)
@@ -130,6 +138,8 @@ class Sessions:
 
     async def update(self, session_id: str, params: SessionUpdate) -> Session:
         _check_update(params)
+        if isinstance(params.agent, SessionAgentUpdate):
+            resolve_mcp.check_programs(params.agent.mcp_servers, self._programs, "agent.")
         now = clock.now()
 
         def tx() -> Tx[Changed]:
