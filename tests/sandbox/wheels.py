@@ -76,7 +76,11 @@ def serving(folder: Path) -> Iterator[Index]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """A client that was killed has hung up."""
+
+    with Server(("127.0.0.1", 0), Handler) as server:
         index = Index(folder, server.server_address[1])
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
