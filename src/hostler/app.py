@@ -27,8 +27,10 @@ from hostler.harness.contents import FileContents
 from hostler.harness.delegation import Delegation
 from hostler.harness.deps import Deps, HarnessConfig
 from hostler.harness.mcp_tools import McpTools
+from hostler.harness.side_request import SideRequest
 from hostler.harness.skill_layers import SkillLayers
 from hostler.harness.supervisor import Supervisor
+from hostler.harness.web_tools import WebTools
 from hostler.log.hub import Hub
 from hostler.log.log import Log
 from hostler.mcp.config import McpConfig
@@ -65,6 +67,7 @@ from hostler.store.tables import sessions
 from hostler.vault.keyfile import open_sealer
 from hostler.vault.room import Vault
 from hostler.vault.rotation import Rotated, Tell, in_use_tx, rotate
+from hostler.web.config import WebConfig
 
 log = logging.getLogger("hostler")
 
@@ -96,6 +99,7 @@ class Configuration(msgspec.Struct, frozen=True):
     models: ModelsConfig
     sandbox: SandboxConfig
     mcp: McpConfig
+    web: WebConfig
 
 
 def configuration(settings: Settings) -> Configuration:
@@ -106,6 +110,7 @@ def configuration(settings: Settings) -> Configuration:
         decode(tables.get("models", {}), ModelsConfig, "models", file),
         decode(tables.get("sandbox", {}), SandboxConfig, "sandbox", file),
         decode(tables.get("mcp", {}), McpConfig, "mcp", file),
+        decode(tables.get("web", {}), WebConfig, "web", file),
     )
 
 
@@ -174,6 +179,8 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         stack.push_async_callback(connections.aclose)
         mcp_tools = McpTools(connections, credentials=vault.resolver)
         model = wrap(router)
+        web = WebTools.open(config.web, settings.environ, SideRequest(router))
+        stack.callback(web.close)
         deps = Deps(
             log=journal,
             model=model,
@@ -184,7 +191,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             builtins=BUILTINS,
             config=config.harness,
             layers=SkillLayers(layers, sandboxes, config.harness.layer_wait_seconds),
-            served=(Delegation(), AdvisorTool(model, router.catalogue), mcp_tools),
+            served=(Delegation(), AdvisorTool(model, router.catalogue), mcp_tools, web),
         )
         dispatcher = EmbeddedDispatcher(store)
         supervisor = Supervisor(deps, dispatcher)

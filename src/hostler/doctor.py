@@ -21,6 +21,7 @@ from hostler.sandbox.backends import open_backend
 from hostler.sandbox.contract import Check
 from hostler.settings import Settings
 from hostler.vault import keyfile
+from hostler.web.config import WebConfig
 
 LOW_DISK = 1024**3
 OLDEST_SQLITE = (3, 35)
@@ -36,6 +37,7 @@ async def examine(settings: Settings) -> list[Check]:
     except HostlerError as error:
         return [*checks, Check(name="config", ok=False, detail=error.message, remedy="correct the config file")]
     checks += _models(router)
+    checks.append(_search(config.web, router, settings))
     await router.aclose()
     backend = open_backend(settings.data_dir / "sandboxes", config.sandbox, settings.environ)
     checks += await asyncio.to_thread(backend.probe)
@@ -137,6 +139,27 @@ def _mcp(config: McpConfig, environ: Mapping[str, str]) -> list[Check]:
         ok = found is not None and not absent
         checks.append(Check(name=f"mcp {name}", ok=ok, detail=detail, remedy=remedy, required=False))
     return checks
+
+
+def _search(config: WebConfig, router: Router, settings: Settings) -> Check:
+    """Whether `web_search` can be offered. No network: a wrong key shows at the first search."""
+    name, key = "web search", config.search_key(settings.environ)
+    detail: str = config.search
+    if not config.search:
+        detail = "no provider is configured: web_search is not offered to agents"
+        remedy = "set `search` in the config file's table [web]; see docs/web.md"
+        return Check(name=name, ok=False, detail=detail, remedy=remedy, required=False)
+    if config.search_key_env and not key:
+        detail = f"{config.search}: no key is set"
+        return Check(name=name, ok=False, detail=detail, remedy=f"set {config.search_key_env}", required=False)
+    if config.search == "anthropic":
+        route = router.route_of(config.search_model)
+        detail = f"anthropic, with {config.search_model}"
+        if route.provider != "anthropic":
+            remedy = "set `search_model` in [web] to a model that Anthropic serves, or choose another `search`"
+            detail = f"{detail}, which is routed to {route.provider}"
+            return Check(name=name, ok=False, detail=detail, remedy=remedy, required=False)
+    return Check(name=name, ok=True, detail=detail)
 
 
 def _models(router: Router) -> list[Check]:

@@ -303,6 +303,25 @@ def built_in_tools(client: Client) -> None:
     client.check(session_id, "agent.tool_use", "agent.tool_result", "user.tool_confirmation")
 
 
+def web_tools(client: Client) -> None:
+    """Their configs, a page, and an address that the model made up."""
+    location = {"type": "approximate", "city": "Lyon", "country": "FR"}
+    configs = [
+        {"name": "web_fetch", "blocked_domains": ["example.org"], "url_sources": {"client_tool_results": "none"}},
+        {"name": "web_search", "allowed_domains": ["example.com/docs"], "user_location": location},
+    ]
+    agent = client.beta.agents.create(name="w", model="claude-opus-5-5", tools=[{**BUILTINS, "configs": configs}])
+    fetch, search = agent.tools[0].configs
+    assert (fetch.to_dict()["blocked_domains"], search.to_dict()["user_location"]) == (["example.org"], location)
+    session_id = client.session({**BUILTINS, "configs": configs})
+    base = str(client.sdk.base_url).rstrip("/")
+    (page,) = of(client.turn(session_id, message(f"fetch {base}/healthz")), "agent.tool_result")
+    assert [block.type for block in page.content] == ["document"]
+    (refused,) = of(client.turn(session_id, message("make up an address")), "agent.tool_result")
+    assert refused.content[0].text.startswith("url_not_in_prior_context")
+    client.check(session_id, "agent.tool_use", "agent.tool_result")
+
+
 def custom_tools(client: Client) -> None:
     session_id = client.session(WEATHER)
     events = client.turn(session_id, message("weather in Oslo"))
@@ -447,7 +466,8 @@ SCENARIOS = {
     play.__name__: play
     for play in (
         agents, agent_parts, environments, sessions, files, skills, vaults, models, a_turn, previews, built_in_tools,
-        custom_tools, interrupts, errors_of_the_model, compaction, budgets, mcp_servers, ends, asynchronously, errors,
+        web_tools, custom_tools, interrupts, errors_of_the_model, compaction, budgets, mcp_servers, ends,
+        asynchronously, errors,
     )
 }  # fmt: skip
 

@@ -14,6 +14,7 @@ SOURCE = ROOT / "src"
 # Architecture, floors. `log` stands on `store`; all other rooms of one floor don't know each other.
 FLOORS = {
     "__init__": 0,
+    "addresses": 1,
     "clock": 1,
     "errors": 1,
     "ids": 1,

@@ -19,6 +19,7 @@ from hostler.cli import main
 from hostler.harness.deps import HarnessConfig
 from hostler.mcp.config import McpConfig, StdioServer
 from hostler.sandbox.backends import BACKENDS, SandboxConfig
+from hostler.web.config import WebConfig
 from hostler.wire import agents, environments, events, multiagent, resources, sessions, tools, vaults
 from hostler.wire.errors import SessionErrorObject
 
@@ -31,7 +32,8 @@ NOT_EMITTED = {"credential_host_unreachable_error"}
 REQUESTS: list[Any] = [
     agents.AgentCreate, agents.AgentUpdate, agents.ModelParams, environments.EnvironmentCreate,
     environments.ConfigParams, environments.LimitedNetworkParams, environments.PackagesParams, sessions.SessionCreate,
-    sessions.SessionUpdate, tools.AgentToolsetParams, tools.BuiltinConfigParams, tools.CustomTool,
+    sessions.SessionUpdate, tools.AgentToolsetParams, tools.BuiltinConfigParams,
+    tools.UrlSourcesParams, tools.UserLocation, tools.CustomTool,
     vaults.VaultCreate, vaults.VaultUpdate, vaults.CredentialCreate, vaults.CredentialUpdate, vaults.StaticBearerParams,
     vaults.McpOauthParams, vaults.RefreshParams, vaults.BasicClientAuth, vaults.EnvironmentVariableParams,
     vaults.LimitedHosts, vaults.InjectionLocationParams, *get_args(vaults.AuthUpdate), vaults.RefreshUpdate,
@@ -75,14 +77,14 @@ def test_every_key_of_the_config_file() -> None:
     assert missing(BACKENDS, CONFIGURATION) == []
 
 
-@pytest.mark.parametrize("struct", [HarnessConfig, SandboxConfig, McpConfig, StdioServer])
+@pytest.mark.parametrize("struct", [HarnessConfig, SandboxConfig, McpConfig, StdioServer, WebConfig])
 def test_every_key_of_a_table_with_its_default(struct: Any) -> None:
     documented = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", CONFIGURATION, re.MULTILINE))
     for field in msgspec.structs.fields(struct):
         said = documented[field.name].strip().strip("`")
         if field.default is msgspec.NODEFAULT and field.default_factory is msgspec.NODEFAULT:
             assert said == "required", field.name
-        elif field.default in (None, "", msgspec.NODEFAULT):
+        elif field.default in (None, "", (), msgspec.NODEFAULT):
             assert said in ("none", "all"), field.name
         else:
             assert said == str(field.default), field.name

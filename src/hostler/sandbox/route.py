@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 
-from hostler.sandbox.addresses import is_own, is_public
+from hostler.addresses import is_numeric, is_own, is_public
 from hostler.sandbox.httpframing import HEADER_BYTES, BadMessage, encode, read_head
 
 Streams = tuple[StreamReader, StreamWriter]
@@ -146,7 +146,7 @@ class Route:
         try:
             addresses = await self._look_up(name, port)
         except Refusal:
-            if self.upstream and not _is_numeric(name):
+            if self.upstream and not is_numeric(name):
                 return []
             raise
         if public_only and not all(is_public(a) and not is_own(a) for a in addresses):
@@ -215,16 +215,4 @@ class Route:
 
 
 def _is_local_name(name: str) -> bool:
-    return not _is_numeric(name) and _LOCAL_NAME.fullmatch(name.lower().rstrip(".")) is not None
-
-
-def _is_numeric(name: str) -> bool:
-    """Any spelling of an address that the C library takes: 127.0.0.1, 0x7f.1, 2130706433, ::1."""
-    try:
-        socket.inet_pton(socket.AF_INET6, name)
-    except OSError:
-        try:
-            socket.inet_aton(name)
-        except OSError:
-            return False
-    return True
+    return not is_numeric(name) and _LOCAL_NAME.fullmatch(name.lower().rstrip(".")) is not None

@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from hostler.sandbox.addresses import is_own, is_public
+from hostler.addresses import is_own, is_public
 from hostler.sandbox.egress import EgressLimits, EgressPolicy, EgressProxy
 
 Handler = Callable[[StreamReader, StreamWriter], Awaitable[None]]
