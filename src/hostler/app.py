@@ -34,6 +34,7 @@ from hostler.harness.gateway import GitGateway
 from hostler.harness.mcp_tools import McpTools
 from hostler.harness.repositories import Repositories as HarnessRepositories
 from hostler.harness.side_request import SideRequest
+from hostler.harness.skill_layers import SkillLayers
 from hostler.harness.supervisor import Supervisor
 from hostler.harness.web_tools import WebTools
 from hostler.log.hub import Hub
@@ -44,7 +45,7 @@ from hostler.models.catalogue import Catalogue
 from hostler.models.config import ModelsConfig, with_keys
 from hostler.models.protocol import Model
 from hostler.models.routing import Router
-from hostler.sandbox.backends import SandboxConfig, open_backend
+from hostler.sandbox.backends import SandboxConfig, open_backend, open_layers
 from hostler.sandbox.contract import Backend
 from hostler.sandbox.toolset import TOOLS
 from hostler.services.agents import Agents
@@ -195,6 +196,8 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             settings.data_dir / "sandboxes", config.sandbox, settings.environ, GitGateway(repositories)
         )
         stack.push_async_callback(sandboxes.aclose, stop=False)
+        layers = open_layers(settings.data_dir / "layers", config.sandbox, settings.environ)
+        stack.push_async_callback(layers.aclose)
         connections = Pool(config.mcp, settings.environ)
         stack.push_async_callback(connections.aclose)
         mcp_tools = McpTools(connections, credentials=vault.resolver)
@@ -211,6 +214,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             builtins=BUILTINS,
             config=config.harness,
             repositories=repositories,
+            layers=SkillLayers(layers, sandboxes, config.harness.layer_wait_seconds),
             served=(Delegation(), AdvisorTool(model, router.catalogue), mcp_tools, web),
         )
         dispatcher = EmbeddedDispatcher(store)

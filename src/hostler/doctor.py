@@ -18,6 +18,7 @@ from hostler.errors import HostlerError
 from hostler.git.process import Git
 from hostler.mcp.config import McpConfig
 from hostler.models.routing import Router
+from hostler.preparing import checks as skill_checks
 from hostler.sandbox.backends import open_backend
 from hostler.sandbox.contract import Check
 from hostler.settings import Settings
@@ -45,7 +46,7 @@ async def examine(settings: Settings) -> list[Check]:
     checks += await asyncio.to_thread(backend.probe)
     await backend.aclose(stop=False)
     checks += _mcp(config.mcp, settings.environ)
-    return checks
+    return checks + await skill_checks(settings, config.sandbox)
 
 
 def _python() -> Check:

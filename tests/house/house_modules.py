@@ -40,11 +40,13 @@ FLOORS = {
     "applying": 7,
     "cli": 7,
     "doctor": 7,
+    "preparing": 7,
     "recording": 7,
 }
 SIDEWAYS = {
     ("log", "store"), ("settings", "errors"), ("cli", "app"), ("cli", "applying"), ("cli", "doctor"),
-    ("cli", "recording"), ("doctor", "app"), ("recording", "app"),
+    ("cli", "preparing"), ("cli", "recording"), ("doctor", "app"), ("doctor", "preparing"), ("preparing", "app"),
+    ("recording", "app"),
 }  # fmt: skip
 
 

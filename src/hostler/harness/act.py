@@ -54,6 +54,7 @@ async def act(run: Run, deps: Deps) -> None:
 async def _act_inside(run: Run, deps: Deps, calls: list[Call]) -> None:
     """Run calls in the sandbox."""
     try:
+        await deps.layers.ready(run)
         # Not interrupted: a sandbox that is half started would be in the way of the next one.
         sandbox = await sandbox_of(run.wake, deps)
         if run.poked.is_set():
@@ -121,6 +122,7 @@ async def provisioned(wake: Wake, deps: Deps) -> Sandbox:
             folders=[known.mount_path for known in wake.row.repositories],
             etc=_etc(wake, deps),
             gateway=bool(wake.row.repositories),
+            layers=await deps.layers.built(wake),
         )
         wake.sandbox = await deps.sandboxes.provision(spec)
     return wake.sandbox

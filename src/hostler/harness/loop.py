@@ -32,6 +32,7 @@ TOO_MANY = "The agent made {limit} model requests in one turn; send a message to
 
 async def advance(wake: Wake, deps: Deps) -> None:
     """Work on a session until it is idle and nothing waits. Raises StaleLease when somebody else has taken it over."""
+    deps.layers.begin(wake)
     for run in wake.runs.values():
         if run.thread.open_request is not None:
             # An earlier process died in mid-request. What it had received is lost; the request will be made again.

@@ -12,6 +12,7 @@ import msgspec
 
 from hostler.sandbox.contract import Backend, Limits, SandboxUnavailable
 from hostler.sandbox.gateway import Gateway
+from hostler.sandbox.packages import Layers, NoLayers
 from hostler.sandbox.unusable import UnusableBackend
 
 # Each names a function `(folder, config, environ) -> Backend`, which may raise SandboxUnavailable. One with a parameter
@@ -32,6 +33,8 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     file_mb: int = 4096
     disk_mb: int = 10240
     proxy: str = ""  # an upstream HTTP proxy for what sandboxes fetch
+    layer_build_seconds: float = 600.0
+    layer_mb: int = 2048
 
     def limits(self) -> Limits:
         mib = 1024 * 1024
@@ -82,6 +85,33 @@ def open_bubblewrap(
         ripgrep=find_ripgrep(),
         ca_bundle=Path(bundle) if bundle else None,
         limits=config.limits(),
+    )
+
+
+def open_layers(folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Layers:
+    """The package layers of this machine, for the sandboxes of the configured backend."""
+    if config.backend != "bubblewrap":
+        return NoLayers(f"The sandbox backend {config.backend!r} has no package layers.")
+    from hostler.sandbox import pipindex
+    from hostler.sandbox.bubblewrap import BubblewrapBackend
+    from hostler.sandbox.egress import EgressPolicy, EgressProxy
+    from hostler.sandbox.layers import BuiltLayers
+    from hostler.sandbox.pip import Pip
+
+    index = pipindex.read(environ, config.proxy or None)
+    backend = BubblewrapBackend(
+        folder / "building",
+        egress=EgressProxy(EgressPolicy(trusted=index.trusted, upstream=index.upstream)).serve,
+        ca_bundle=index.bundle,
+        limits=config.limits(),
+        lonely_seconds=int(config.layer_build_seconds),
+    )
+    return BuiltLayers(
+        folder,
+        backend,
+        {"pip": Pip(index)},
+        build_seconds=config.layer_build_seconds,
+        max_bytes=config.layer_mb * 1024 * 1024,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from hostler.sandbox import cgroups, files, initlink, launcher, machine, native, rootfs
+from hostler.sandbox import cgroups, files, initlink, interpreter, launcher, machine, native, rootfs
 from hostler.sandbox.contract import Check, Limits, Sandbox, SandboxSpec, SandboxUnavailable
 from hostler.sandbox.disks import Disks
 from hostler.sandbox.initlink import InitLink, Op
@@ -131,6 +131,13 @@ class BubblewrapBackend:
             files.check_target(folder)
         if any(not re.fullmatch(r"[a-z]{1,32}", name) or "\0" in text for name, text in spec.etc.items()):
             raise ValueError("a file of /etc is named by small letters and holds no NUL byte")
+        for shared in spec.shared:
+            files.check_target(shared.target)
+            if rootfs.in_agents_folders(shared.target):
+                raise ValueError(f"a shared folder cannot go among the agent's own: {shared.target!r}")
+        for layer in spec.layers:
+            if not _KEY.fullmatch(layer.key):
+                raise ValueError(f"a layer cannot be named {layer.key!r}")
         for name, value in spec.env.items():
             if not name or "=" in name or "\0" in name + value:
                 raise ValueError(f"no environment variable can be named {name!r} or hold a NUL byte")
@@ -181,8 +188,9 @@ class BubblewrapBackend:
         await self._end(spec.key, None)  # what is left of one that does not answer
         host = self._host()
         try:
-            self._prepare(layout, host, uid, spec)
+            host = self._prepare(layout, host, uid, spec)
             await asyncio.to_thread(files.place_all, layout, spec.mounts, uid)
+            await asyncio.to_thread(interpreter.link_layers, layout, spec.layers, uid)
             layout.fresh.touch()
             listener = initlink.listen(layout.socket)
         except OSError as error:
@@ -235,11 +243,14 @@ class BubblewrapBackend:
 
         loop.add_reader(handle, done)
 
-    def _prepare(self, layout: Layout, host: launcher.Host, uid: int | None, spec: SandboxSpec) -> None:
+    def _prepare(self, layout: Layout, host: launcher.Host, uid: int | None, spec: SandboxSpec) -> launcher.Host:
+        """Make the directory; return what this start needs of the host."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         layout.folder.mkdir(exist_ok=True, mode=0o700)
+        host = msgspec.structs.replace(host, binds=(*host.binds, *rootfs.shared_binds(spec)))
         rootfs.make_skeleton(layout, list(host.binds), spec.folders, spec.etc)
         rootfs.make_writable(layout, uid, spec.folders)
+        return host
 
     def _host(self) -> launcher.Host:
         """Find what every sandbox needs, once. Raises `SandboxUnavailable` saying what is missing."""

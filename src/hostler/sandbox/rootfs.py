@@ -14,13 +14,14 @@ from pathlib import Path
 
 import msgspec
 
-from hostler.sandbox.contract import OUTPUTS, UPLOADS, WORKSPACE
+from hostler.sandbox.contract import LAYERS, OUTPUTS, UPLOADS, WORKSPACE, SandboxSpec
 
 HOME = "/home/agent"
 UID = 1000  # of the agent, as seen inside
 PROGRAMS = "/opt/hostler"
 PYTHON = f"{PROGRAMS}/python"
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PROXY = "http://127.0.0.1:3128"
 
 # folder of the agent's -> where it is inside
@@ -94,6 +95,17 @@ def system_binds() -> list[Bind]:
     return binds
 
 
+def shared_binds(spec: SandboxSpec) -> list[Bind]:
+    """What this sandbox shares with others: its folders and its layers."""
+    folders = [Bind(folder.source, folder.target) for folder in spec.shared]
+    return folders + [Bind(layer.source, f"{LAYERS}/{layer.key}") for layer in spec.layers]
+
+
+def in_agents_folders(target: str) -> bool:
+    """Whether a folder there would lie in one of the agent's, or hide one."""
+    return any(f"{target}/".startswith(f"{own}/") or own.startswith(f"{target}/") for own in WRITABLE.values())
+
+
 def python_bind() -> Bind | None:
     """The server's own Python, where the host's has no pip to give the agent."""
     if Path("/usr/bin/python3").exists() and Path("/usr/bin/pip3").exists():
@@ -119,7 +131,7 @@ def ca_bundle(given: Path | None) -> Path | None:
 def environment(extra: dict[str, str], *, proxied: bool) -> dict[str, str]:
     """The whole environment of the agent's programs: built from nothing, never from the server's own."""
     env = {
-        "PATH": f"{HOME}/.local/bin:{PROGRAMS}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PATH": f"{HOME}/.local/bin:{PROGRAMS}/bin:{SYSTEM_PATH}",
         "HOME": HOME,
         "USER": "agent",
         "LOGNAME": "agent",
