@@ -26,9 +26,12 @@ from hostler.harness.advisor import AdvisorTool
 from hostler.harness.contents import FileContents
 from hostler.harness.delegation import Delegation
 from hostler.harness.deps import Deps, HarnessConfig
+from hostler.harness.mcp_tools import McpTools
 from hostler.harness.supervisor import Supervisor
 from hostler.log.hub import Hub
 from hostler.log.log import Log
+from hostler.mcp.config import McpConfig
+from hostler.mcp.pool import Pool
 from hostler.models.catalogue import Catalogue
 from hostler.models.config import ModelsConfig, with_keys
 from hostler.models.protocol import Model
@@ -37,6 +40,7 @@ from hostler.sandbox.backends import SandboxConfig, open_backend
 from hostler.sandbox.contract import Backend
 from hostler.sandbox.toolset import TOOLS
 from hostler.services.agents import Agents
+from hostler.services.credentials import Credentials
 from hostler.services.environments import Environments
 from hostler.services.events import Events
 from hostler.services.files import Files
@@ -44,15 +48,22 @@ from hostler.services.keys import Keys
 from hostler.services.models import Models
 from hostler.services.resources import Resources
 from hostler.services.sessions import Hooks, Sessions
+from hostler.services.skills import Skills
 from hostler.services.threads import Threads
+from hostler.services.validation import Validation
+from hostler.services.vaults import Vaults
 from hostler.settings import BadSettings, Settings, decode
+from hostler.skills.prebuilt import prebuilt_versions, read_prebuilt
 from hostler.store.blobs import Blobs
 from hostler.store.dispatch import EmbeddedDispatcher
 from hostler.store.folder import belongs, make_data_dir, owned
 from hostler.store.sql import Tx
 from hostler.store.sqlite import SqliteStore
-from hostler.store.store import Store
+from hostler.store.store import AlreadyOpen, Store
 from hostler.store.tables import sessions
+from hostler.vault.keyfile import open_sealer
+from hostler.vault.room import Vault
+from hostler.vault.rotation import Rotated, Tell, in_use_tx, rotate
 
 log = logging.getLogger("hostler")
 
@@ -83,6 +94,7 @@ class Configuration(msgspec.Struct, frozen=True):
     harness: HarnessConfig
     models: ModelsConfig
     sandbox: SandboxConfig
+    mcp: McpConfig
 
 
 def configuration(settings: Settings) -> Configuration:
@@ -92,6 +104,7 @@ def configuration(settings: Settings) -> Configuration:
         decode(tables.get("harness", {}), HarnessConfig, "harness", file),
         decode(tables.get("models", {}), ModelsConfig, "models", file),
         decode(tables.get("sandbox", {}), SandboxConfig, "sandbox", file),
+        decode(tables.get("mcp", {}), McpConfig, "mcp", file),
     )
 
 
@@ -121,6 +134,20 @@ async def open_store(settings: Settings, *, owner: bool = True) -> Store:
     return await PostgresStore.open(settings.database, now=clock.now(), owner=owner)
 
 
+async def rotate_secrets(settings: Settings, tell: Tell) -> Rotated:
+    """Seal all secrets with another key, as the only one who has the data folder and the database."""
+    try:
+        with owned(settings.data_dir):
+            store = await open_store(settings)
+            try:
+                await belongs(settings.data_dir, store)
+                return await rotate(store, settings.data_dir, settings.secret_key, tell)
+            finally:
+                await store.close()
+    except AlreadyOpen as error:
+        raise AlreadyOpen("A server is running on this data: stop it, rotate the secrets, start it again.") from error
+
+
 @contextlib.asynccontextmanager
 async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda model: model) -> AsyncIterator[Rooms]:
     """Open every room in order, and close them in reverse. `wrap` may stand between the harness and its model."""
@@ -130,6 +157,9 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         store = await open_store(settings)
         stack.push_async_callback(store.close)
         await belongs(settings.data_dir, store)
+        vault = Vault(store, open_sealer(settings.data_dir, settings.secret_key, await store.read(in_use_tx)))
+        stack.push_async_callback(vault.aclose)
+        await vault.renewer.take_over()
         router = open_router(settings, config.models)
         stack.push_async_callback(router.aclose)
         blobs = Blobs(settings.data_dir / "files")
@@ -137,6 +167,9 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         journal = Log(store, Hub())
         sandboxes = open_backend(settings.data_dir / "sandboxes", config.sandbox, settings.environ)
         stack.push_async_callback(sandboxes.aclose, stop=False)
+        connections = Pool(config.mcp, settings.environ)
+        stack.push_async_callback(connections.aclose)
+        mcp_tools = McpTools(connections, credentials=vault.resolver)
         model = wrap(router)
         deps = Deps(
             log=journal,
@@ -147,36 +180,58 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             blobs=blobs,
             builtins=BUILTINS,
             config=config.harness,
-            served=(Delegation(), AdvisorTool(model, router.catalogue)),
+            served=(Delegation(), AdvisorTool(model, router.catalogue), mcp_tools),
         )
         dispatcher = EmbeddedDispatcher(store)
         supervisor = Supervisor(deps, dispatcher)
         files = Files(store, blobs, max_bytes=settings.file_bytes)
-        services = _services(journal, blobs, files, router.catalogue, dispatcher, supervisor)
+        skills = Skills(store, blobs)
+        await _keep_prebuilt(skills)
+        services = _services(journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, mcp_tools)
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, services,
         )  # fmt: skip
+
+
+async def _keep_prebuilt(skills: Skills) -> None:
+    try:
+        await skills.keep_prebuilt(prebuilt_versions(), read_prebuilt)
+    except Unavailable as error:  # a full disk must not keep the server from starting
+        log.warning("could not take in the skills that come with the server: %s", error)
 
 
 def _services(
     journal: Log,
     blobs: Blobs,
     files: Files,
+    skills: Skills,
     catalogue: Catalogue,
     dispatcher: EmbeddedDispatcher,
     supervisor: Supervisor,
+    vault: Vault,
+    mcp_tools: McpTools,
 ) -> Services:
     store = journal.store
+
+    def ended(session_id: str) -> None:
+        supervisor.ended(session_id)
+        mcp_tools.forget(session_id)
+
+    programs = mcp_tools.programs
     return Services(
         keys=Keys(store),
-        agents=Agents(store, catalogue),
+        agents=Agents(store, catalogue, programs),
         environments=Environments(store),
-        sessions=Sessions(journal, blobs, catalogue, Hooks(wake=dispatcher.wake, ended=supervisor.ended)),
+        sessions=Sessions(journal, blobs, catalogue, Hooks(wake=dispatcher.wake, ended=ended), programs),
         events=Events(journal, blobs, catalogue, dispatcher.wake),
         threads=Threads(journal, dispatcher.wake),
         resources=Resources(store, supervisor.inputs_changed),
         files=files,
         models=Models(catalogue),
+        skills=skills,
+        vaults=Vaults(store),
+        credentials=Credentials(store, vault.sealer),
+        validation=Validation(store, vault.sealer, vault.outward, vault.renewer),
     )
 
 
@@ -335,6 +390,7 @@ async def _sweep_files(house: Rooms) -> None:
     """Remove expired files, and contents that nothing names."""
     while True:
         try:
+            await house.services.skills.sweep()
             await house.services.files.sweep()
         except (Unavailable, OSError) as error:
             log.warning("could not sweep the files: %s", error)

@@ -9,14 +9,17 @@ import shutil
 import socket
 import sqlite3
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from hostler.app import configuration, open_router
 from hostler.errors import HostlerError
+from hostler.mcp.config import McpConfig
 from hostler.models.routing import Router
 from hostler.sandbox.backends import open_backend
 from hostler.sandbox.contract import Check
 from hostler.settings import Settings
+from hostler.vault import keyfile
 
 LOW_DISK = 1024**3
 OLDEST_SQLITE = (3, 35)
@@ -25,6 +28,7 @@ OLDEST_SQLITE = (3, 35)
 async def examine(settings: Settings) -> list[Check]:
     """All checks, in the order in which a server would meet the problems."""
     checks = [_python(), _data_folder(settings), _disk(settings), await _database(settings), _port(settings)]
+    checks.append(_secret_key(settings))
     try:
         config = configuration(settings)
         router = open_router(settings, config.models)
@@ -35,6 +39,7 @@ async def examine(settings: Settings) -> list[Check]:
     backend = open_backend(settings.data_dir / "sandboxes", config.sandbox, settings.environ)
     checks += await asyncio.to_thread(backend.probe)
     await backend.aclose(stop=False)
+    checks += _mcp(config.mcp, settings.environ)
     return checks
 
 
@@ -83,6 +88,28 @@ async def _database(settings: Settings) -> Check:
     return Check(name="database", ok=True, detail=f"PostgreSQL {version}")
 
 
+def _secret_key(settings: Settings) -> Check:
+    """The key of stored secrets. Whether it is the right one is for the start to find out: it needs the database."""
+    name, file = "secret key", settings.data_dir / keyfile.NAME
+    try:
+        found = keyfile.find_keys(settings.data_dir, settings.secret_key)
+    except HostlerError as error:
+        return Check(name=name, ok=False, detail=error.message, remedy=f"give {keyfile.VARIABLE} or {file} a valid key")
+    if not found.keys:
+        return Check(name=name, ok=True, detail=f"none yet: the first start makes {file}")
+    where = keyfile.VARIABLE if found.configured else str(file)
+    detail = f"{found.keys[0].id.hex()}, from {where}"
+    if file.exists() and keyfile.readable_by_others(file):
+        return Check(
+            name=name, ok=False, detail=f"{file} can be read by others", remedy=f"chmod 600 {file}", required=False
+        )
+    if len(found.keys) > 1:
+        remedy = "run `hostler keys rotate-secrets` while the server is stopped, which finishes the change of keys"
+        detail = f"{detail}; {len(found.keys) - 1} older kept"
+        return Check(name=name, ok=False, detail=detail, remedy=remedy, required=False)
+    return Check(name=name, ok=True, detail=detail)
+
+
 def _port(settings: Settings) -> Check:
     name = f"port {settings.port}"
     with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
@@ -94,6 +121,21 @@ def _port(settings: Settings) -> Check:
             detail = f"{settings.host}: {error.strerror}"
             return Check(name=name, ok=False, detail=detail, remedy=remedy, required=False)
     return Check(name=name, ok=True, detail=f"free on {settings.host}")
+
+
+def _mcp(config: McpConfig, environ: Mapping[str, str]) -> list[Check]:
+    """The stdio MCP servers. One that is missing fails in sessions only."""
+    checks = []
+    for name, program in sorted(config.stdio.items()):
+        found = shutil.which(program.command, path=environ.get("PATH"))
+        absent = [variable for variable in program.env_from if variable not in environ]
+        detail = found or f"{program.command} is not found"
+        remedy = f"install it, or correct command in [mcp.stdio.{name}]"
+        if found and absent:
+            detail, remedy = f"{found}, without {', '.join(absent)}", "set what env_from names"
+        ok = found is not None and not absent
+        checks.append(Check(name=f"mcp {name}", ok=ok, detail=detail, remedy=remedy, required=False))
+    return checks
 
 
 def _models(router: Router) -> list[Check]:

@@ -99,3 +99,23 @@ def test_a_config_file_that_is_wrong(tmp_path: Path) -> None:
     code, found = checks("--data-dir", tmp_path / "d", "--port", 0, "--config", config(tmp_path, "[harness]\nx = 1\n"))
     assert code == 1
     assert "[harness]" in found["config"]["detail"]
+
+
+def test_programs_of_mcp_servers(tmp_path: Path) -> None:
+    file = config(
+        tmp_path,
+        """
+        [mcp.stdio.here]
+        command = "sh"
+        [mcp.stdio.gone]
+        command = "no-such-program"
+        [mcp.stdio.bare]
+        command = "sh"
+        env_from = ["NOBODY_SETS_THIS"]
+        """,
+    )
+    _, found = checks("--data-dir", tmp_path / "d", "--port", 0, "--config", file)
+    assert found["mcp here"]["ok"]
+    assert "is not found" in found["mcp gone"]["detail"]
+    assert "NOBODY_SETS_THIS" in found["mcp bare"]["detail"]
+    assert not found["mcp bare"]["required"]

@@ -1,7 +1,7 @@
 """One scenario for each event type that a session here can have: it plays, checks what is particular, and returns the
 session and what was streamed. What holds for all of them is checked by those who play them.
 
-What is not here can't occur yet: outcomes, MCP, self-hosted tools, child threads and workflow runs.
+What is not here can't occur yet: outcomes, self-hosted tools, child threads and workflow runs.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ ASKING = {**BUILTINS, "default_config": {"permission_policy": {"type": "always_a
 NOT_YET = (
     "user.tool_result",
     "user.define_outcome",
-    "agent.mcp_tool_use",
-    "agent.mcp_tool_result",
     "agent.thread_message_sent",
     "agent.thread_message_received",
     "session.thread_created",
@@ -150,6 +148,46 @@ def custom_tools(world: World) -> list[Any]:
     told = only(events, "system.message")
     assert [event.processed_at is None for event in told] == [True, False]
     return [session_id, events]
+
+
+def on_mcp(world: World, url: str) -> str:
+    """A session whose agent has one MCP server, and asks before each call."""
+    toolset = {"type": "mcp_toolset", "mcp_server_name": "real"}
+    return world.session(agent=world.agent(toolset, mcp_servers=[{"type": "url", "name": "real", "url": url}]).id)
+
+
+def mcp_tools(world: World) -> list[Any]:
+    """agent.mcp_tool_use and agent.mcp_tool_result, allowed and denied."""
+    session_id = on_mcp(world, "stdio:real")
+    events = world.turn(session_id, "add with mcp")
+    (use,) = only(events, "agent.mcp_tool_use")
+    assert (use.name, use.mcp_server_name, use.input) == ("add", "real", {"a": 1, "b": 2})
+    assert (use.evaluated_permission, use.evaluation.type) == ("ask", "always_ask")
+    events += world.turn(session_id, verdict(use.id, "allow"))
+    events += world.turn(session_id, "add with mcp")
+    denied = only(events, "agent.mcp_tool_use")[-1]
+    events += world.turn(session_id, verdict(denied.id, "deny", deny_message="No."))
+    one, two = only(events, "agent.mcp_tool_result")
+    assert (one.mcp_tool_use_id, one.is_error, one.content[0].text) == (use.id, False, "3")
+    assert (two.mcp_tool_use_id, two.is_error) == (denied.id, True)
+    return [session_id, events]
+
+
+def unusable(kind: str, retry: str) -> Callable[[World], list[Any]]:
+    """session.error for an MCP server; the session goes on."""
+
+    def play(world: World) -> list[Any]:
+        # Nobody listens on the one; the other is this server, which wants an API key.
+        closed = "http://127.0.0.1:9/mcp"
+        session_id = on_mcp(world, closed if "connection" in kind else f"{world.server.base_url}/v1/agents")
+        events = world.turn(session_id, "say: On.")
+        (problem,) = only(events, "session.error")
+        assert (problem.error.type, problem.error.retry_status.type) == (kind, retry)
+        assert problem.error.mcp_server_name == "real"
+        assert world.last_text(session_id) == "On."
+        return [session_id, events]
+
+    return play
 
 
 def compaction(world: World) -> list[Any]:
@@ -314,6 +352,9 @@ SCENARIOS: dict[str, tuple[Callable[[World], list[Any]], set[str]]] = {
     "confirmations": (confirmations, {"user.tool_confirmation", "agent.tool_use", "agent.tool_result"}),
     "judgements": (judgements, {"agent.tool_use", "agent.tool_result"}),
     "custom tools": (custom_tools, {"agent.custom_tool_use", "user.custom_tool_result", "system.message"}),
+    "mcp tools": (mcp_tools, {"user.tool_confirmation", "agent.mcp_tool_use", "agent.mcp_tool_result"}),
+    "mcp server down": (unusable("mcp_connection_failed_error", "retrying"), {"session.error"}),
+    "mcp server closed": (unusable("mcp_authentication_failed_error", "exhausted"), {"session.error"}),
     "compaction": (compaction, {"agent.thread_context_compacted"}),
     **{f"{kind}, then fine": (retried(kind), {"session.error", "session.status_rescheduled",
                                              "session.thread_status_rescheduled"}) for kind in MODEL_ERRORS},

@@ -11,6 +11,7 @@ import inspect
 import json
 import queue
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -23,7 +24,12 @@ from anthropic._response import AsyncBinaryAPIResponse
 
 from running import Server
 
-CONFIG = """
+MCP_SERVER = Path(__file__).parent.parent / "mcptools" / "real_server.py"
+CONFIG = f"""
+[mcp.stdio.real]
+command = {json.dumps(sys.executable)}
+args = [{json.dumps(str(MCP_SERVER))}, "stdio", "--ledger", "/dev/null"]
+
 [harness]
 model_attempts = 3
 

@@ -17,8 +17,9 @@ from hostler.api.app import Services
 from hostler.api.app import routes as api_routes
 from hostler.cli import main
 from hostler.harness.deps import HarnessConfig
+from hostler.mcp.config import McpConfig, StdioServer
 from hostler.sandbox.backends import BACKENDS, SandboxConfig
-from hostler.wire import agents, environments, events, multiagent, resources, sessions, tools
+from hostler.wire import agents, environments, events, multiagent, resources, sessions, tools, vaults
 from hostler.wire.errors import SessionErrorObject
 
 DOCS = ROOT / "docs"
@@ -26,11 +27,14 @@ CONFIGURATION = (DOCS / "configuration.md").read_text()
 COMPATIBILITY = (DOCS / "compatibility.md").read_text()
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 # Errors of what does not exist here yet.
-NOT_EMITTED = {"mcp_connection_failed_error", "mcp_authentication_failed_error", "credential_host_unreachable_error"}
+NOT_EMITTED = {"credential_host_unreachable_error"}
 REQUESTS: list[Any] = [
     agents.AgentCreate, agents.AgentUpdate, agents.ModelParams, environments.EnvironmentCreate,
     environments.ConfigParams, environments.LimitedNetworkParams, environments.PackagesParams, sessions.SessionCreate,
     sessions.SessionUpdate, tools.AgentToolsetParams, tools.BuiltinConfigParams, tools.CustomTool,
+    vaults.VaultCreate, vaults.VaultUpdate, vaults.CredentialCreate, vaults.CredentialUpdate, vaults.StaticBearerParams,
+    vaults.McpOauthParams, vaults.RefreshParams, vaults.BasicClientAuth, vaults.EnvironmentVariableParams,
+    vaults.LimitedHosts, vaults.InjectionLocationParams, *get_args(vaults.AuthUpdate), vaults.RefreshUpdate,
     tools.McpToolsetParams, tools.McpToolConfigParams, tools.McpServer, multiagent.MultiagentCoordinatorParams,
     multiagent.Multiagent20261001Params, multiagent.TeamEnabledParams, multiagent.AdvisorParams,
     resources.FileResourceParams, events.EventsSend, *get_args(events.ClientEvent),
@@ -71,12 +75,14 @@ def test_every_key_of_the_config_file() -> None:
     assert missing(BACKENDS, CONFIGURATION) == []
 
 
-@pytest.mark.parametrize("struct", [HarnessConfig, SandboxConfig])
+@pytest.mark.parametrize("struct", [HarnessConfig, SandboxConfig, McpConfig, StdioServer])
 def test_every_key_of_a_table_with_its_default(struct: Any) -> None:
     documented = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", CONFIGURATION, re.MULTILINE))
     for field in msgspec.structs.fields(struct):
         said = documented[field.name].strip().strip("`")
-        if field.default in (None, ""):
+        if field.default is msgspec.NODEFAULT and field.default_factory is msgspec.NODEFAULT:
+            assert said == "required", field.name
+        elif field.default in (None, "", msgspec.NODEFAULT):
             assert said in ("none", "all"), field.name
         else:
             assert said == str(field.default), field.name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from hostler.models.catalogue import Catalogue
 from hostler.models.protocol import Model, ModelUsage
 from hostler.sandbox.contract import Backend
 from hostler.store.blobs import Blobs
+from hostler.vault.bearer import Bearer
 from hostler.wire.agents import ModelConfig
 
 DEFAULT_CONTEXT = 200_000
@@ -41,6 +42,19 @@ class Contents(Protocol):
 
     async def sources(self, file_ids: set[str]) -> Mapping[str, dict[str, Any]]:
         """The Messages API source (`base64` or `text`) of each file that exists."""
+        ...
+
+
+class Credentials(Protocol):
+    """Gives the tokens that a session may send to MCP servers. Nothing is kept: ask anew for each connection, so that
+    what was rotated or archived takes hold."""
+
+    async def authorization(self, vault_ids: Sequence[str], server_url: str) -> Bearer | None:
+        """The token for a server, of the first vault that has one. None: the server is asked without."""
+        ...
+
+    async def refreshed(self, bearer: Bearer, rejected_token: str) -> Bearer | None:
+        """Another token after a server answered 401 to this one. None: there is no other, the refusal stands."""
         ...
 
 

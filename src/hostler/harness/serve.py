@@ -7,7 +7,7 @@ marked has an unknown outcome. It must not know any of these tools.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -16,9 +16,12 @@ from hostler.harness.drafts import error_result, tool_result
 from hostler.harness.parts import Call
 from hostler.harness.run import Addition, Run
 from hostler.harness.served import ServedTools
+from hostler.harness.spilling import shortened
 from hostler.harness.state import DISPATCHED, SERVER
 from hostler.log.entries import Draft
 from hostler.models.catalogue import search_cost
+from hostler.sandbox.contract import Sandbox
+from hostler.wire.tools import AgentToolset
 
 LOST = (
     "The server stopped while this tool ran, so its outcome is unknown: it may have run, in part or in full. "
@@ -27,8 +30,9 @@ LOST = (
 NOT_SERVED = "The tool {name} is not available any more, so it did not run."
 
 
-async def act_served(run: Run, deps: Deps, calls: list[Call]) -> None:
-    """Answer these calls. Raises Interrupted when an interrupt comes in."""
+async def act_served(run: Run, deps: Deps, calls: list[Call], sandbox: Callable[[], Awaitable[Sandbox]]) -> None:
+    """Answer these calls; what is too long goes to a file in the sandbox. Raises Interrupted, for an interrupt."""
+    keep = sandbox if any(isinstance(tool, AgentToolset) for tool in run.agent.tools) else None
     lost = [call for call in calls if call.dispatched is not None]
     if lost:
         await run.append([error_result(call, LOST) for call in lost])
@@ -43,7 +47,7 @@ async def act_served(run: Run, deps: Deps, calls: list[Call]) -> None:
     if marked:
         await run.append([Draft(type=DISPATCHED, fields={"calls": marked, "generation": SERVER})])
     if slow:
-        await run.unless_interrupted(both(*(_serve(run, served, call) for served, call in slow)))
+        await run.unless_interrupted(both(*(_serve(run, served, call, keep) for served, call in slow)))
 
 
 def served_by(deps: Deps, call: Call) -> ServedTools | None:
@@ -66,11 +70,12 @@ async def _decided(run: Run, served: ServedTools, call: Call) -> Addition:
     return Addition(items=[*result.also, answer], strict=True, opened=result.opened, closed=result.closed)
 
 
-async def _serve(run: Run, served: ServedTools, call: Call) -> None:
+async def _serve(run: Run, served: ServedTools, call: Call, keep: Callable[[], Awaitable[Sandbox]] | None) -> None:
     result = await served.perform(run, call)
     if result.web_searches or result.web_fetches:
         run.spend_served(result.web_searches, result.web_fetches, search_cost(result.web_searches))
     if result.usage is not None:
         run.spend(result.usage, result.cost)
-    answer = tool_result(call, result.content, is_error=result.is_error)
+    content = await shortened(result.content, call.id, keep)
+    answer = tool_result(call, content, is_error=result.is_error)
     await run.append([*result.also, answer], opened=result.opened, closed=result.closed)

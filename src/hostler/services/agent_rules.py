@@ -11,6 +11,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from hostler.errors import InvalidRequest
+from hostler.mcp.config import STDIO
 from hostler.wire.agents import (
     SessionAgent,
     SessionMultiagentCoordinator,
@@ -64,6 +65,8 @@ def check_network(agent: SessionAgent, config: CloudConfig) -> None:
     agents: list[SessionAgent | SessionThreadAgent] = [agent, *roster(agent)]
     for one in agents:
         for server in one.mcp_servers:
+            if server.url.startswith(STDIO):
+                continue  # a program of the operator's, which no network of a sandbox concerns
             host = urlsplit(server.url).hostname or ""
             if not any(_fits(host, allowed) for allowed in network.allowed_hosts):
                 raise InvalidRequest(

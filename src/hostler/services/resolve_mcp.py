@@ -6,9 +6,11 @@ Where a policy or switch is left out, a toolset asks before every call.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from hostler.errors import InvalidRequest
+from hostler.mcp.config import STDIO
 from hostler.wire.base import Unset
 from hostler.wire.tools import (
     AlwaysAsk,
@@ -54,7 +56,19 @@ def servers(params: list[McpServer] | Unset | None, within: str = "") -> list[Mc
     return list(params or ())
 
 
+def check_programs(params: list[McpServer] | Unset | None, programs: Collection[str], within: str = "") -> None:
+    """Refuse a stdio server that is not configured here."""
+    for index, server in enumerate(params or ()):
+        if server.url.startswith(STDIO) and server.url.removeprefix(STDIO) not in programs:
+            raise InvalidRequest(
+                f"{within}mcp_servers.{index}.url: this server's configuration has no stdio MCP server of that name; "
+                "add it as [mcp.stdio.NAME]"
+            )
+
+
 def _check_url(url: str, at: str) -> None:
+    if url.startswith(STDIO):
+        return  # `check_programs` knows which there are
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

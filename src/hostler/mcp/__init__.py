@@ -1,0 +1,1 @@
+"""The client side of MCP. Inside this room `mcp` is still the PyPI package: imports here are absolute."""

@@ -1,0 +1,356 @@
+"""One connection to one MCP server. A task of its own enters and leaves all of the SDK's scopes; others only ask.
+
+It must not retry or reconnect: it says whether a call may have run, and its owner decides. It imports the SDK (50 MB, a
+second), so it must itself only be imported once a connection is wanted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import anyio
+import httpx2
+import mcp_types as types
+from mcp import Client, MCPError
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.client.subscriptions import SubscriptionLost
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import ValidationError
+
+import hostler
+from hostler.mcp.config import McpConfig, Target
+from hostler.mcp.http import SENDING, Authority, Sending, Wire
+from hostler.mcp.listing import RemoteTool, remote_tool
+from hostler.mcp.problems import NotAuthorized, NotConnected, NotSent, OutcomeUnknown, Refused, Unauthorized
+from hostler.mcp.program import program
+
+PAGES = 50
+LISTED_TOOLS = 10_000
+LONGEST_MESSAGE = 2000
+LONGEST_REASON = 300
+_CLOSED = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
+
+# What a server sends is not ours to write into our log, be it broken or hostile.
+logging.getLogger("mcp").setLevel(logging.CRITICAL)
+logging.getLogger("client").setLevel(logging.CRITICAL)
+
+Streams = AbstractAsyncContextManager[Any]
+
+
+async def connect(target: Target, authority: Authority, config: McpConfig) -> Connection:
+    """Connect and negotiate: streamable HTTP, then the older SSE transport where the server turns that away.
+
+    Raises NotConnected and NotAuthorized.
+    """
+    if target.program is not None:
+        return await Connection(lambda: program(target, config.result_bytes), None, config).start()
+    wire = Wire(target.url, authority, config.result_bytes)
+    try:
+        return await Connection(lambda: _streamable(target.url, wire, config), wire, config).start()
+    except NotAuthorized:
+        raise
+    except NotConnected:
+        if wire.status is None or not 400 <= wire.status < 500 or wire.status in (408, 429):
+            raise
+    return await Connection(lambda: _sse(target.url, wire), wire, config).start()
+
+
+@asynccontextmanager
+async def _streamable(url: str, wire: Wire, config: McpConfig) -> AsyncGenerator[Any]:
+    async with (
+        wire.client() as client,
+        streamable_http_client(url, http_client=client, max_sse_event_size=config.result_bytes) as streams,
+    ):
+        yield streams
+
+
+def _sse(url: str, wire: Wire) -> Streams:
+    return sse_client(url, httpx_client_factory=wire.client, auth=wire)
+
+
+class Connection:
+    """See the module. `changed` says that the server's tools are to be listed again, `closed` that it is over."""
+
+    def __init__(self, streams: Callable[[], Streams], wire: Wire | None, config: McpConfig) -> None:
+        self._streams = streams
+        self._wire = wire
+        self._config = config
+        self._client: Client | None = None
+        self.closed = asyncio.Event()
+        self._owner: asyncio.Task[None] | None = None
+        self._calls: set[asyncio.Task[dict[str, Any]]] = set()
+        self._tools: list[RemoteTool] = []
+        self._listing = asyncio.Lock()
+        self._told = False  # of changes, by the server
+        self.changed = True
+
+    @property
+    def alive(self) -> bool:
+        return self._client is not None and not self.closed.is_set()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._calls)
+
+    async def start(self) -> Connection:
+        """Raises NotConnected and NotAuthorized. Cancelling it leaves nothing behind."""
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._owner = asyncio.create_task(self._own(ready), name="mcp-connection")
+        try:
+            await ready
+        except asyncio.CancelledError:
+            self._owner.cancel()
+            raise
+        return self
+
+    async def close(self) -> None:
+        """End what still runs and leave the server. Cancelling it makes that abrupt."""
+        self.closed.set()
+        assert self._owner is not None
+        try:
+            await asyncio.wait({self._owner})
+        except asyncio.CancelledError:
+            self._owner.cancel()
+            await asyncio.wait({self._owner}, timeout=0.2)
+            raise
+
+    # -- the task that owns the SDK's scopes
+
+    async def _own(self, ready: asyncio.Future[None]) -> None:
+        try:
+            async with Client(
+                _Watched(self._streams(), self.closed.set),
+                message_handler=self._noticed,
+                client_info=types.Implementation(name="hostler", version=hostler.__version__),
+                cache=None,
+            ) as client:
+                self._client = client
+                watching = asyncio.create_task(self._watch(client), name="mcp-watch")
+                try:
+                    if not ready.done():
+                        ready.set_result(None)
+                    await self.closed.wait()
+                    await self._end_calls()
+                finally:
+                    watching.cancel()
+                    await asyncio.wait({watching})
+        except Exception as problem:
+            if not ready.done():
+                ready.set_exception(self._why(problem))
+        finally:
+            self._client = None
+            self.closed.set()
+            if not ready.done():
+                ready.cancel()
+            await self._end_calls()
+
+    async def _end_calls(self) -> None:
+        for call in self._calls:
+            call.cancel()
+        if self._calls:
+            await asyncio.wait(set(self._calls), timeout=0.5)
+
+    async def _noticed(self, message: Any) -> None:
+        if isinstance(message, types.ToolListChangedNotification):
+            self.changed = True
+
+    async def _watch(self, client: Client) -> None:
+        """Find out whether the server will tell of changed tools; newer ones do so only for who listens."""
+        offered = client.server_capabilities.tools
+        if offered is None or not offered.list_changed:
+            return
+        if client.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+            self._told = True
+            return
+        with contextlib.suppress(MCPError, SubscriptionLost, TimeoutError, ValidationError, *_CLOSED):
+            async with client.listen(tools_list_changed=True) as events:
+                self._told = True
+                async for _ in events:
+                    self.changed = True
+        self._told = False
+
+    def _why(self, problem: BaseException) -> NotConnected:
+        """In words, without the URL and without what the server said in a body."""
+        status = self._wire.status if self._wire is not None else None
+        if status in (401, 403):
+            return NotAuthorized(f"it answered with HTTP {status}")
+        leaf = _leaf(problem)
+        if isinstance(leaf, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout | httpx2.ProxyError):
+            return NotConnected("no connection could be made")
+        if isinstance(leaf, FileNotFoundError | PermissionError | NotADirectoryError):
+            return NotConnected("its program could not be started")
+        if status is not None and status >= 400:
+            return NotConnected(f"it answered with HTTP {status}")
+        if isinstance(leaf, ValidationError):
+            found = leaf.errors(include_input=False, include_url=False)[0]
+            return NotConnected(f"its answer is not valid: {_place(found['loc'])}: {found['msg']}"[:LONGEST_REASON])
+        if isinstance(leaf, MCPError):
+            return NotConnected(f"it answered: {_first_line(leaf.message)}")
+        return NotConnected(f"it does not speak MCP as expected ({type(leaf).__name__})")
+
+    # -- what others ask
+
+    async def tools(self, *, fresh: bool) -> list[RemoteTool]:
+        """All tools that can be shown, sorted by name. They are asked for when they have changed; with `fresh` also
+        when the server would not tell. Raises NotConnected and NotAuthorized.
+        """
+        async with self._listing:
+            if self.changed or (fresh and not self._told):
+                if self._client is None:
+                    raise NotConnected("the connection was closed")
+                self.changed = False
+                listed = False
+                try:
+                    self._tools = await self._listed(self._client)
+                    listed = True
+                except (MCPError, ValidationError, ValueError, *_CLOSED) as problem:
+                    raise self._why(problem) from None
+                finally:
+                    self.changed = self.changed or not listed
+            return self._tools
+
+    async def _listed(self, client: Client) -> list[RemoteTool]:
+        if client.server_capabilities.tools is None:
+            return []
+        found: dict[str, RemoteTool] = {}
+        cursors: set[str | None] = set()
+        cursor: str | None = None
+        while cursor not in cursors and len(cursors) < PAGES and len(found) < LISTED_TOOLS:
+            cursors.add(cursor)
+            page = await client.list_tools(cursor=cursor)
+            for listed in page.tools[: LISTED_TOOLS - len(found)]:
+                tool = remote_tool(listed.name, listed.description or listed.title or "", listed.input_schema)
+                if tool is not None:
+                    found.setdefault(tool.name, tool)
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        return [found[name] for name in sorted(found)]
+
+    async def call(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Call a tool; the result is as it goes over the wire. Cancelling it tells the server, and returns at once.
+
+        Raises NotSent, Unauthorized, Refused and OutcomeUnknown.
+        """
+        client = self._client
+        if client is None or self.closed.is_set():
+            raise NotSent("the connection was closed")
+        task = asyncio.create_task(self._send(client, name, arguments), name="mcp-call")
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            task.cancel()  # it ends by itself, once the server is told; at the latest with the connection
+            task.add_done_callback(_forget)
+            raise
+        if task.cancelled():
+            raise OutcomeUnknown("the connection was closed in mid-call")
+        return task.result()
+
+    async def _send(self, client: Client, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        sending = Sending(sent=self._wire is None)
+        SENDING.set(sending)
+        end = anyio.current_time() + self._config.call_limit_seconds
+        with anyio.CancelScope(deadline=self._deadline(end)) as scope:
+
+            async def progressed(progress: float, total: float | None, message: str | None) -> None:
+                scope.deadline = self._deadline(end)
+
+            request = types.CallToolRequest(params=types.CallToolRequestParams(name=name, arguments=arguments))
+            try:
+                # Not call_tool(): it runs the server's own output schema, whose patterns may take for ever.
+                result = await client.session.send_request(request, types.CallToolResult, progress_callback=progressed)
+            except (MCPError, ValidationError, ValueError, RuntimeError, *_CLOSED) as problem:
+                raise self._failed(problem, sending) from None
+            return result.model_dump(by_alias=True, mode="json", exclude_none=True)
+        raise OutcomeUnknown(f"no answer within {self._config.call_seconds:g} seconds; the call was cancelled")
+
+    def _deadline(self, end: float) -> float:
+        return min(anyio.current_time() + self._config.call_seconds, end)
+
+    def _failed(self, problem: Exception, sending: Sending) -> Exception:
+        """What a failed call means. What is not known for sure is unknown."""
+        if not sending.sent:
+            return NotSent("no connection could be made")
+        status = sending.status
+        if status in (401, 403):
+            return Unauthorized(f"it answered with HTTP {status}")
+        if isinstance(problem, MCPError) and problem.code != types.CONNECTION_CLOSED:
+            if status == 404 and problem.message == "Session terminated":
+                self.closed.set()
+                return NotSent("the server has forgotten the session")
+            if status is not None and status >= 500:
+                return OutcomeUnknown(f"it answered with HTTP {status}")
+            return Refused(_clipped(problem.message))
+        if isinstance(problem, ValidationError):
+            return Refused("its answer is not a valid tool result")
+        return OutcomeUnknown("the connection was lost before an answer came")
+
+
+class _Watched:
+    """A transport of which we learn when its incoming stream ends: the SDK itself tells only those who ask next."""
+
+    def __init__(self, inner: Streams, ended: Callable[[], None]) -> None:
+        self._inner = inner
+        self._ended = ended
+
+    async def __aenter__(self) -> Any:
+        read, write = await self._inner.__aenter__()
+        return _WatchedStream(read, self._ended), write
+
+    async def __aexit__(self, *exc: Any) -> bool | None:
+        return await self._inner.__aexit__(*exc)
+
+
+class _WatchedStream:
+    def __init__(self, inner: Any, ended: Callable[[], None]) -> None:
+        self._inner = inner
+        self._ended = ended
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def __aiter__(self) -> Any:
+        return self
+
+    async def __anext__(self) -> Any:
+        return await self._inner.__anext__()
+
+    async def __aenter__(self) -> Any:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: Any) -> bool | None:
+        self._ended()
+        return await self._inner.__aexit__(*exc)  # type: ignore[no-any-return]
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
+
+
+def _leaf(problem: BaseException) -> BaseException:
+    while isinstance(problem, BaseExceptionGroup):
+        problem = problem.exceptions[0]
+    return problem
+
+
+def _clipped(text: str) -> str:
+    text = text.replace("\0", "\ufffd")
+    return text if len(text) <= LONGEST_MESSAGE else text[:LONGEST_MESSAGE] + "[...]"
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _first_line(text: str) -> str:
+    return next(iter(_clipped(text).splitlines()), "an error without words")[:LONGEST_REASON]

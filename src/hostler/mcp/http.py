@@ -1,0 +1,115 @@
+"""The HTTP of one MCP connection: the credential, the size of answers, and whether a call was sent at all.
+
+It must not send the credential anywhere but to the origin of the server's URL. It imports `httpx2`, so it must itself
+only be imported once a connection is wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+import httpx2
+
+CONNECT_SECONDS = 10.0
+SILENCE_SECONDS = 600.0  # of a stream; servers send comments more often
+
+
+class Authority(Protocol):
+    """Where a connection gets its bearer token from."""
+
+    async def token(self) -> str | None: ...
+
+    async def renewed(self, rejected: str) -> str | None:
+        """Another token than the one that the server has just refused, if there is one."""
+        ...
+
+
+class Sending:
+    """What is known of one call on its way: whether it left, and with what status it was answered."""
+
+    def __init__(self, *, sent: bool) -> None:
+        self.sent = sent
+        self.status: int | None = None
+
+
+# The SDK sends each message in the context of the task that asked for it; that is how a request knows its call.
+SENDING: ContextVar[Sending | None] = ContextVar("mcp_sending", default=None)
+
+
+class AnswerTooLarge(httpx2.StreamError):
+    """The server's answer is larger than `result_bytes`."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the answer is larger than {limit} bytes")
+
+
+class Wire(httpx2.Auth):
+    """Signs requests, and watches over the answers."""
+
+    def __init__(self, url: str, authority: Authority, limit: int) -> None:
+        self._origin = _origin(httpx2.URL(url))
+        self._authority = authority
+        self._limit = limit
+        self.status: int | None = None  # of the last answer
+
+    def client(self, *_: Any, **__: Any) -> httpx2.AsyncClient:
+        """A client of this wire; the arguments are those of the SDK's client factories, which have nothing to add."""
+        host = self._origin[1]
+        return httpx2.AsyncClient(
+            auth=self,
+            timeout=httpx2.Timeout(CONNECT_SECONDS, read=SILENCE_SECONDS),
+            trust_env=not (host in ("localhost", "::1") or host.startswith("127.")),
+            event_hooks={"response": [self._answered]},
+        )
+
+    async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+        request.extensions["trace"] = _mark
+        token = await self._authority.token() if _origin(request.url) == self._origin else None
+        if token is None:
+            yield request
+            return
+        _sign(request, token)
+        response = yield request
+        if response.status_code == 401 and (fresh := await self._authority.renewed(token)) is not None:
+            _sign(request, fresh)
+            yield request
+
+    async def _answered(self, response: httpx2.Response) -> None:
+        self.status = response.status_code
+        if response.request.method == "POST" and (sending := SENDING.get()) is not None:
+            sending.status = response.status_code
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
+            response.stream = _Bounded(response.stream, self._limit)  # the SDK bounds the events of a stream itself
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    def __init__(self, inner: httpx2.AsyncByteStream, limit: int) -> None:
+        self._inner = inner
+        self._limit = limit
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = self._limit
+        async for chunk in self._inner:
+            left -= len(chunk)
+            if left < 0:
+                raise AnswerTooLarge(self._limit)
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+async def _mark(name: str, _: object) -> None:
+    if name.endswith(".send_request_headers.started") and (sending := SENDING.get()) is not None:
+        sending.sent = True
+
+
+def _sign(request: httpx2.Request, token: str) -> None:
+    request.headers["authorization"] = f"Bearer {token}"
+
+
+def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
