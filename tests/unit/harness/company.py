@@ -117,8 +117,7 @@ class Company:
     async def idle(self, count: int = 1) -> Json:
         """The count-th idle event of the session, once nobody holds it."""
         entry = await self.until(lambda log: [e for e in log if e.type == "session.status_idle"][count - 1 : count])
-        while await self.stage.column("lease_owner") is not None:
-            await asyncio.sleep(0.01)
+        assert await self.stage.column("lease_owner") is None, "let go of in the same commit"
         idle: Json = entry[0].decode()
         return idle
 
