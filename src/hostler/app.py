@@ -13,6 +13,8 @@ import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import uvicorn
@@ -22,12 +24,19 @@ from hostler import clock
 from hostler.api.app import Services, create_app
 from hostler.api.connection import Connection
 from hostler.errors import Unavailable
+from hostler.git.hosts import GitConfig, Hosts
+from hostler.git.room import GitRoom
 from hostler.harness.advisor import AdvisorTool
 from hostler.harness.contents import FileContents
 from hostler.harness.delegation import Delegation
 from hostler.harness.deps import Deps, HarnessConfig
+from hostler.harness.gateway import GitGateway
 from hostler.harness.mcp_tools import McpTools
+from hostler.harness.repositories import Repositories as HarnessRepositories
+from hostler.harness.side_request import SideRequest
+from hostler.harness.skill_layers import SkillLayers
 from hostler.harness.supervisor import Supervisor
+from hostler.harness.web_tools import WebTools
 from hostler.log.hub import Hub
 from hostler.log.log import Log
 from hostler.mcp.config import McpConfig
@@ -36,7 +45,7 @@ from hostler.models.catalogue import Catalogue
 from hostler.models.config import ModelsConfig, with_keys
 from hostler.models.protocol import Model
 from hostler.models.routing import Router
-from hostler.sandbox.backends import SandboxConfig, open_backend
+from hostler.sandbox.backends import SandboxConfig, open_backend, open_layers
 from hostler.sandbox.contract import Backend
 from hostler.sandbox.toolset import TOOLS
 from hostler.services.agents import Agents
@@ -46,6 +55,7 @@ from hostler.services.events import Events
 from hostler.services.files import Files
 from hostler.services.keys import Keys
 from hostler.services.models import Models
+from hostler.services.repositories import Repositories
 from hostler.services.resources import Resources
 from hostler.services.sessions import Hooks, Sessions
 from hostler.services.skills import Skills
@@ -64,6 +74,7 @@ from hostler.store.tables import sessions
 from hostler.vault.keyfile import open_sealer
 from hostler.vault.room import Vault
 from hostler.vault.rotation import Rotated, Tell, in_use_tx, rotate
+from hostler.web.config import WebConfig
 
 log = logging.getLogger("hostler")
 
@@ -95,6 +106,8 @@ class Configuration(msgspec.Struct, frozen=True):
     models: ModelsConfig
     sandbox: SandboxConfig
     mcp: McpConfig
+    web: WebConfig
+    git: GitConfig
 
 
 def configuration(settings: Settings) -> Configuration:
@@ -105,7 +118,18 @@ def configuration(settings: Settings) -> Configuration:
         decode(tables.get("models", {}), ModelsConfig, "models", file),
         decode(tables.get("sandbox", {}), SandboxConfig, "sandbox", file),
         decode(tables.get("mcp", {}), McpConfig, "mcp", file),
+        decode(tables.get("web", {}), WebConfig, "web", file),
+        _git_config(tables.get("git", {}), file),
     )
+
+
+def _git_config(table: dict[str, Any], file: Path | None) -> GitConfig:
+    config: GitConfig = decode(table, GitConfig, "git", file)
+    try:
+        Hosts(config.hosts)
+    except ValueError as error:
+        raise BadSettings(f"The config file {file}, table [git]: {error}.") from error
+    return config
 
 
 def open_router(settings: Settings, config: ModelsConfig) -> Router:
@@ -165,12 +189,21 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         blobs = Blobs(settings.data_dir / "files")
         blobs.open()
         journal = Log(store, Hub())
-        sandboxes = open_backend(settings.data_dir / "sandboxes", config.sandbox, settings.environ)
+        git = GitRoom(settings.data_dir / "repositories", config.git, settings.environ)
+        stack.push_async_callback(git.aclose)
+        repositories = HarnessRepositories(store, vault.sealer, git)
+        sandboxes = open_backend(
+            settings.data_dir / "sandboxes", config.sandbox, settings.environ, GitGateway(repositories)
+        )
         stack.push_async_callback(sandboxes.aclose, stop=False)
+        layers = open_layers(settings.data_dir / "layers", config.sandbox, settings.environ)
+        stack.push_async_callback(layers.aclose)
         connections = Pool(config.mcp, settings.environ)
         stack.push_async_callback(connections.aclose)
         mcp_tools = McpTools(connections, credentials=vault.resolver)
         model = wrap(router)
+        web = WebTools.open(config.web, settings.environ, SideRequest(router))
+        stack.callback(web.close)
         deps = Deps(
             log=journal,
             model=model,
@@ -180,14 +213,18 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             blobs=blobs,
             builtins=BUILTINS,
             config=config.harness,
-            served=(Delegation(), AdvisorTool(model, router.catalogue), mcp_tools),
+            repositories=repositories,
+            layers=SkillLayers(layers, sandboxes, config.harness.layer_wait_seconds),
+            served=(Delegation(), AdvisorTool(model, router.catalogue), mcp_tools, web),
         )
         dispatcher = EmbeddedDispatcher(store)
         supervisor = Supervisor(deps, dispatcher)
         files = Files(store, blobs, max_bytes=settings.file_bytes)
         skills = Skills(store, blobs)
         await _keep_prebuilt(skills)
-        services = _services(journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, mcp_tools)
+        services = _services(
+            journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, mcp_tools, git
+        )
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, services,
         )  # fmt: skip
@@ -210,8 +247,10 @@ def _services(
     supervisor: Supervisor,
     vault: Vault,
     mcp_tools: McpTools,
+    git: GitRoom,
 ) -> Services:
     store = journal.store
+    repositories = Repositories(git.hosts, vault.sealer)
 
     def ended(session_id: str) -> None:
         supervisor.ended(session_id)
@@ -222,10 +261,10 @@ def _services(
         keys=Keys(store),
         agents=Agents(store, catalogue, programs),
         environments=Environments(store),
-        sessions=Sessions(journal, blobs, catalogue, Hooks(wake=dispatcher.wake, ended=ended), programs),
+        sessions=Sessions(journal, blobs, catalogue, Hooks(wake=dispatcher.wake, ended=ended), repositories, programs),
         events=Events(journal, blobs, catalogue, dispatcher.wake),
         threads=Threads(journal, dispatcher.wake),
-        resources=Resources(store, supervisor.inputs_changed),
+        resources=Resources(store, supervisor.inputs_changed, repositories),
         files=files,
         models=Models(catalogue),
         skills=skills,

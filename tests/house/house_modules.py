@@ -14,6 +14,7 @@ SOURCE = ROOT / "src"
 # Architecture, floors. `log` stands on `store`; all other rooms of one floor don't know each other.
 FLOORS = {
     "__init__": 0,
+    "addresses": 1,
     "clock": 1,
     "errors": 1,
     "ids": 1,
@@ -22,6 +23,7 @@ FLOORS = {
     "wire": 1,
     "log": 2,
     "store": 2,
+    "git": 3,
     "mcp": 3,
     "models": 3,
     "sandbox": 3,
@@ -38,11 +40,13 @@ FLOORS = {
     "applying": 7,
     "cli": 7,
     "doctor": 7,
+    "preparing": 7,
     "recording": 7,
 }
 SIDEWAYS = {
     ("log", "store"), ("settings", "errors"), ("cli", "app"), ("cli", "applying"), ("cli", "doctor"),
-    ("cli", "recording"), ("doctor", "app"), ("recording", "app"),
+    ("cli", "preparing"), ("cli", "recording"), ("doctor", "app"), ("doctor", "preparing"), ("preparing", "app"),
+    ("recording", "app"),
 }  # fmt: skip
 
 
