@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import msgspec
 
@@ -86,7 +86,8 @@ class McpTools:
         self._pool = pool
         self._credentials = credentials
         self._wakes: WeakKeyDictionary[Wake, dict[Key, View]] = WeakKeyDictionary()
-        self._authorities: dict[Key, Authority] = {}
+        # A connection keeps its authority; nothing else of an idle session stays.
+        self._authorities: WeakValueDictionary[Key, Authority] = WeakValueDictionary()
 
     @property
     def programs(self) -> frozenset[str]:
@@ -135,8 +136,6 @@ class McpTools:
     def forget(self, session_id: str) -> None:
         """The session has ended."""
         self._pool.forget(session_id)
-        for key in [key for key in self._authorities if key.session_id == session_id]:
-            del self._authorities[key]
 
     async def _called(self, run: Run, server: McpServer, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """The result of a call; one that provably was not sent is sent once more, over a new connection.
