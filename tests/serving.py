@@ -19,6 +19,7 @@ from hostler.log.hub import Hub
 from hostler.log.log import Log
 from hostler.models.catalogue import BUILTIN
 from hostler.services.agents import Agents
+from hostler.services.credentials import Credentials
 from hostler.services.environments import Environments
 from hostler.services.events import Events
 from hostler.services.files import Files
@@ -26,11 +27,16 @@ from hostler.services.keys import Keys
 from hostler.services.models import Models
 from hostler.services.resources import Resources
 from hostler.services.sessions import Hooks, Sessions
+from hostler.services.skills import Skills
 from hostler.services.threads import Threads
+from hostler.services.validation import Validation
+from hostler.services.vaults import Vaults
 from hostler.store.blobs import Blobs
 from hostler.store.postgres import PostgresStore
 from hostler.store.sqlite import SqliteStore
 from hostler.store.store import Store
+from hostler.vault.room import Vault
+from hostler.vault.sealing import Key, Sealer
 
 T = TypeVar("T")
 KEY = "sk-test-key"
@@ -94,6 +100,7 @@ class Server:
         blobs.open()
         self.blobs = blobs
         self.log = Log(store, Hub())
+        self.vault = Vault(store, Sealer([Key.new()]))
         self.services = self._services(store, blobs)
         await self.services.keys.create("test", KEY)
         config = uvicorn.Config(create_app(self.services), port=0, log_level="warning", lifespan="off")
@@ -111,6 +118,7 @@ class Server:
         finally:
             self.client.close()
             socket.close()
+            await self.vault.aclose()
             await store.close()
 
     def _services(self, store: Store, blobs: Blobs) -> Services:
@@ -126,6 +134,10 @@ class Server:
             resources=Resources(store, self.changed.append),
             files=Files(store, blobs),
             models=Models(BUILTIN),
+            skills=Skills(store, blobs),
+            vaults=Vaults(store),
+            credentials=Credentials(store, self.vault.sealer),
+            validation=Validation(store, self.vault.sealer, self.vault.outward, self.vault.renewer),
         )
 
 

@@ -40,6 +40,7 @@ from hostler.sandbox.backends import SandboxConfig, open_backend
 from hostler.sandbox.contract import Backend
 from hostler.sandbox.toolset import TOOLS
 from hostler.services.agents import Agents
+from hostler.services.credentials import Credentials
 from hostler.services.environments import Environments
 from hostler.services.events import Events
 from hostler.services.files import Files
@@ -47,15 +48,22 @@ from hostler.services.keys import Keys
 from hostler.services.models import Models
 from hostler.services.resources import Resources
 from hostler.services.sessions import Hooks, Sessions
+from hostler.services.skills import Skills
 from hostler.services.threads import Threads
+from hostler.services.validation import Validation
+from hostler.services.vaults import Vaults
 from hostler.settings import BadSettings, Settings, decode
+from hostler.skills.prebuilt import prebuilt_versions, read_prebuilt
 from hostler.store.blobs import Blobs
 from hostler.store.dispatch import EmbeddedDispatcher
 from hostler.store.folder import belongs, make_data_dir, owned
 from hostler.store.sql import Tx
 from hostler.store.sqlite import SqliteStore
-from hostler.store.store import Store
+from hostler.store.store import AlreadyOpen, Store
 from hostler.store.tables import sessions
+from hostler.vault.keyfile import open_sealer
+from hostler.vault.room import Vault
+from hostler.vault.rotation import Rotated, Tell, in_use_tx, rotate
 
 log = logging.getLogger("hostler")
 
@@ -126,6 +134,20 @@ async def open_store(settings: Settings, *, owner: bool = True) -> Store:
     return await PostgresStore.open(settings.database, now=clock.now(), owner=owner)
 
 
+async def rotate_secrets(settings: Settings, tell: Tell) -> Rotated:
+    """Seal all secrets with another key, as the only one who has the data folder and the database."""
+    try:
+        with owned(settings.data_dir):
+            store = await open_store(settings)
+            try:
+                await belongs(settings.data_dir, store)
+                return await rotate(store, settings.data_dir, settings.secret_key, tell)
+            finally:
+                await store.close()
+    except AlreadyOpen as error:
+        raise AlreadyOpen("A server is running on this data: stop it, rotate the secrets, start it again.") from error
+
+
 @contextlib.asynccontextmanager
 async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda model: model) -> AsyncIterator[Rooms]:
     """Open every room in order, and close them in reverse. `wrap` may stand between the harness and its model."""
@@ -135,6 +157,9 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         store = await open_store(settings)
         stack.push_async_callback(store.close)
         await belongs(settings.data_dir, store)
+        vault = Vault(store, open_sealer(settings.data_dir, settings.secret_key, await store.read(in_use_tx)))
+        stack.push_async_callback(vault.aclose)
+        await vault.renewer.take_over()
         router = open_router(settings, config.models)
         stack.push_async_callback(router.aclose)
         blobs = Blobs(settings.data_dir / "files")
@@ -144,7 +169,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         stack.push_async_callback(sandboxes.aclose, stop=False)
         connections = Pool(config.mcp, settings.environ)
         stack.push_async_callback(connections.aclose)
-        mcp_tools = McpTools(connections, credentials=None)
+        mcp_tools = McpTools(connections, vault.resolver)
         model = wrap(router)
         deps = Deps(
             log=journal,
@@ -160,19 +185,30 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         dispatcher = EmbeddedDispatcher(store)
         supervisor = Supervisor(deps, dispatcher)
         files = Files(store, blobs, max_bytes=settings.file_bytes)
-        services = _services(journal, blobs, files, router.catalogue, dispatcher, supervisor, mcp_tools)
+        skills = Skills(store, blobs)
+        await _keep_prebuilt(skills)
+        services = _services(journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, mcp_tools)
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, services,
         )  # fmt: skip
+
+
+async def _keep_prebuilt(skills: Skills) -> None:
+    try:
+        await skills.keep_prebuilt(prebuilt_versions(), read_prebuilt)
+    except Unavailable as error:  # a full disk must not keep the server from starting
+        log.warning("could not take in the skills that come with the server: %s", error)
 
 
 def _services(
     journal: Log,
     blobs: Blobs,
     files: Files,
+    skills: Skills,
     catalogue: Catalogue,
     dispatcher: EmbeddedDispatcher,
     supervisor: Supervisor,
+    vault: Vault,
     mcp_tools: McpTools,
 ) -> Services:
     store = journal.store
@@ -192,6 +228,10 @@ def _services(
         resources=Resources(store, supervisor.inputs_changed),
         files=files,
         models=Models(catalogue),
+        skills=skills,
+        vaults=Vaults(store),
+        credentials=Credentials(store, vault.sealer),
+        validation=Validation(store, vault.sealer, vault.outward, vault.renewer),
     )
 
 
@@ -350,6 +390,7 @@ async def _sweep_files(house: Rooms) -> None:
     """Remove expired files, and contents that nothing names."""
     while True:
         try:
+            await house.services.skills.sweep()
             await house.services.files.sweep()
         except (Unavailable, OSError) as error:
             log.warning("could not sweep the files: %s", error)

@@ -156,6 +156,45 @@ def revoke_key(key_id: str, data_dir: Path | None, database: str | None) -> None
     click.echo(f"{key_id} is revoked.")
 
 
+@keys.command("rotate-secrets")
+@DATA_DIR
+@DATABASE
+@JSON
+def rotate_secrets(data_dir: Path | None, database: str | None, as_json: bool) -> None:
+    """Seal all stored secrets with a new key. Stop the server first.
+
+    Secrets of vault credentials are sealed with the key in the data folder, secret.key. This makes a new key, seals
+    everything with it, and then forgets the old one. It may be interrupted at any point: both keys are kept until all
+    is done, a server works meanwhile, and running it again finishes what was begun.
+
+    Where HOSTLER_SECRET_KEY holds the key, make a new one (openssl rand -base64 32), put it in front of the old one,
+    HOSTLER_SECRET_KEY=NEW,OLD, and run this: everything is then sealed with the first one, and the others can go.
+
+    Backups of the database that were made before need the key that was used then.
+    """
+    from hostler import app
+    from hostler.vault.rotation import Progress
+
+    settings = load(data_dir=data_dir, database=database)
+
+    def tell(progress: Progress) -> None:
+        if as_json:
+            click.echo(json.dumps({"type": "progress", **progress._asdict()}))
+        else:
+            click.echo(f"{progress.table}: {progress.done} of {progress.total}", err=True)
+
+    rotated = _run(lambda: app.rotate_secrets(settings, tell))
+    if as_json:
+        click.echo(json.dumps({"type": "rotation", **rotated._asdict()}))
+        return
+    begun = "Finished the rotation that was interrupted. " if rotated.resumed else ""
+    click.echo(f"{begun}Sealed anew: {rotated.resealed}. All stored secrets are sealed with the key {rotated.key_id}.")
+    if rotated.configured:
+        click.echo("It is the first one in HOSTLER_SECRET_KEY; older ones there are not needed any more.")
+    if rotated.file_left:
+        click.echo("Nor is the key file in the data folder: remove it.")
+
+
 @main.command()
 @click.option("--host", help="As for `serve`.")
 @click.option("--port", type=click.IntRange(0, 65535), help="As for `serve`.")

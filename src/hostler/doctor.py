@@ -19,6 +19,7 @@ from hostler.models.routing import Router
 from hostler.sandbox.backends import open_backend
 from hostler.sandbox.contract import Check
 from hostler.settings import Settings
+from hostler.vault import keyfile
 
 LOW_DISK = 1024**3
 OLDEST_SQLITE = (3, 35)
@@ -27,6 +28,7 @@ OLDEST_SQLITE = (3, 35)
 async def examine(settings: Settings) -> list[Check]:
     """All checks, in the order in which a server would meet the problems."""
     checks = [_python(), _data_folder(settings), _disk(settings), await _database(settings), _port(settings)]
+    checks.append(_secret_key(settings))
     try:
         config = configuration(settings)
         router = open_router(settings, config.models)
@@ -84,6 +86,28 @@ async def _database(settings: Settings) -> Check:
         remedy = "check the --database URL and that PostgreSQL runs"
         return Check(name="database", ok=False, detail=f"PostgreSQL: {error}", remedy=remedy)
     return Check(name="database", ok=True, detail=f"PostgreSQL {version}")
+
+
+def _secret_key(settings: Settings) -> Check:
+    """The key of stored secrets. Whether it is the right one is for the start to find out: it needs the database."""
+    name, file = "secret key", settings.data_dir / keyfile.NAME
+    try:
+        found = keyfile.find_keys(settings.data_dir, settings.secret_key)
+    except HostlerError as error:
+        return Check(name=name, ok=False, detail=error.message, remedy=f"give {keyfile.VARIABLE} or {file} a valid key")
+    if not found.keys:
+        return Check(name=name, ok=True, detail=f"none yet: the first start makes {file}")
+    where = keyfile.VARIABLE if found.configured else str(file)
+    detail = f"{found.keys[0].id.hex()}, from {where}"
+    if file.exists() and keyfile.readable_by_others(file):
+        return Check(
+            name=name, ok=False, detail=f"{file} can be read by others", remedy=f"chmod 600 {file}", required=False
+        )
+    if len(found.keys) > 1:
+        remedy = "run `hostler keys rotate-secrets` while the server is stopped, which finishes the change of keys"
+        detail = f"{detail}; {len(found.keys) - 1} older kept"
+        return Check(name=name, ok=False, detail=detail, remedy=remedy, required=False)
+    return Check(name=name, ok=True, detail=detail)
 
 
 def _port(settings: Settings) -> Check:

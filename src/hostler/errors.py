@@ -9,6 +9,7 @@ envelope.
     +-- PermissionDenied                403 permission_error
     +-- NotFound                        404 not_found_error
     +-- Conflict                        409 conflict_error
+    |   +-- AlreadyExists               409 invalid_request_error
     +-- RateLimited                     429 rate_limit_error
     +-- Overloaded                      529 overloaded_error
     +-- Unavailable                     503 api_error        (disk full, store down: try again)
@@ -93,6 +94,12 @@ class Conflict(HostlerError):
     def __init__(self, message: str | None = None, **extra: Any) -> None:
         # SDKs repeat a 409 twice unless told not to; ours are deterministic.
         super().__init__(message, **{"retry": False, **extra})
+
+
+class AlreadyExists(Conflict):
+    """There is one already."""
+
+    wire_type = "invalid_request_error"
 
 
 class RateLimited(HostlerError):

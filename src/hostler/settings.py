@@ -42,6 +42,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     config_file: Path | None = None
     environ: Mapping[str, str] = {}
     file_bytes: int = DEFAULT_FILE_MB * MIB
+    secret_key: str | None = None
+
+    def __repr__(self) -> str:
+        """Without keys and passwords, which stand in most of its fields."""
+        return f"Settings(data_dir={str(self.data_dir)!r}, host={self.host!r}, port={self.port})"
 
 
 class Client(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +99,7 @@ def load(
         config_file=config_file,
         environ=dict(environ),
         file_bytes=server.file_mb * MIB,
+        secret_key=environ.get("HOSTLER_SECRET_KEY") or None,
     )
 
 

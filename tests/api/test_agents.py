@@ -107,6 +107,7 @@ def custom(**changes: Any) -> Json:
         ([{"type": "agent_toolset_20260401", "default_config": {"permission_policy": {"type": "no"}}}], "policy"),
         ([{"type": "nothing"}], "tools.0.type: Invalid value 'nothing'"),
         ([custom(name="bash")], "built-in"),
+        ([custom(name="lookup\n")], "tools.0.name"),
         ([custom(name="mcp__x")], "mcp__ is reserved"),
         ([custom(name="a b")], "tools.0.name"),
         ([custom(), custom()], "duplicate tool name t"),
@@ -124,7 +125,6 @@ def test_refused_tools(http: httpx2.Client, tools: list[Json], says: str) -> Non
 @pytest.mark.parametrize(
     "field",
     [
-        {"skills": [{"type": "anthropic", "skill_id": "pdf"}]},
         {"execution_identity": {"type": "aws_role", "role_arn": "arn"}},
         {"model": {"id": "claude-haiku-4-5", "speed": "fast"}},
         {"model": {"id": "some-local-model", "effort": "high"}},

@@ -241,3 +241,23 @@ def test_what_can_not_be_measured_can_only_lose_its_budget(server: Server, http:
     assert reason(send(http, capped, message())) == "budget_reached"
     assert "list_cost" not in ok(http.get(url))["usage"]
     assert ok(http.post(url, json={"budget": None}))["status"] == "running"
+
+
+def test_the_models_of_a_roster_count(http: httpx2.Client, environment: Json) -> None:
+    """A tool's schema may call something a model, too: that is none."""
+    schema = {"type": "object", "properties": {"model": {"type": "string"}}}
+    tools = [{"type": "custom", "name": "t", "description": "d", "input_schema": schema}]
+
+    def agent(model: str, **fields: Any) -> Json:
+        return ok(http.post("/v1/agents", json={"name": "a", "model": model, "tools": tools, **fields}))
+
+    def create(*members: Any) -> httpx2.Response:
+        coordinator = agent("claude-opus-5-5", multiagent={"type": "coordinator", "agents": list(members)})
+        body = {"agent": coordinator["id"], "environment_id": environment["id"], "budget": cents("100")}
+        return http.post("/v1/sessions", json=body)
+
+    known, unknown = agent("claude-haiku-5-5")["id"], agent("house-model")["id"]
+    ok(create(known, {"type": "advisor", "model": "claude-opus-5"}))
+    assert reason(create(known, unknown)) == "model_not_budgetable"
+    assert reason(create(known, {"type": "advisor", "model": "house-advisor"})) == "model_not_budgetable"
+    assert "house-advisor" in refused(create(known, {"type": "advisor", "model": "house-advisor"}))

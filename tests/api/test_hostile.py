@@ -118,10 +118,10 @@ def test_no_query_makes_the_server_fail(http: httpx2.Client, session: Json) -> N
     ]  # fmt: skip
     names = [
         "limit", "page", "order", "version", "include_archived", "agent_id", "agent_version", "statuses[]", "types",
-        "created_at[gte]", "created_at[lt]", "scope_id", "after_id", "before_id", "ids[]", "event_deltas[]",
+        "created_at[gte]", "created_at[lt]", "scope_id", "source", "after_id", "before_id", "ids[]", "event_deltas[]",
     ]  # fmt: skip
     one = f"/v1/sessions/{session['id']}"
-    lists = ["/v1/agents", "/v1/environments", "/v1/sessions", "/v1/files", "/v1/models", f"{one}/events"]
+    lists = ["/v1/agents", "/v1/environments", "/v1/sessions", "/v1/files", "/v1/models", "/v1/skills", f"{one}/events"]
     for path in [*lists, f"{one}/resources", f"{one}/threads"]:
         for name in names:
             for text in texts:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pathlib
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable
@@ -177,6 +179,89 @@ def files(client: Client) -> None:
     added = beta.sessions.resources.add(session_id, type="file", file_id=made.id)
     assert beta.sessions.resources.delete(added.id, session_id=session_id).type == "session_resource_deleted"
     assert beta.files.delete(made.id).id == made.id
+
+
+def skills(client: Client) -> None:
+    from anthropic.lib import files_from_dir
+
+    beta = client.beta
+    with tempfile.TemporaryDirectory() as path:
+        folder = pathlib.Path(path) / "adding-up"
+        folder.mkdir()
+        (folder / "SKILL.md").write_text("---\nname: adding-up\ndescription: Adds.\n---\n")
+        (folder / "add.sh").write_text("#!/bin/sh\necho 42\n")
+        made = beta.skills.create(files=files_from_dir(folder), display_title="Sums")
+        assert (made.display_title, made.source, made.type) == ("Sums", "custom", "skill")
+        assert beta.skills.retrieve(made.id).latest_version == made.latest_version
+        assert made.id in [item.id for item in beta.skills.list(limit=2, source="custom")]
+        version = beta.skills.versions.create(made.id, files=files_from_dir(folder))
+        assert (version.directory, version.name, version.description) == ("adding-up", "adding-up", "Adds.")
+        assert beta.skills.versions.retrieve(version.version, skill_id=made.id).version == version.version
+        assert [item.version for item in beta.skills.versions.list(made.id, limit=1)] == [
+            version.version, made.latest_version
+        ]  # fmt: skip
+        ga = client.sdk.skills.create(files=files_from_dir(folder), display_name="GA")
+        assert (ga.display_name, ga.source.type) == ("GA", "custom"), "the class without the beta has the new shape"
+        assert client.sdk.skills.versions.retrieve("latest", skill_id=ga.id).id == ga.latest_version_id
+    agent = beta.agents.create(
+        name="Old", model="claude-opus-5-5", tools=[BUILTINS], skills=[{"type": "custom", "skill_id": made.id}]
+    )
+    assert agent.skills[0].version == version.version
+    session = beta.sessions.create(agent=agent.id, environment_id=client.environment)
+    (result,) = of(client.turn(session.id, message("run: /mnt/skills/adding-up/add.sh")), "agent.tool_result")
+    assert result.content[0].text.strip() == "42"
+    assert _downloaded(client, session.id) == ["SKILL.md", "add.sh"]
+    refused(lambda: beta.skills.delete(made.id), client.anthropic.BadRequestError)
+    for item in beta.skills.versions.list(made.id):
+        assert beta.skills.versions.delete(item.version, skill_id=made.id).type == "skill_version_deleted"
+    assert beta.skills.retrieve(made.id).latest_version is None
+    assert beta.skills.delete(made.id).type == "skill_deleted"
+
+
+def _downloaded(client: Client, session_id: str) -> list[str]:
+    """What the SDK's own worker unpacks of a session's skills."""
+    from anthropic.lib.tools._skills import download_session_skills
+
+    async def run() -> list[str]:
+        with tempfile.TemporaryDirectory() as path:
+            async with client.anthropic.AsyncAnthropic(**client.named) as sdk:
+                session = await sdk.beta.sessions.retrieve(session_id)
+                (folder,) = await download_session_skills(sdk, workdir=path, session=session)
+                return sorted(found.name for found in folder.iterdir())
+
+    return asyncio.run(run())
+
+
+def vaults(client: Client) -> None:
+    beta, credentials = client.beta, client.beta.vaults.credentials
+    made = beta.vaults.create(display_name="v", metadata={"k": "v"})
+    assert beta.vaults.retrieve(made.id) == made
+    assert beta.vaults.update(made.id, display_name="w").display_name == "w"
+    assert beta.vaults.list(limit=1).data[0].id == made.id
+    url = "http://127.0.0.1:1/mcp"
+    refresh = {
+        "client_id": "c", "refresh_token": "r", "token_endpoint": "http://127.0.0.1:1/token",
+        "token_endpoint_auth": {"type": "client_secret_post", "client_secret": "s"},
+    }  # fmt: skip
+    hosts = {"type": "limited", "allowed_hosts": ["a.example.com"]}
+    variable = {"type": "environment_variable", "secret_name": "N", "secret_value": "v", "networking": hosts}
+    bearer = {"type": "static_bearer", "token": "t", "mcp_server_url": url}
+    oauth = {"type": "mcp_oauth", "access_token": "t", "mcp_server_url": url, "refresh": refresh}
+    for auth in (bearer, oauth, variable):
+        one = credentials.create(made.id, auth=auth, display_name="c")
+        assert credentials.retrieve(one.id, vault_id=made.id) == one
+        changed = credentials.update(one.id, vault_id=made.id, auth={"type": auth["type"]}, metadata={"a": "b"})
+        assert (changed.auth, changed.metadata) == (one.auth, {"a": "b"})
+        if auth is oauth:
+            found = credentials.mcp_oauth_validate(one.id, vault_id=made.id)
+            assert (found.status, found.mcp_probe.http_response) == ("unknown", None)
+        assert credentials.archive(one.id, vault_id=made.id).archived_at is not None
+    assert len(list(credentials.list(made.id, include_archived=True, limit=1))) == 3
+    assert credentials.delete(one.id, vault_id=made.id).type == "vault_credential_deleted"
+    session_id = client.session(vault_ids=[made.id])
+    assert beta.sessions.retrieve(session_id).vault_ids == [made.id]
+    assert beta.vaults.archive(made.id).archived_at is not None
+    assert beta.vaults.delete(made.id).type == "vault_deleted"
 
 
 def models(client: Client) -> None:
@@ -361,8 +446,8 @@ def errors(client: Client) -> None:
 SCENARIOS = {
     play.__name__: play
     for play in (
-        agents, agent_parts, environments, sessions, files, models, a_turn, previews, built_in_tools, custom_tools,
-        interrupts, errors_of_the_model, compaction, budgets, mcp_servers, ends, asynchronously, errors,
+        agents, agent_parts, environments, sessions, files, skills, vaults, models, a_turn, previews, built_in_tools,
+        custom_tools, interrupts, errors_of_the_model, compaction, budgets, mcp_servers, ends, asynchronously, errors,
     )
 }  # fmt: skip
 

@@ -143,7 +143,7 @@ def test_hostile_ids_are_not_found(world: World, path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/vaults", "/v1/skills", "/v1/memory_stores", "/v1/deployments", "/v1/dreams", "/v1/messages", "/v1/tunnels"],
+    ["/v1/memory_stores", "/v1/deployments", "/v1/dreams", "/v1/messages", "/v1/tunnels"],
 )
 def test_what_is_not_built_is_not_found(world: World, path: str) -> None:
     envelope(world.http.get(path), 404, "not_found_error")

@@ -25,6 +25,7 @@ FLOORS = {
     "mcp": 3,
     "models": 3,
     "sandbox": 3,
+    "skills": 3,
     "vault": 3,
     "web": 3,
     "harness": 4,

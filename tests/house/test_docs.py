@@ -19,7 +19,7 @@ from hostler.cli import main
 from hostler.harness.deps import HarnessConfig
 from hostler.mcp.config import McpConfig, StdioServer
 from hostler.sandbox.backends import BACKENDS, SandboxConfig
-from hostler.wire import agents, environments, events, multiagent, resources, sessions, tools
+from hostler.wire import agents, environments, events, multiagent, resources, sessions, tools, vaults
 from hostler.wire.errors import SessionErrorObject
 
 DOCS = ROOT / "docs"
@@ -32,6 +32,9 @@ REQUESTS: list[Any] = [
     agents.AgentCreate, agents.AgentUpdate, agents.ModelParams, environments.EnvironmentCreate,
     environments.ConfigParams, environments.LimitedNetworkParams, environments.PackagesParams, sessions.SessionCreate,
     sessions.SessionUpdate, tools.AgentToolsetParams, tools.BuiltinConfigParams, tools.CustomTool,
+    vaults.VaultCreate, vaults.VaultUpdate, vaults.CredentialCreate, vaults.CredentialUpdate, vaults.StaticBearerParams,
+    vaults.McpOauthParams, vaults.RefreshParams, vaults.BasicClientAuth, vaults.EnvironmentVariableParams,
+    vaults.LimitedHosts, vaults.InjectionLocationParams, *get_args(vaults.AuthUpdate), vaults.RefreshUpdate,
     tools.McpToolsetParams, tools.McpToolConfigParams, tools.McpServer, multiagent.MultiagentCoordinatorParams,
     multiagent.Multiagent20261001Params, multiagent.TeamEnabledParams, multiagent.AdvisorParams,
     resources.FileResourceParams, events.EventsSend, *get_args(events.ClientEvent),

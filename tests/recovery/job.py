@@ -29,7 +29,7 @@ class Died(Exception):
 class Job:
     """A client of one session. It keeps every event that it was told is stored."""
 
-    def __init__(self, server: Mortal, text: str, agent: Event | None = None) -> None:
+    def __init__(self, server: Mortal, text: str, agent: Event | None = None, **session: Any) -> None:
         self.server = server
         self.text = text
         self.acknowledged: dict[str, Event] = {}
@@ -37,7 +37,7 @@ class Job:
         self.progress: list[float] = []  # seconds from a restart's readiness to the next event, one for each death
         agent_id = self._create("agents", {"name": "a", "model": "scripted", **(agent or TOOLS)})
         environment_id = self._create("environments", {"name": "e"})
-        self.id = self._create("sessions", {"agent": agent_id, "environment_id": environment_id})
+        self.id = self._create("sessions", {"agent": agent_id, "environment_id": environment_id, **session})
 
     # -- what a client does ----------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from running import NotStarted, Server
 KILLABLE = Path(__file__).with_name("killable.py")
 SCRIPT = Path(__file__).with_name("script.json")
 STARTS = 5
+PRICE = '[models.price."scripted"]\ninput = 0\noutput = 1000\n'
 
 
 class Mortal(Server):
@@ -27,7 +28,11 @@ class Mortal(Server):
     def __init__(self, folder: Path, *, harness: str = "", database: str | None = None) -> None:
         environ = {"HOSTLER_TEST_ORDERS": str(folder)}
         super().__init__(
-            folder / "data", config=f"[harness]\n{harness}\n", scripted=SCRIPT, database=database, environ=environ
+            folder / "data",
+            config=f"[harness]\n{harness}\n{PRICE}",
+            scripted=SCRIPT,
+            database=database,
+            environ=environ,
         )
         self.folder = folder
         self.spawned = self.ready = 0.0

@@ -7,12 +7,13 @@ from typing import NamedTuple
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from hostler.api import agents, environments, events, files, models, resources, sessions, threads
+from hostler.api import agents, environments, events, files, models, resources, sessions, skills, threads, vaults
 from hostler.api.call import Call
 from hostler.api.gate import Gate
 from hostler.api.render import json
 from hostler.api.router import Route, Router
 from hostler.services.agents import Agents
+from hostler.services.credentials import Credentials
 from hostler.services.environments import Environments
 from hostler.services.events import Events
 from hostler.services.files import Files
@@ -20,7 +21,10 @@ from hostler.services.keys import Keys
 from hostler.services.models import Models
 from hostler.services.resources import Resources
 from hostler.services.sessions import Sessions
+from hostler.services.skills import Skills
 from hostler.services.threads import Threads
+from hostler.services.validation import Validation
+from hostler.services.vaults import Vaults
 
 
 class Services(NamedTuple):
@@ -33,6 +37,10 @@ class Services(NamedTuple):
     resources: Resources
     files: Files
     models: Models
+    skills: Skills
+    vaults: Vaults
+    credentials: Credentials
+    validation: Validation
 
 
 def create_app(services: Services) -> ASGIApp:
@@ -52,6 +60,8 @@ def routes(services: Services) -> list[Route]:
         *resources.routes(services.resources),
         *files.routes(services.files),
         *models.routes(services.models),
+        *skills.routes(services.skills),
+        *vaults.routes(services.vaults, services.credentials, services.validation),
     ]
 
 

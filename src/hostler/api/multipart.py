@@ -35,7 +35,15 @@ class Part:
 
 
 class Form:
-    def __init__(self, content_type: str, chunks: AsyncIterator[bytes]) -> None:
+    def __init__(
+        self,
+        content_type: str,
+        chunks: AsyncIterator[bytes],
+        *,
+        max_parts: int = MAX_PARTS,
+        max_headers: int = MAX_HEADERS,
+    ) -> None:
+        """`max_headers` bounds the bytes of all parts' headers together."""
         kind, options = parse_options_header(content_type)
         if kind != b"multipart/form-data" or not options.get(b"boundary"):
             raise InvalidRequest("Content-Type: multipart/form-data with a boundary is expected")
@@ -45,6 +53,7 @@ class Form:
         self._headers: dict[bytes, bytes] = {}
         self._field, self._value = b"", b""
         self._size = self._parts = 0
+        self._max_parts, self._max_headers = max_parts, max_headers
         self._ended = False
 
     async def parts(self) -> AsyncIterator[Part]:
@@ -113,7 +122,7 @@ class Form:
 
     def _grow(self, size: int) -> None:
         self._size += size
-        if self._size > MAX_HEADERS:
+        if self._size > self._max_headers:
             raise InvalidRequest("multipart: the headers of the parts are too long")
 
     def _on_header(self) -> None:
@@ -122,8 +131,8 @@ class Form:
 
     def _on_headers(self) -> None:
         self._parts += 1
-        if self._parts > MAX_PARTS:
-            raise InvalidRequest(f"multipart: more than {MAX_PARTS} parts")
+        if self._parts > self._max_parts:
+            raise InvalidRequest(f"multipart: more than {self._max_parts} parts")
         self._queue.append(Part(self._headers))
         self._headers = {}
 

@@ -16,6 +16,7 @@ from hostler.harness.drafts import error_result, session_error, tool_result
 from hostler.harness.parts import Call
 from hostler.harness.run import Interrupted, Run
 from hostler.harness.serve import act_served, both
+from hostler.harness.skills import mounts
 from hostler.harness.state import DISPATCHED, SERVER
 from hostler.harness.wake import Wake
 from hostler.log.entries import Draft, Item
@@ -123,7 +124,8 @@ async def provisioned(wake: Wake, deps: Deps) -> Sandbox:
 
 
 def _mounts(wake: Wake, deps: Deps) -> list[Mount]:
-    return [Mount(source=deps.blobs.path(mount.blob), target=mount.target) for mount in wake.row.inputs]
+    inputs = [Mount(source=deps.blobs.path(mount.blob), target=mount.target) for mount in wake.row.inputs]
+    return [*inputs, *mounts(wake.row.skills, deps.blobs)]
 
 
 async def _perform_all(run: Run, sandbox: Sandbox, calls: list[Call], fresh: frozenset[str]) -> None:

@@ -21,6 +21,7 @@ from hostler.harness.listening import listen
 from hostler.harness.offering import with_offers
 from hostler.harness.parts import Call
 from hostler.harness.run import Interrupted, Run
+from hostler.harness.skills import announced
 from hostler.harness.state import MODEL_MESSAGE
 from hostler.harness.tooltable import Judgement, ToolTable
 from hostler.ids import new_id
@@ -64,7 +65,8 @@ async def build_request(run: Run, deps: Deps, tools: ToolTable) -> ModelRequest:
     definitions = tools.definitions()
     sandboxed = any(tools.kind(tool["name"]) == "builtin" for tool in definitions)
     inputs = [mount.target for mount in run.row.inputs]
-    system = context.system_prompt(run.agent.system, sandboxed, inputs, child=not run.primary)
+    known = announced(run.row.skills, run.agent.skills)
+    system = context.system_prompt(run.agent.system, sandboxed, inputs, known, child=not run.primary)
     sources = await deps.contents.sources(context.file_ids(parts))
     return ModelRequest(
         model=model.id,

@@ -5,9 +5,10 @@ The same log always gives the same request, so that the vendor's prompt cache hi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from hostler.harness import skills
 from hostler.harness.parts import Call, Heard, Part, Said, Summed
 from hostler.sandbox.contract import OUTPUTS, UPLOADS, WORKSPACE
 
@@ -35,12 +36,21 @@ OF_CHILD = (
 )
 
 
-def system_prompt(system: str | None, sandboxed: bool, inputs: Iterable[str], *, child: bool = False) -> list[Block]:
-    """The agent's own prompt, after what it must know of its sandbox when it has one. `inputs` are mounted paths;
-    `child` says that it works for a coordinator."""
+def system_prompt(
+    system: str | None,
+    sandboxed: bool,
+    inputs: Iterable[str],
+    known: Sequence[skills.Announced] = (),
+    *,
+    child: bool = False,
+) -> list[Block]:
+    """The agent's own prompt, after what it must know of its sandbox when it has one. `inputs` are mounted paths,
+    `known` its skills; `child` says that it works for a coordinator."""
     texts = []
     if sandboxed:
         texts.append(_surroundings(sorted(inputs)))
+        if (listed := skills.section(known)) is not None:
+            texts.append(listed)
     if child:
         texts.append(OF_CHILD)
     if system:

@@ -14,6 +14,7 @@ from hostler.models.catalogue import Catalogue
 from hostler.models.protocol import Model, ModelUsage
 from hostler.sandbox.contract import Backend
 from hostler.store.blobs import Blobs
+from hostler.vault.bearer import Bearer
 from hostler.wire.agents import ModelConfig
 
 DEFAULT_CONTEXT = 200_000
@@ -44,13 +45,6 @@ class Contents(Protocol):
         ...
 
 
-class Bearer(Protocol):
-    """What a vault gives for a server, as far as the harness needs to know."""
-
-    @property
-    def token(self) -> str: ...
-
-
 class Credentials(Protocol):
     """Gives the tokens that a session may send to MCP servers. Nothing is kept: ask anew for each connection, so that
     what was rotated or archived takes hold."""
@@ -59,7 +53,7 @@ class Credentials(Protocol):
         """The token for a server, of the first vault that has one. None: the server is asked without."""
         ...
 
-    async def refreshed(self, bearer: Any, rejected_token: str) -> Bearer | None:
+    async def refreshed(self, bearer: Bearer, rejected_token: str) -> Bearer | None:
         """Another token after a server answered 401 to this one. None: there is no other, the refusal stands."""
         ...
 

@@ -124,7 +124,7 @@ async def _interrupt(run: Run, deps: Deps) -> bool:
     thread = run.thread
     queue = list(thread.queued.values())
     taken = [entry for entry in queue if entry.type in INTERRUPTS]
-    resting = not thread.running and not thread.open_calls and not thread.wants_answer
+    resting = not thread.running and not thread.open_calls and thread.settled
     if resting:
         taken = queue[: queue.index(taken[-1]) + 1]
     consumed = run.taken(taken)

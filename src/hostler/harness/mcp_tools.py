@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import msgspec
 
-from hostler.harness.deps import Bearer, Credentials
+from hostler.harness.deps import Credentials
 from hostler.harness.drafts import session_error
 from hostler.harness.parts import Call
 from hostler.harness.run import Run
@@ -32,6 +32,7 @@ from hostler.mcp.problems import (
     Unauthorized,
 )
 from hostler.mcp.results import content_of
+from hostler.vault.bearer import Bearer
 from hostler.wire.tools import McpServer, McpToolset
 
 NOTHING = Offer()
@@ -47,22 +48,19 @@ GONE = "The tool {name} of the MCP server {server} is not available any more, so
 class Authority:
     """The credential for one server in one session, looked up again at each wake; see `mcp.http.Authority`."""
 
-    def __init__(self, credentials: Credentials | None, server_url: str) -> None:
+    def __init__(self, credentials: Credentials, server_url: str) -> None:
         self._credentials = credentials
         self._server_url = server_url
-        self._vault_ids: list[str] = []
         self._found: Bearer | None = None
 
     async def resolve(self, vault_ids: list[str]) -> None:
-        self._vault_ids = vault_ids
-        if self._credentials is not None:
-            self._found = await self._credentials.authorization(vault_ids, self._server_url) if vault_ids else None
+        self._found = await self._credentials.authorization(vault_ids, self._server_url) if vault_ids else None
 
     async def token(self) -> str | None:
         return self._found.token if self._found is not None else None
 
     async def renewed(self, rejected: str) -> str | None:
-        if self._credentials is None or self._found is None:
+        if self._found is None:
             return None
         if self._found.token == rejected:  # else another request has had it renewed meanwhile
             self._found = await self._credentials.refreshed(self._found, rejected)
@@ -82,7 +80,7 @@ class McpTools:
 
     effect: Effect = "outside"
 
-    def __init__(self, pool: Pool, credentials: Credentials | None) -> None:
+    def __init__(self, pool: Pool, credentials: Credentials) -> None:
         self._pool = pool
         self._credentials = credentials
         self._wakes: WeakKeyDictionary[Wake, dict[Key, View]] = WeakKeyDictionary()

@@ -17,6 +17,7 @@ from hostler import clock
 from hostler.harness.crossposts import crossposted
 from hostler.harness.ledger import Ledger, read_ledger
 from hostler.harness.run import Addition, Idle, Run
+from hostler.harness.skills import MountedSkill, skills_tx
 from hostler.harness.state import Session, Thread
 from hostler.harness.threads import ThreadRow, change, stored_row, threads_tx
 from hostler.log.append import NewInput
@@ -56,6 +57,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     running_since: int | None
     last_at: int
     inputs: list[Input]
+    skills: list[MountedSkill]
     threads: list[ThreadRow]
 
 
@@ -82,11 +84,14 @@ _decode_budget = msgspec.json.Decoder(BudgetLimit).decode
 
 
 def row_tx(session_id: str) -> Tx[Row]:
-    """Read a session's row, its inputs and its threads."""
+    """Read a session's row, its inputs, skills and threads."""
     (row,) = yield _SESSION, {"s": session_id}
     thread_id, status, agent_body, environment, vault_ids, budget, usage, active_us, running_since, last_at = row
     inputs = yield _INPUTS, {"s": session_id}
     agent = _decode_agent(agent_body)
+    skills: list[MountedSkill] = []
+    if agent.skills or agent.multiagent:
+        skills = yield from skills_tx(session_id)
     threads: list[ThreadRow] = []
     if agent.multiagent:
         threads = yield from threads_tx(session_id)
@@ -106,6 +111,7 @@ def row_tx(session_id: str) -> Tx[Row]:
         running_since=running_since,
         last_at=last_at,
         inputs=[Input(blob, target) for blob, target in inputs],
+        skills=skills,
         threads=threads,
     )
 
@@ -292,8 +298,14 @@ class Wake:
         """Whether another thread has something to do, what `items` send it included."""
         if not self.several:
             return False
-        sent = any(isinstance(item, Draft) and item.queued and item.thread_id not in (None, run.id) for item in items)
+        drafts = (item for item in items if isinstance(item, Draft) and item.queued)
+        sent = any(draft.thread_id not in (None, run.id) and self._takes_up(draft.thread_id) for draft in drafts)
         return sent or any(thread.active for thread in self._others(run))
+
+    def _takes_up(self, thread_id: str | None) -> bool:
+        """Whether a thread looks at a message once it gets one: not while it waits for a client, or for money."""
+        thread = self.session.threads.get(thread_id or "")
+        return thread is None or not (thread.waiting or thread.paused)
 
     def _change(self, thread_id: str, **columns: Any) -> None:
         self._thread_columns.setdefault(thread_id, {}).update(columns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from hostler.sandbox.contract import OUTPUTS, UPLOADS, WORKSPACE, Exec, Mount, Sandbox
+from hostler.sandbox.contract import OUTPUTS, SKILLS, UPLOADS, WORKSPACE, Exec, Mount, Sandbox
 from hostler.sandbox.lab import Failed, Lab, Trials, expect, expect_equal, until
 
 TRIALS = Trials()
@@ -32,6 +32,29 @@ async def inputs_are_readable_and_read_only(lab: Lab) -> None:
         script += f" || touch $(dirname {target})/new"
         expect((await lab.shell(sandbox, script)).exit_code != 0, f"{target} can be changed")
     expect_equal(source.read_text(), "input", "the host's file")
+
+
+@TRIALS
+async def executable_inputs_run(lab: Lab) -> None:
+    """An executable input can be run, whatever mode the host's file has; others can't; it stays read-only, and what
+    turns from one into the other is exchanged."""
+    source = _source(lab, "#!/bin/sh\necho ran\n")
+    place, beside = f"{SKILLS}/some/scripts/run", f"{SKILLS}/some/SKILL.md"
+    mounts = [Mount(source=source, target=place, executable=True), Mount(source=source, target=beside)]
+    sandbox = await lab.sandbox(mounts=mounts)
+    expect_equal(await lab.text(sandbox, place), "ran", "what it said")
+    expect((await lab.shell(sandbox, beside)).exit_code == 126, "a plain input can be run")
+    for change in (
+        f"echo x >> {place}",
+        f"rm {place}",
+        f"chmod 700 {place}",
+        f"touch {SKILLS}/some/x",
+        f"mv {SKILLS} /tmp",
+    ):
+        expect((await lab.shell(sandbox, change)).exit_code != 0, f"{change} is possible")
+    await sandbox.set_mounts([Mount(source=source, target=beside, executable=True)])
+    expect_equal(await lab.text(sandbox, f"{beside}; ls -A {SKILLS}/some"), "ran\nSKILL.md", "what is left")
+    expect_equal(source.stat().st_mode & 0o777, 0o600, "the mode of the host's file")
 
 
 @TRIALS

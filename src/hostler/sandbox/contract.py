@@ -15,6 +15,7 @@ import msgspec
 WORKSPACE = "/workspace"
 UPLOADS = "/mnt/session/uploads"
 OUTPUTS = "/mnt/session/outputs"
+SKILLS = "/mnt/skills"  # a folder each, of input files
 
 # Programs of ours that a backend puts into every sandbox, read-only.
 TOOLS = "/opt/hostler/tools"  # the file tools (read, write, edit, glob, ...), one static binary
@@ -30,10 +31,14 @@ class UnknownCall(Exception):
 
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True):
-    """A read-only input file. `source` is a regular file of the host; `target` an absolute, normalised path inside."""
+    """A read-only input file. `source` is a regular file of the host; `target` an absolute, normalised path inside.
+
+    An `executable` one may be run by the agent; whether `source` is executable does not matter.
+    """
 
     source: Path
     target: str
+    executable: bool = False
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

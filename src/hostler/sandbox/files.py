@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from hostler.sandbox.contract import UPLOADS, Mount, OutputFile, SandboxUnavailable
+from hostler.sandbox.contract import SKILLS, UPLOADS, Mount, OutputFile, SandboxUnavailable
 from hostler.sandbox.rootfs import Layout
 
 MAX_OUTPUTS = 10_000
@@ -51,7 +51,7 @@ def place_all(layout: Layout, mounts: list[Mount], uid: int | None) -> None:
     Raises SandboxUnavailable.
     """
     try:
-        _forget_others(layout, {mount.target: str(mount.source) for mount in mounts})
+        _forget_others(layout, {mount.target: _origin(mount) for mount in mounts})
     except OSError as error:
         raise SandboxUnavailable(f"cannot take away an earlier input: {error.strerror}") from error
     for mount in mounts:
@@ -76,6 +76,10 @@ def _forget_others(layout: Layout, wanted: dict[str, str]) -> None:
     half.replace(layout.inputs)
 
 
+def _origin(mount: Mount) -> str:
+    return f"{mount.source} executable" if mount.executable else str(mount.source)
+
+
 def _placed(layout: Layout) -> dict[str, str]:
     try:
         return msgspec.json.decode(layout.inputs.read_bytes(), type=dict[str, str])
@@ -84,11 +88,12 @@ def _placed(layout: Layout) -> dict[str, str]:
 
 
 def _take_away(root: Path, target: str) -> None:
-    """Remove an input from the skeleton, with the folders below uploads that this leaves empty."""
+    """Remove an input from the skeleton, with the folders below those of inputs that this leaves empty."""
     path = root / target[1:]
     path.unlink(missing_ok=True)
+    tops = [root / UPLOADS[1:], root / SKILLS[1:]]
     for folder in path.parents:
-        if not folder.is_relative_to(root / UPLOADS[1:]) or folder == root / UPLOADS[1:]:
+        if not any(folder != top and folder.is_relative_to(top) for top in tops):
             return
         try:
             folder.rmdir()
@@ -108,7 +113,7 @@ def place(layout: Layout, mount: Mount, uid: int | None) -> None:
     parts = PurePosixPath(rest).parts
     try:
         with _open_folder(folder, parts[:-1], make=True, uid=uid if home else None) as parent:
-            _put(mount.source, parent, parts[-1], uid if home else None, share=home is None and uid is None)
+            _put(mount, parent, parts[-1], uid if home else None, share=home is None and uid is None)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise Blocked(f"cannot place an input at {mount.target}: the way there is no plain folder") from error
@@ -215,22 +220,22 @@ def _make_folder(parent: int, name: str, uid: int | None) -> None:
         os.chown(name, uid, uid, dir_fd=parent, follow_symlinks=False)
 
 
-def _put(source: Path, parent: int, name: str, uid: int | None, *, share: bool) -> None:
+def _put(mount: Mount, parent: int, name: str, uid: int | None, *, share: bool) -> None:
     """Put a file in place at once: as another name of the source where that is safe, else as a copy."""
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
             raise Blocked(f"cannot place an input at {name}: it is a folder")
         return
-    if share:
+    if share and not mount.executable:
         with contextlib.suppress(OSError):
-            os.link(source, name, dst_dir_fd=parent, follow_symlinks=False)
+            os.link(mount.source, name, dst_dir_fd=parent, follow_symlinks=False)
             return
     half = f".hostler-{secrets.token_hex(8)}"
     fd = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent)
     try:
-        with open(source, "rb") as file:
+        with open(mount.source, "rb") as file:
             _copy(file.fileno(), fd)
-        os.fchmod(fd, 0o644)
+        os.fchmod(fd, 0o755 if mount.executable else 0o644)
         if uid is not None:
             os.fchown(fd, uid, uid)
         with contextlib.suppress(FileExistsError):

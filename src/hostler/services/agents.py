@@ -11,7 +11,7 @@ from hostler import clock
 from hostler.errors import Conflict, InvalidRequest
 from hostler.ids import new_id
 from hostler.models.catalogue import Catalogue
-from hostler.services import agent_rules, resolve, resolve_mcp, rosters
+from hostler.services import agent_rules, agent_skills, resolve, resolve_mcp, rosters
 from hostler.services.agent_rows import JOINED, find_tx, missing, read_agent
 from hostler.services.metadata import merge
 from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
@@ -32,7 +32,6 @@ _ARCHIVE = (
     .where(agents.c.id == bindparam("key"), agents.c.archived_at.is_(None))
     .values(archived_at=bindparam("now"), updated_at=bindparam("now"))
 )
-_NOT_HERE = ("skills",)
 
 
 class Agents:
@@ -43,7 +42,6 @@ class Agents:
         self._programs = programs
 
     async def create(self, params: AgentCreate) -> Agent:
-        resolve.refuse(params, _NOT_HERE)
         resolve.refuse_identity(params.execution_identity)
         resolve_mcp.check_programs(params.mcp_servers, self._programs)
         now = clock.now()
@@ -63,10 +61,11 @@ class Agents:
             updated_at=timestamp(now),
         )
 
-        agent_rules.check_references(agent)
         multiagent, at = rosters.sent(params.multiagent or UNSET, params.callable_agents or UNSET)
 
         def tx() -> Tx[None]:
+            agent.skills = yield from agent_skills.resolve_tx(params.skills)
+            agent_rules.check_references(agent)
             agent.multiagent = yield from rosters.pin_tx(multiagent or None, at, agent, None)
             row = {"id": agent.id, "version": 1, "created_at": now, "updated_at": now, "archived_at": None}
             yield _INSERT, row
@@ -80,7 +79,6 @@ class Agents:
 
     async def update(self, agent_id: str, params: AgentUpdate) -> Agent:
         """Make a new version, unless nothing would change. A given `version` must be the current one."""
-        resolve.refuse(params, _NOT_HERE)
         resolve.refuse_identity(params.execution_identity)
         resolve_mcp.check_programs(params.mcp_servers, self._programs)
         now = clock.now()
@@ -92,6 +90,8 @@ class Agents:
             if current.archived_at is not None:
                 raise InvalidRequest(f"Agent {agent_id} is archived and can't be updated.")
             changed = _apply(current, params, self._catalogue)
+            if params.skills is not UNSET:
+                changed.skills = yield from agent_skills.resolve_tx(params.skills)
             agent_rules.check_references(changed)
             yield from _delegate_tx(changed, current, params)
             if changed == current:

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, bindparam, delete, insert, or_, select
+from sqlalchemy import Select, bindparam, delete, insert, or_, select, union
 
 from hostler import clock
 from hostler.errors import InvalidRequest, NotFound, Unavailable
@@ -24,7 +24,7 @@ from hostler.services.reading import first, rows
 from hostler.store.blobs import Blob, Blobs
 from hostler.store.sql import Row, Tx
 from hostler.store.store import Store
-from hostler.store.tables import files, resources
+from hostler.store.tables import files, resources, skill_files
 from hostler.wire.base import UNSET, timestamp
 from hostler.wire.files import File, FileDeleted, FileScope
 
@@ -147,12 +147,13 @@ class Files:
         return sum([await self._forget(names[at : at + SWEPT_AT_ONCE]) for at in range(0, len(names), SWEPT_AT_ONCE)])
 
     async def _forget(self, names: list[str]) -> int:
-        """Remove those of these blobs that no living file names, unless so fresh that an upload may be about to.
+        """Remove those of these blobs that no living file and no skill names, unless so fresh that one may be about to.
 
         The row of an expired file stays, to say so.
         """
         living = _living(select(files.c.blob), clock.now()).where(files.c.blob.in_(names))
-        named = await self._store.read(lambda: rows(living))
+        of_skills = select(skill_files.c.blob).where(skill_files.c.blob.in_(names))
+        named = await self._store.read(lambda: rows(union(living, of_skills)))
         loose = set(names) - {row[0] for row in named}
         return await asyncio.to_thread(self._remove, loose)
 

@@ -11,6 +11,7 @@ import posixpath
 from collections.abc import Iterable
 
 from hostler.errors import InvalidRequest
+from hostler.sandbox.contract import SKILLS
 from hostler.sandbox.files import check_target
 
 UPLOADS = "/mnt/session/uploads"
@@ -40,6 +41,8 @@ def place(mount_path: str | None, default_name: str, at: str) -> str:
         raise InvalidRequest(f"{at}: {mount_path!r} names a folder, not a file")
     if _within(target, OUTPUTS):
         raise InvalidRequest(f"{at}: {OUTPUTS} is for what the agent hands back")
+    if _within(target, SKILLS):
+        raise InvalidRequest(f"{at}: {SKILLS} is for the agent's skills")
     return _checked(target, at)
 
 

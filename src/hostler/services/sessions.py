@@ -20,15 +20,16 @@ from hostler.models.catalogue import Catalogue
 from hostler.services import (
     agent_rows,
     agent_rules,
+    agent_skills,
     budgets,
     defining,
     environments,
     intake,
-    resolve,
     resolve_mcp,
     resources,
     rosters,
     session_agent,
+    vaults,
 )
 from hostler.services.metadata import merge
 from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
@@ -37,7 +38,7 @@ from hostler.services.snapshots import COLUMNS, SessionRow, session, snapshot_tx
 from hostler.services.thread_rows import StoredThread, active_seconds_tx, threads_tx
 from hostler.store.blobs import Blobs
 from hostler.store.sql import Tx
-from hostler.store.tables import entries, files, threads
+from hostler.store.tables import entries, files, session_skills, threads
 from hostler.store.tables import resources as resource_table
 from hostler.store.tables import sessions as table
 from hostler.wire.agents import SessionAgent
@@ -59,6 +60,7 @@ _DELETES = (
     delete(entries).where(entries.c.session_id == bindparam("id")),
     delete(resource_table).where(resource_table.c.session_id == bindparam("id")),
     delete(files).where(files.c.session_id == bindparam("id")),
+    delete(session_skills).where(session_skills.c.session_id == bindparam("id")),
     delete(threads).where(threads.c.session_id == bindparam("id")),
     delete(table).where(table.c.id == bindparam("id")),
 )
@@ -107,7 +109,6 @@ class Sessions:
         self._hooks = hooks
 
     async def create(self, params: SessionCreate) -> Session:
-        resolve.refuse(params, ("vault_ids",))
         intake.check_initial(params.initial_events or [])
         given_events = params.initial_events or []
         initial = await defining.with_text_rubrics(self._store, self._blobs, given_events, "initial_events")
@@ -274,6 +275,8 @@ def _insert_tx(
         raise InvalidRequest(
             f"environment_id: environment {environment.id} is archived", error_code="environment_archived"
         )
+    vault_ids = params.vault_ids or []
+    yield from vaults.check_usable_tx(vault_ids)
     snapshot = yield from snapshot_tx(agent, overrides, catalogue)
     agent_rules.check_network(snapshot, environment.config)
     if params.budget is not None:
@@ -289,7 +292,7 @@ def _insert_tx(
         "metadata": encode(params.metadata or {}),
         "agent": encode(snapshot),
         "environment": encode(environment.config),
-        "vault_ids": b"[]",
+        "vault_ids": encode(vault_ids),
         "budget": encode(params.budget) if params.budget is not None else None,
         "usage": EMPTY_LEDGER,
         "outcomes": None,
@@ -309,6 +312,7 @@ def _insert_tx(
         "paused": 0,
     }
     yield _INSERT, row
+    yield from agent_skills.pin_tx(row["id"], snapshot)
     if snapshot.multiagent is not None:
         agent_body = encode(rosters.thread_agent(snapshot))
         yield insertion(row["id"], row["thread_id"], None, snapshot.name, agent_body, now)

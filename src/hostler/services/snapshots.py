@@ -10,7 +10,7 @@ from hostler import clock
 from hostler.errors import InvalidRequest
 from hostler.harness.ledger import read_ledger
 from hostler.models.catalogue import Catalogue
-from hostler.services import agent_rules, defining, resolve, resolve_mcp
+from hostler.services import agent_rules, agent_skills, defining, resolve, resolve_mcp
 from hostler.services.rosters import expand_tx, thread_agent
 from hostler.store.sql import Row, Tx
 from hostler.store.tables import sessions
@@ -25,7 +25,7 @@ _c = sessions.c
 COLUMNS = (
     _c.id, _c.created_at, _c.status, _c.wake_at, _c.title, _c.metadata, _c.agent, _c.environment_id, _c.usage,
     _c.active_us, _c.running_since, _c.updated_at, _c.archived_at, _c.thread_id,
-    _c.budget, _c.paused, _c.outcomes,
+    _c.budget, _c.paused, _c.outcomes, _c.vault_ids,
 )  # fmt: skip
 
 MAX_SNAPSHOT = 32 * 1024 * 1024  # bytes of an agent with its roster in full: as much as one request may hold
@@ -55,6 +55,7 @@ class SessionRow(msgspec.Struct, frozen=True):
     budget: bytes | None
     paused: int
     outcomes: bytes | None
+    vault_ids: bytes
 
     @classmethod
     def of(cls, row: Row) -> SessionRow:
@@ -96,7 +97,7 @@ def session(row: SessionRow, resources: list[FileResource], thread_seconds: floa
         title=row.title,
         metadata=row.read_metadata(),
         resources=resources,
-        vault_ids=[],
+        vault_ids=msgspec.json.decode(row.vault_ids),
         budget=row.read_budget(),
         outcome_evaluations=defining.read(row.outcomes),
         stats=Stats(active_seconds=active, duration_seconds=max(0.0, lived)),
@@ -131,8 +132,13 @@ def primary_thread(row: SessionRow) -> SessionThread:
 def snapshot_tx(agent: Agent, overrides: AgentWithOverrides | None, catalogue: Catalogue) -> Tx[SessionAgent]:
     """The agent as a session will run it, its roster in full. Raises InvalidRequest for what can't go together."""
     taken = _overridden(agent, overrides, catalogue)
+    if overrides is not None and overrides.skills is not UNSET:
+        taken.skills = yield from agent_skills.resolve_tx(overrides.skills, "agent.")
+    else:
+        yield from agent_skills.check_there_tx(taken.skills, "agent.")
     agent_rules.check_references(taken, "agent.")
     taken.multiagent = yield from expand_tx(agent.multiagent, taken)
+    yield from agent_skills.check_roster_tx(taken)
     if taken.multiagent is not None and len(encode(taken)) > MAX_SNAPSHOT:
         raise InvalidRequest(f"agent: with its roster it is larger than {MAX_SNAPSHOT // 1024**2} MiB")
     return taken
@@ -154,7 +160,6 @@ def _overridden(agent: Agent, overrides: AgentWithOverrides | None, catalogue: C
     )
     if overrides is None:
         return taken
-    resolve.refuse(overrides, ("skills",), "agent.")
     if overrides.model is None:
         raise InvalidRequest("agent.model: an agent needs a model", error_code="agent_model_required")
     if not isinstance(overrides.model, Unset):

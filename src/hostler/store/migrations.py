@@ -68,6 +68,38 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
         "CREATE UNIQUE INDEX entries_id ON entries (session_id, id, thread_id)",
         "CREATE INDEX entries_thread ON entries (session_id, thread_id, position) WHERE private = 2",
     ),
+    "004_vaults": (
+        """CREATE TABLE vaults (
+            id TEXT PRIMARY KEY, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, archived_at BIGINT,
+            body BYTES NOT NULL)""",
+        "CREATE INDEX vaults_created ON vaults (created_at, id)",
+        """CREATE TABLE vault_credentials (
+            id TEXT PRIMARY KEY, vault_id TEXT NOT NULL, target TEXT, created_at BIGINT NOT NULL,
+            updated_at BIGINT NOT NULL, archived_at BIGINT, body BYTES NOT NULL, sealed BYTES,
+            generation BIGINT NOT NULL, failure TEXT, lease_owner TEXT, lease_until BIGINT)""",
+        "CREATE INDEX vault_credentials_created ON vault_credentials (vault_id, created_at, id)",
+        "CREATE UNIQUE INDEX vault_credentials_target ON vault_credentials (vault_id, target) WHERE target IS NOT NULL",
+    ),
+    "005_skills": (
+        """CREATE TABLE skills (
+            id TEXT PRIMARY KEY, source TEXT NOT NULL, name TEXT NOT NULL, display_name TEXT NOT NULL,
+            created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL)""",
+        "CREATE INDEX skills_created ON skills (created_at, id)",
+        """CREATE TABLE skill_versions (
+            skill_id TEXT NOT NULL, version TEXT NOT NULL, created_at BIGINT NOT NULL, name TEXT NOT NULL,
+            description TEXT NOT NULL, directory TEXT NOT NULL, deleted_at BIGINT,
+            PRIMARY KEY (skill_id, version))""",
+        "CREATE INDEX skill_versions_created ON skill_versions (skill_id, created_at, version)",
+        "CREATE INDEX skill_versions_deleted ON skill_versions (deleted_at) WHERE deleted_at IS NOT NULL",
+        """CREATE TABLE skill_files (
+            skill_id TEXT NOT NULL, version TEXT NOT NULL, path TEXT NOT NULL, blob TEXT NOT NULL,
+            size_bytes BIGINT NOT NULL, executable BIGINT NOT NULL, PRIMARY KEY (skill_id, version, path))""",
+        "CREATE INDEX skill_files_blob ON skill_files (blob)",
+        """CREATE TABLE session_skills (
+            session_id TEXT NOT NULL, skill_id TEXT NOT NULL, version TEXT NOT NULL, place BIGINT NOT NULL,
+            PRIMARY KEY (session_id, skill_id, version))""",
+        "CREATE INDEX session_skills_version ON session_skills (skill_id, version)",
+    ),
     "007_budgets": ("ALTER TABLE sessions ADD COLUMN paused BIGINT NOT NULL DEFAULT 0",),
     "008_outcomes": ("ALTER TABLE sessions ADD COLUMN outcomes BYTES",),
 }

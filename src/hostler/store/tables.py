@@ -168,3 +168,78 @@ resources = Table(
     _int("created_at"),
     _int("updated_at"),
 )
+
+# A skill's versions and their files stay while a session that has pinned them lives: a deleted version has `deleted_at`
+# until then. `version` is a text: microseconds for a custom skill, a date for one that comes with the server.
+skills = Table(
+    "skills",
+    metadata,
+    _text("id", key=True),
+    _text("source"),
+    _text("name"),
+    _text("display_name"),
+    _int("created_at"),
+    _int("updated_at"),
+)
+
+skill_versions = Table(
+    "skill_versions",
+    metadata,
+    _text("skill_id", key=True),
+    _text("version", key=True),
+    _int("created_at"),
+    _text("name"),
+    _text("description"),
+    _text("directory"),
+    _int("deleted_at", null=True),
+)
+
+skill_files = Table(
+    "skill_files",
+    metadata,
+    _text("skill_id", key=True),
+    _text("version", key=True),
+    _text("path", key=True),
+    _text("blob"),
+    _int("size_bytes"),
+    _int("executable"),
+)
+
+session_skills = Table(
+    "session_skills",
+    metadata,
+    _text("session_id", key=True),
+    _text("skill_id", key=True),
+    _text("version", key=True),
+    _int("place"),  # among the skills of all the session's agents
+)
+
+vaults = Table(
+    "vaults",
+    metadata,
+    _text("id", key=True),
+    _int("created_at"),
+    _int("updated_at"),
+    _int("archived_at", null=True),
+    _json("body"),
+)
+
+# `target` is what the credential is found by: `mcp <normalised URL>` or `env <name>`, unique in its vault while it is
+# active. `sealed` holds the secrets and `generation` counts their changes; `target` and `sealed` are null once it is
+# archived. `lease_*` is held by the process that refreshes it; `failure` says why it can't be refreshed any more.
+vault_credentials = Table(
+    "vault_credentials",
+    metadata,
+    _text("id", key=True),
+    _text("vault_id"),
+    _text("target", null=True),
+    _int("created_at"),
+    _int("updated_at"),
+    _int("archived_at", null=True),
+    _json("body"),
+    _json("sealed", null=True),
+    _int("generation"),
+    _text("failure", null=True),
+    _text("lease_owner", null=True),
+    _int("lease_until", null=True),
+)

@@ -12,6 +12,7 @@ from hostler.wire.events import ClientEvent
 from hostler.wire.resources import FileResource, ResourceParams
 from hostler.wire.usage import BudgetLimit, SessionStatus, Stats, Usage
 
+MAX_VAULTS = 50
 Title = Annotated[str, Meta(max_length=512)]
 
 
@@ -39,7 +40,7 @@ class SessionCreate(Params, kw_only=True):
     metadata: Metadata | None = None
     resources: Annotated[list[ResourceParams], Meta(max_length=500)] | None = None
     initial_events: Annotated[list[ClientEvent], Meta(max_length=50)] | None = None
-    vault_ids: list[str] | None = None
+    vault_ids: Annotated[list[Reference], Meta(max_length=MAX_VAULTS)] | None = None
     budget: BudgetLimit | None = None
 
 

@@ -14,7 +14,7 @@ from hostler.wire.base import UNSET, Params, Unset, Wire
 BuiltinName = Literal["bash", "edit", "glob", "grep", "read", "web_fetch", "web_search", "write"]
 BUILTIN_NAMES = ("bash", "edit", "glob", "grep", "read", "web_fetch", "web_search", "write")
 
-ToolName = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_-]+$")]
+ToolName = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_-]+\Z")]
 ServerName = Annotated[str, Meta(min_length=1, max_length=255)]
 Permission = Literal["allow", "ask", "deny"]
 

@@ -10,22 +10,25 @@ from typing import Any
 
 import msgspec
 import pytest
-from stage import AGENT, Stage
+from stage import AGENT, SESSION, THREAD, Stage
 from test_loop import before_append
 
 from hostler import clock
-from hostler.harness.ledger import Ledger, limit_of
+from hostler.harness.ledger import EMPTY_LEDGER, Ledger, limit_of
 from hostler.harness.loop import advance
+from hostler.harness.state import MAIL
+from hostler.harness.threads import insertion
 from hostler.log.entries import Draft
 from hostler.models.catalogue import Catalogue
 from hostler.models.table import Price
+from hostler.store.sql import Tx
 from hostler.wire.usage import BudgetLimit, Ceiling
 
 DOLLAR = {"input_tokens": 1000}  # at a price of 1000 dollars a million
 CALL = {"name": "bash", "input": {"command": "x"}}
 SCRIPT: dict[str, Any] = {
     "rules": [
-        {"when": {"user_text_equals": "work"}, "turns": [{"tools": [CALL], "usage": DOLLAR, "repeat": 3},
+        {"when": {"user_text_contains": "work"}, "turns": [{"tools": [CALL], "usage": DOLLAR, "repeat": 3},
                                                          {"text": "Done.", "usage": DOLLAR}]},
         {"when": {"user_text_equals": "talk"}, "turns": [{"text": "Hi.", "usage": DOLLAR}]},
         {"when": {"user_text_equals": "ask"}, "turns": [{"tools": [{"name": "lookup"}], "usage": DOLLAR},
@@ -34,6 +37,7 @@ SCRIPT: dict[str, Any] = {
     ],
     "otherwise": {"text": "Else.", "usage": DOLLAR},
 }  # fmt: skip
+CHILD = "sthr_2"
 STOP = ["session.thread_status_idle", "session.usage", "session.status_idle"]
 LOOKUP = {"type": "custom", "name": "lookup", "description": "d", "input_schema": {"type": "object"}}
 
@@ -271,3 +275,80 @@ def test_the_comparison_is_exact(cost: str, active_us: int, amount: str, reached
     budget = BudgetLimit(max_list_cost=Ceiling(amount=amount, currency="USD"))
     assert limit_of(budget) * 100 == int(amount)
     assert Ledger(cost=Decimal(cost)).reaches(budget, active_us) is reached
+
+
+def team(folder: Path, budget: dict[str, Any], work: Callable[[Stage], Awaitable[None]]) -> None:
+    """A session whose primary thread has one child."""
+    member = {name: value for name, value in AGENT.items() if name != "multiagent"}
+    roster = {"type": "coordinator", "agents": [member]}
+
+    async def prepared(stage: Stage) -> None:
+        def tx() -> Tx[None]:
+            for thread_id, parent in ((THREAD, None), (CHILD, THREAD)):
+                yield insertion(SESSION, thread_id, parent, "a", msgspec.json.encode(member), 1)
+
+        await stage.store.write(tx)
+        await stage.set(agent=msgspec.json.encode({**AGENT, "tools": [*AGENT["tools"], LOOKUP], "multiagent": roster}))
+        await work(stage)
+
+    play(folder, budget, prepared)
+
+
+async def tell(stage: Stage, text: str) -> None:
+    """Say something to both threads."""
+    content = [{"type": "text", "text": text}]
+    mail = {"content": content, "from_session_thread_id": THREAD}
+    await stage.send(
+        Draft(type="user.message", fields={"content": content}, queued=True),
+        Draft(type=MAIL, fields=mail, queued=True, thread_id=CHILD),
+    )
+
+
+async def idles(stage: Stage) -> list[tuple[str, str]]:
+    """The idle events of the session's list: whose, and why."""
+    shown = [event for event in await stage.events() if event["type"].endswith("status_idle")]
+    listed = {event["id"]: event for event in shown}.values()
+    return [(event.get("session_thread_id", "session"), event["stop_reason"]["type"]) for event in listed]
+
+
+def test_every_thread_pauses_and_goes_on(tmp_path: Path) -> None:
+    async def work(stage: Stage) -> None:
+        await tell(stage, "work")
+        await advance(await stage.wake(), stage.deps)
+        found = await idles(stage)
+        assert sorted(found[:-1]) == [(THREAD, "budget_reached"), (CHILD, "budget_reached")]
+        assert found[-1] == ("session", "budget_reached")
+        assert await count(stage, "span.model_request_start") <= 2, "one request of each thread at most"
+        assert (await stage.column("paused"), await stage.column("wake_at")) == (1, None)
+        await stage.set(wake_at=clock.now())
+        await advance(await stage.wake(), stage.deps)
+        assert await idles(stage) == found, "nothing happens before the raise"
+        await change(stage, cents(100_000))
+        await advance(await stage.wake(), stage.deps)
+        after = (await idles(stage))[len(found) :]
+        assert (CHILD, "end_turn") in after
+        assert after[-1] == ("session", "end_turn")
+        assert await stage.column("paused") == 0
+
+    team(tmp_path, cents(100), work)
+
+
+def test_a_thread_that_waits_for_a_client_outranks_one_that_is_paused(tmp_path: Path) -> None:
+    async def work(stage: Stage) -> None:
+        content = [{"type": "text", "text": "work"}]
+        mail = {"content": content, "from_session_thread_id": THREAD}
+        await stage.send(Draft(type=MAIL, fields=mail, queued=True, thread_id=CHILD))
+        await advance(await stage.wake(), stage.deps)
+        assert (await idles(stage))[-1] == ("session", "budget_reached")
+        await stage.set(usage=EMPTY_LEDGER)  # as if the child's work had cost nothing
+        await stage.say("ask")
+        await advance(await stage.wake(), stage.deps)
+        assert (await idles(stage))[-1] == ("session", "requires_action")
+        assert await stage.column("paused") == 1
+        await change(stage, None)
+        await advance(await stage.wake(), stage.deps)
+        found = await idles(stage)
+        assert (CHILD, "end_turn") in found
+        assert found[-1] == ("session", "requires_action"), "the child has gone on, the primary thread still waits"
+
+    team(tmp_path, cents(100), work)

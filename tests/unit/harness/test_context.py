@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from hostler.harness import context
+from hostler.harness import context, skills
 from hostler.harness.parts import Call, Heard, Part, Said, Summed, Told
 
 CACHE = {"cache_control": {"type": "ephemeral"}}
@@ -102,6 +102,23 @@ def test_the_system_prompt_and_its_mark() -> None:
     assert blocks[0]["text"].endswith("- Provided now:\n  - /mnt/session/uploads/a\n  - /mnt/session/uploads/b")
     assert context.marked_last(blocks) == [blocks[0], {**blocks[1], **CACHE}]
     assert context.system_prompt(None, False, []) == context.marked_last([]) == []
+
+
+def test_skills_are_announced_in_a_section_of_their_own() -> None:
+    known = [
+        skills.Announced("pdf", "Reads\n PDFs.", "/mnt/skills/pdf/SKILL.md"),
+        skills.Announced("build", "Builds it.", "/workspace/repo/.claude/skills/build/SKILL.md"),
+    ]
+    blocks = context.system_prompt("Be kind.", True, [], known)
+    assert [block["text"] for block in blocks][2:] == ["Be kind."]
+    intro, *listed = blocks[1]["text"].split("\n")
+    assert intro == skills.INTRO
+    assert listed == [
+        "- pdf (/mnt/skills/pdf/SKILL.md): Reads PDFs.",
+        "- build (/workspace/repo/.claude/skills/build/SKILL.md): Builds it.",
+    ]
+    assert context.system_prompt("Be kind.", True, [], known) == blocks, "else the vendor's cache would miss"
+    assert len(context.system_prompt("Be kind.", False, [], known)) == 1, "nobody could read them"
 
 
 def test_a_summary_stands_for_what_was_before() -> None:
