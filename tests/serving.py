@@ -14,6 +14,7 @@ import uvicorn
 
 from hostler import clock
 from hostler.api.app import Services, create_app
+from hostler.git.hosts import Hosts
 from hostler.log.entries import Draft
 from hostler.log.hub import Hub
 from hostler.log.log import Log
@@ -25,6 +26,7 @@ from hostler.services.events import Events
 from hostler.services.files import Files
 from hostler.services.keys import Keys
 from hostler.services.models import Models
+from hostler.services.repositories import Repositories
 from hostler.services.resources import Resources
 from hostler.services.sessions import Hooks, Sessions
 from hostler.services.skills import Skills
@@ -124,14 +126,16 @@ class Server:
     def _services(self, store: Store, blobs: Blobs) -> Services:
         hooks = Hooks(wake=self.woken.append, ended=self.ended.append)
         events = Events(self.log, blobs, BUILTIN, hooks.wake)
+        hosts = Hosts(["github.com", "git.example.com:8443", "http://127.0.0.1:3000"])
+        repositories = Repositories(hosts, Sealer([Key.new()]))
         return Services(
             keys=Keys(store),
             agents=Agents(store, BUILTIN),
             environments=Environments(store),
-            sessions=Sessions(self.log, blobs, BUILTIN, hooks),
+            sessions=Sessions(self.log, blobs, BUILTIN, hooks, repositories),
             events=events,
             threads=Threads(self.log, hooks.wake),
-            resources=Resources(store, self.changed.append),
+            resources=Resources(store, self.changed.append, repositories),
             files=Files(store, blobs),
             models=Models(BUILTIN),
             skills=Skills(store, blobs),

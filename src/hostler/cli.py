@@ -1,4 +1,4 @@
-"""The command line: `hostler serve`, `apply`, `keys`, `doctor`, `record`. It must only parse, call and print.
+"""The command line: `hostler serve`, `apply`, `keys`, `doctor`, `record`, `skills`. It must only parse, call and print.
 
 Heavy rooms are imported inside the commands, so that `--help` is instant.
 """
@@ -85,11 +85,11 @@ def serve(
     HOSTLER_MODEL_BASE_URL; or route models to providers in the config file. To try the server offline, without a key,
     start it with --scripted: a built-in scripted model then answers.
     """
-    from hostler import app
+    from hostler import serving
 
     _log_to_stderr()
     settings = load(host=host, port=port, data_dir=data_dir, database=database, config_file=config, scripted=scripted)
-    _run(lambda: app.serve(settings, _announce))
+    _run(lambda: serving.serve(settings, _announce))
 
 
 def _announce(house: Rooms, url: str, first_key: str | None) -> None:
@@ -230,6 +230,48 @@ def doctor(
         sys.exit(1)
 
 
+@main.group()
+def skills() -> None:
+    """The skills that come with Hostler: docx, pdf, pptx, xlsx."""
+
+
+@skills.command("prepare")
+@DATA_DIR
+@CONFIG
+@JSON
+def prepare_skills(data_dir: Path | None, config: Path | None, as_json: bool) -> None:
+    """Install the packages of the pre-built skills now, not when a session first needs them.
+
+    They are fetched with pip's settings of this machine, once, and kept in the data folder. Works while the server
+    runs. Ends with 1 when some could not be installed.
+    """
+    from hostler import preparing
+
+    shows = not as_json and sys.stderr.isatty()
+
+    def tell(skill_id: str, seconds: float) -> None:
+        if shows:
+            click.echo(f"\r{skill_id}: installing ... {seconds:.0f} s ", err=True, nl=False)
+
+    _log_to_stderr(logging.ERROR)
+    settings = load(data_dir=data_dir, config_file=config)
+    prepared = _run(lambda: preparing.prepare(settings, tell))
+    if shows:
+        click.echo("\r" + " " * 40 + "\r", err=True, nl=False)
+    if as_json:
+        names = preparing.Prepared.__struct_fields__
+        click.echo(json.dumps([{name: getattr(skill, name) for name in names} for skill in prepared]))
+    else:
+        click.echo("\n".join(_prepared(skill) for skill in prepared))
+    sys.exit(0 if all(skill.ok for skill in prepared) else 1)
+
+
+def _prepared(skill: Any) -> str:
+    if not skill.ok:
+        return f"FAIL {skill.id}: {skill.detail}"
+    return f"ok   {skill.id}: {', '.join(skill.packages)} ({skill.bytes / 1024**2:.0f} MiB, {skill.seconds:.1f} s)"
+
+
 @main.command()
 @click.argument("prompt")
 @click.option(
@@ -312,7 +354,7 @@ def _key(key: Any, timestamp: Callable[[int], str]) -> dict[str, Any]:
 
 
 def _with_keys(act: Callable[[Any], Any], data_dir: Path | None, database: str | None) -> None:
-    from hostler.app import open_store
+    from hostler.configuration import open_store
     from hostler.services.keys import Keys
 
     settings: Settings = load(data_dir=data_dir, database=database)

@@ -8,18 +8,22 @@ import platform
 import shutil
 import socket
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from hostler.app import configuration, open_router
+from hostler.configuration import configuration, open_router
 from hostler.errors import HostlerError
+from hostler.git.process import Git
 from hostler.mcp.config import McpConfig
 from hostler.models.routing import Router
+from hostler.preparing import checks as skill_checks
 from hostler.sandbox.backends import open_backend
 from hostler.sandbox.contract import Check
 from hostler.settings import Settings
 from hostler.vault import keyfile
+from hostler.web.config import WebConfig
 
 LOW_DISK = 1024**3
 OLDEST_SQLITE = (3, 35)
@@ -35,12 +39,14 @@ async def examine(settings: Settings) -> list[Check]:
     except HostlerError as error:
         return [*checks, Check(name="config", ok=False, detail=error.message, remedy="correct the config file")]
     checks += _models(router)
+    checks.append(_search(config.web, router, settings))
     await router.aclose()
     backend = open_backend(settings.data_dir / "sandboxes", config.sandbox, settings.environ)
+    checks.append(await asyncio.to_thread(_git, settings))
     checks += await asyncio.to_thread(backend.probe)
     await backend.aclose(stop=False)
     checks += _mcp(config.mcp, settings.environ)
-    return checks
+    return checks + await skill_checks(settings, config.sandbox)
 
 
 def _python() -> Check:
@@ -136,6 +142,39 @@ def _mcp(config: McpConfig, environ: Mapping[str, str]) -> list[Check]:
         ok = found is not None and not absent
         checks.append(Check(name=f"mcp {name}", ok=ok, detail=detail, remedy=remedy, required=False))
     return checks
+
+
+def _search(config: WebConfig, router: Router, settings: Settings) -> Check:
+    """Whether `web_search` can be offered. No network: a wrong key shows at the first search."""
+    name, key = "web search", config.search_key(settings.environ)
+    detail: str = config.search
+    if not config.search:
+        detail = "no provider is configured: web_search is not offered to agents"
+        remedy = "set `search` in the config file's table [web]; see docs/web.md"
+        return Check(name=name, ok=False, detail=detail, remedy=remedy, required=False)
+    if config.search_key_env and not key:
+        detail = f"{config.search}: no key is set"
+        return Check(name=name, ok=False, detail=detail, remedy=f"set {config.search_key_env}", required=False)
+    if config.search == "anthropic":
+        route = router.route_of(config.search_model)
+        detail = f"anthropic, with {config.search_model}"
+        if route.provider != "anthropic":
+            remedy = "set `search_model` in [web] to a model that Anthropic serves, or choose another `search`"
+            detail = f"{detail}, which is routed to {route.provider}"
+            return Check(name=name, ok=False, detail=detail, remedy=remedy, required=False)
+    return Check(name=name, ok=True, detail=detail)
+
+
+def _git(settings: Settings) -> Check:
+    """The program that repositories need, on the server's side; sandboxes see the one in /usr."""
+    git = Git(settings.environ).program
+    detail = git or "no git program is found"
+    if git is not None:
+        done = subprocess.run([git, "--version"], capture_output=True, text=True, timeout=10, check=False)
+        detail = f"{git}, {done.stdout.strip()}"
+    inside = git is not None and Path("/usr/bin/git").exists()
+    remedy = "" if inside else "install git into /usr, else sessions can't have repositories"
+    return Check(name="git", ok=inside, detail=detail, remedy=remedy, required=False)
 
 
 def _models(router: Router) -> list[Check]:

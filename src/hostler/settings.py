@@ -1,7 +1,7 @@
 """The one reader of the environment and of the config file. It must not open, start or import any other room.
 
-Tables of the file that belong to other rooms (`[models]`, `[harness]`, `[sandbox]`) are handed on undecoded: each room
-knows its own. A table or key that nobody knows is refused.
+Tables of the file that belong to other rooms (`TABLES`) are handed on undecoded: each room knows its own. A
+table or key that nobody knows is refused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8400
 DEFAULT_FILE_MB = 500
 MIB = 1024 * 1024
-TABLES = ("models", "harness", "sandbox", "mcp")
+TABLES = ("models", "harness", "sandbox", "git", "mcp", "web")
 
 
 class BadSettings(HostlerError):

@@ -102,7 +102,6 @@ def custom(**changes: Any) -> Json:
         ([{"type": "agent_toolset_20260401", "configs": [{"name": "sh"}]}], "tools.0.configs.0.name"),
         ([{"type": "agent_toolset_20260401", "configs": [{"name": "bash"}, {"name": "bash"}]}], "duplicate"),
         ([{"type": "agent_toolset_20260401"}, {"type": "agent_toolset_20260401"}], "tools.1: only one"),
-        ([{"type": "agent_toolset_20260401", "configs": [{"name": "web_search"}]}], "web_search is not supported"),
         ([{"type": "bash"}], "tools.0.type: Invalid value 'bash'"),
         ([{"type": "agent_toolset_20260401", "default_config": {"permission_policy": {"type": "no"}}}], "policy"),
         ([{"type": "nothing"}], "tools.0.type: Invalid value 'nothing'"),

@@ -119,3 +119,26 @@ def test_programs_of_mcp_servers(tmp_path: Path) -> None:
     assert "is not found" in found["mcp gone"]["detail"]
     assert "NOBODY_SETS_THIS" in found["mcp bare"]["detail"]
     assert not found["mcp bare"]["required"]
+
+
+def test_web_search(tmp_path: Path) -> None:
+    common = ("--data-dir", tmp_path / "d", "--port", 0)
+    code, found = checks(*common)
+    assert not found["web search"]["ok"]
+    assert "web_search is not offered" in found["web search"]["detail"]
+    assert "`search`" in found["web search"]["remedy"]
+    assert code == 0
+
+    file = config(tmp_path, '[web]\nsearch = "brave"\nsearch_key_env = "MY_BRAVE_KEY"\n')
+    _, found = checks(*common, "--config", file)
+    assert "no key is set" in found["web search"]["detail"]
+    _, found = checks(*common, "--config", file, environ={"MY_BRAVE_KEY": "secret-of-brave"})
+    assert found["web search"]["ok"]
+    assert "secret-of-brave" not in json.dumps(found)
+
+    route = '[[models.route]]\npattern = "*"\nprovider = "openai"\nbase_url = "http://127.0.0.1:1/v1"\n'
+    _, found = checks(*common, "--config", config(tmp_path, f'[web]\nsearch = "anthropic"\n{route}'))
+    assert "routed to openai" in found["web search"]["detail"]
+    code, found = checks(*common, "--config", config(tmp_path, '[web]\nsearch = "searxng"\n'))
+    assert code == 1
+    assert "[web]" in found["config"]["detail"]

@@ -10,12 +10,21 @@ from anthropic import AsyncAnthropic
 pytest.register_assert_rewrite("contract.world", "contract.scenarios")
 
 from contract.world import CONFIG, DEADLINE, SCRIPT, Blocking, Loop, World, sync_world  # noqa: E402
+from githost import GitHost  # noqa: E402
 from running import Server  # noqa: E402
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("contract") / "data", config=CONFIG, scripted=SCRIPT) as server:
+def git_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitHost]:
+    """A host of repositories that the server allows."""
+    with GitHost(tmp_path_factory.mktemp("git")) as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, git_host: GitHost) -> Iterator[Server]:
+    config = CONFIG + git_host.config
+    with Server(tmp_path_factory.mktemp("contract") / "data", config=config, scripted=SCRIPT) as server:
         yield server
 
 

@@ -181,6 +181,25 @@ def files(client: Client) -> None:
     assert beta.files.delete(made.id).id == made.id
 
 
+def repositories(client: Client) -> None:
+    """The session is never run: its repository is at a host that tests don't ask."""
+    beta = client.beta
+    asked = {
+        "type": "github_repository",
+        "url": "https://github.com/owner/repo",
+        "authorization_token": "ghp_old",
+        "checkout": {"type": "branch", "name": "main"},
+    }
+    session_id = client.session(BUILTINS, resources=[asked])
+    (resource,) = beta.sessions.resources.list(session_id)
+    assert (resource.type, resource.url, resource.mount_path) == (asked["type"], asked["url"], "/workspace/repo")
+    assert resource.checkout.name == "main"
+    assert "ghp_old" not in resource.to_json()
+    assert beta.sessions.retrieve(session_id).resources == [resource]
+    rotated = beta.sessions.resources.update(resource.id, session_id=session_id, authorization_token="ghp_new")
+    assert beta.sessions.resources.retrieve(resource.id, session_id=session_id) == rotated
+
+
 def skills(client: Client) -> None:
     from anthropic.lib import files_from_dir
 
@@ -301,6 +320,25 @@ def built_in_tools(client: Client) -> None:
         (result,) = of(client.turn(session_id, answer), "agent.tool_result")
         assert result.is_error is (verdict["result"] == "deny")
     client.check(session_id, "agent.tool_use", "agent.tool_result", "user.tool_confirmation")
+
+
+def web_tools(client: Client) -> None:
+    """Their configs, a page, and an address that the model made up."""
+    location = {"type": "approximate", "city": "Lyon", "country": "FR"}
+    configs = [
+        {"name": "web_fetch", "blocked_domains": ["example.org"], "url_sources": {"client_tool_results": "none"}},
+        {"name": "web_search", "allowed_domains": ["example.com/docs"], "user_location": location},
+    ]
+    agent = client.beta.agents.create(name="w", model="claude-opus-5-5", tools=[{**BUILTINS, "configs": configs}])
+    fetch, search = agent.tools[0].configs
+    assert (fetch.to_dict()["blocked_domains"], search.to_dict()["user_location"]) == (["example.org"], location)
+    session_id = client.session({**BUILTINS, "configs": configs})
+    base = str(client.sdk.base_url).rstrip("/")
+    (page,) = of(client.turn(session_id, message(f"fetch {base}/healthz")), "agent.tool_result")
+    assert [block.type for block in page.content] == ["document"]
+    (refused,) = of(client.turn(session_id, message("make up an address")), "agent.tool_result")
+    assert refused.content[0].text.startswith("url_not_in_prior_context")
+    client.check(session_id, "agent.tool_use", "agent.tool_result")
 
 
 def custom_tools(client: Client) -> None:
@@ -446,8 +484,9 @@ def errors(client: Client) -> None:
 SCENARIOS = {
     play.__name__: play
     for play in (
-        agents, agent_parts, environments, sessions, files, skills, vaults, models, a_turn, previews, built_in_tools,
-        custom_tools, interrupts, errors_of_the_model, compaction, budgets, mcp_servers, ends, asynchronously, errors,
+        agents, agent_parts, environments, sessions, files, repositories, skills, vaults, models, a_turn, previews,
+        built_in_tools, web_tools, custom_tools, interrupts, errors_of_the_model, compaction, budgets, mcp_servers,
+        ends, asynchronously, errors,
     )
 }  # fmt: skip
 

@@ -331,6 +331,19 @@ def budgets(world: World) -> list[Any]:
     assert [event["budget"] for event in shown] == [cents(150), None]
     events += world.turn(session_id, "say: free")
     assert only(events, "session.usage")[-1].to_dict()["budget"] is None
+    return session_id, events
+
+
+def web_fetch(world: World) -> list[Any]:
+    """agent.tool_result with a document, and with an error code; the server's own /healthz is the page."""
+    session_id = world.session(BUILTINS)
+    events = world.turn(session_id, f"fetch {world.server.base_url}/healthz")
+    events += world.turn(session_id, "make up an address")
+    page, refused = only(events, "agent.tool_result")
+    (block,) = page.content
+    assert (block.type, block.source.media_type, page.is_error) == ("document", "text/plain", False)
+    assert refused.is_error
+    assert refused.content[0].text.startswith("url_not_in_prior_context: ")
     return [session_id, events]
 
 
@@ -365,6 +378,7 @@ SCENARIOS: dict[str, tuple[Callable[[World], list[Any]], set[str]]] = {
     "updates": (updates, {"session.updated"}),
     "usage": (usage, {"session.usage"}),
     "budgets": (budgets, {IDLE, "session.updated", "session.usage"}),
+    "web": (web_fetch, {"agent.tool_use", "agent.tool_result"}),
     "archival": (archival, {"session.status_terminated", "session.thread_status_terminated"}),
 }  # fmt: skip
 

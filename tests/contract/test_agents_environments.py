@@ -8,7 +8,7 @@ from typing import Any
 import anthropic
 import pytest
 
-from contract.world import BUILTINS, WEATHER, World
+from contract.world import BUILTINS, WEATHER, World, unknown_fields
 
 ALLOW = {"type": "always_allow"}
 ASK = {"type": "always_ask"}
@@ -209,3 +209,28 @@ def test_the_type_of_an_environment_s_config_stays(either: World) -> None:
     made = either.beta.environments.create(name="Typed")
     with pytest.raises(anthropic.BadRequestError):
         either.beta.environments.update(made.id, config={"type": "self_hosted"})
+
+
+def test_web_tools(either: World) -> None:
+    """The SDK sends and reads every field of their configs; what is unset is null or left out, as it is documented."""
+    location = {"type": "approximate", "city": "Lyon", "country": "FR", "region": "ARA", "timezone": "Europe/Paris"}
+    named = {"type": "except", "tools": [{"type": "tool_reference", "name": "get_weather"}]}
+    fetch = {
+        "name": "web_fetch",
+        "allowed_domains": ["example.com"],
+        "max_content_tokens": 1000,
+        "url_sources": {"client_tool_results": named, "user_input": "all"},
+    }
+    search = {"name": "web_search", "blocked_domains": ["example.org/x"], "user_location": location}
+    agent = either.agent({**BUILTINS, "configs": [fetch, search]}, WEATHER)
+    assert unknown_fields(agent) == []
+    assert either.beta.agents.retrieve(agent.id) == agent
+    shown, searched = agent.tools[0].configs
+    assert (shown.allowed_domains, shown.blocked_domains, shown.max_content_tokens) == (["example.com"], None, 1000)
+    assert shown.url_sources.to_dict() == {
+        "client_tool_results": named, "server_tool_results": None, "user_input": {"type": "all"},
+    }  # fmt: skip
+    assert searched.user_location.to_dict() == location
+    plain = either.agent({**BUILTINS, "configs": [{"name": "web_fetch"}]}).tools[0].configs[0].to_dict()
+    assert set(plain) == {"type", "name", "enabled", "permission_policy", "url_sources"}
+    assert plain["url_sources"] is None

@@ -131,10 +131,8 @@ def test_resources_of_a_session(either: World) -> None:
 
 
 def test_resources_that_are_not_there_yet_are_refused_by_name(world: World) -> None:
-    repository = {"type": "github_repository", "url": "https://github.com/a/b", "authorization_token": "t"}
-    for resource in (repository, {"type": "memory_store", "memory_store_id": "memstore_x"}):
-        with pytest.raises(anthropic.BadRequestError, match=r"resources\.0"):
-            world.session(resources=[resource])
+    with pytest.raises(anthropic.BadRequestError, match=r"resources\.0"):
+        world.session(resources=[{"type": "memory_store", "memory_store_id": "memstore_x"}])
 
 
 # -- in and out of the sandbox

@@ -39,6 +39,9 @@ max_input_tokens = 10000
 [models.price."test-priced"]
 input = 1
 output = 1000
+
+[web]
+allow_private_hosts = ["127.0.0.1"]
 """
 SCRIPT = Path(__file__).with_name("script.json")
 DEADLINE = 20.0

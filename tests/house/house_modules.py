@@ -14,6 +14,7 @@ SOURCE = ROOT / "src"
 # Architecture, floors. `log` stands on `store`; all other rooms of one floor don't know each other.
 FLOORS = {
     "__init__": 0,
+    "addresses": 1,
     "clock": 1,
     "errors": 1,
     "ids": 1,
@@ -22,6 +23,7 @@ FLOORS = {
     "wire": 1,
     "log": 2,
     "store": 2,
+    "git": 3,
     "mcp": 3,
     "models": 3,
     "sandbox": 3,
@@ -35,14 +37,20 @@ FLOORS = {
     "console": 6,
     "workspace": 6,
     "app": 7,
+    "configuration": 7,
+    "serving": 7,
     "applying": 7,
     "cli": 7,
     "doctor": 7,
+    "preparing": 7,
     "recording": 7,
 }
 SIDEWAYS = {
-    ("log", "store"), ("settings", "errors"), ("cli", "app"), ("cli", "applying"), ("cli", "doctor"),
-    ("cli", "recording"), ("doctor", "app"), ("recording", "app"),
+    ("log", "store"), ("settings", "errors"), ("app", "configuration"), ("serving", "app"), ("cli", "app"),
+    ("cli", "configuration"), ("cli", "serving"), ("doctor", "configuration"), ("preparing", "configuration"),
+    ("recording", "serving"), ("cli", "applying"), ("cli", "doctor"),
+    ("cli", "preparing"), ("cli", "recording"), ("doctor", "preparing"),
+    ("recording", "app"),
 }  # fmt: skip
 
 

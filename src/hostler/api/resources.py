@@ -34,8 +34,8 @@ def routes(resources: Resources) -> list[Route]:
 
     async def update(call: Call) -> Response:
         call.query.end()
-        await call.body(ResourceUpdate)
-        return json(await resources.update(call.params["session_id"], call.params["resource_id"]))
+        params = await call.body(ResourceUpdate)
+        return json(await resources.update(call.params["session_id"], call.params["resource_id"], params))
 
     async def delete(call: Call) -> Response:
         await call.no_body()

@@ -54,6 +54,7 @@ async def act(run: Run, deps: Deps) -> None:
 async def _act_inside(run: Run, deps: Deps, calls: list[Call]) -> None:
     """Run calls in the sandbox."""
     try:
+        await deps.layers.ready(run)
         # Not interrupted: a sandbox that is half started would be in the way of the next one.
         sandbox = await sandbox_of(run.wake, deps)
         if run.poked.is_set():
@@ -118,9 +119,18 @@ async def provisioned(wake: Wake, deps: Deps) -> Sandbox:
             key=wake.session_id,
             network="unrestricted" if network == "unrestricted" else "none",
             mounts=_mounts(wake, deps),
+            folders=[known.mount_path for known in wake.row.repositories],
+            etc=_etc(wake, deps),
+            gateway=bool(wake.row.repositories),
+            layers=await deps.layers.built(wake),
         )
         wake.sandbox = await deps.sandboxes.provision(spec)
     return wake.sandbox
+
+
+def _etc(wake: Wake, deps: Deps) -> dict[str, str]:
+    known = wake.row.repositories
+    return {"gitconfig": deps.repositories.git_config(known)} if known and deps.repositories else {}
 
 
 def _mounts(wake: Wake, deps: Deps) -> list[Mount]:

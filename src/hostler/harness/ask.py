@@ -12,6 +12,7 @@ import msgspec
 
 from hostler.harness import context
 from hostler.harness.act import refusal
+from hostler.harness.checkout import found, lines
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, span_end
 from hostler.harness.failure import attempt_failed
@@ -63,10 +64,9 @@ async def build_request(run: Run, deps: Deps, tools: ToolTable) -> ModelRequest:
     model = run.agent.model
     parts = run.thread.parts
     definitions = tools.definitions()
-    sandboxed = any(tools.kind(tool["name"]) == "builtin" for tool in definitions)
     inputs = [mount.target for mount in run.row.inputs]
-    known = announced(run.row.skills, run.agent.skills)
-    system = context.system_prompt(run.agent.system, sandboxed, inputs, known, child=not run.primary)
+    known = [*announced(run.row.skills, run.agent.skills), *found(run)]
+    system = context.system_prompt(run.agent.system, tools.sandboxed, inputs, known, lines(run), child=not run.primary)
     sources = await deps.contents.sources(context.file_ids(parts))
     return ModelRequest(
         model=model.id,

@@ -41,14 +41,15 @@ def system_prompt(
     sandboxed: bool,
     inputs: Iterable[str],
     known: Sequence[skills.Announced] = (),
+    more: Iterable[str] = (),
     *,
     child: bool = False,
 ) -> list[Block]:
-    """The agent's own prompt, after what it must know of its sandbox when it has one. `inputs` are mounted paths,
-    `known` its skills; `child` says that it works for a coordinator."""
+    """The agent's own prompt, after what it must know of its sandbox when it has one: `inputs` are mounted paths,
+    `known` its skills, `more` further lines on what is there. `child` says that it works for a coordinator."""
     texts = []
     if sandboxed:
-        texts.append(_surroundings(sorted(inputs)))
+        texts.append("\n".join([_surroundings(sorted(inputs)), *more]))
         if (listed := skills.section(known)) is not None:
             texts.append(listed)
     if child:

@@ -8,7 +8,9 @@ from typing import Any, Protocol
 
 import msgspec
 
+from hostler.harness.repositories import Repositories
 from hostler.harness.served import ServedTools
+from hostler.harness.skill_layers import SkillLayers
 from hostler.log.log import Log
 from hostler.models.catalogue import Catalogue
 from hostler.models.protocol import Model, ModelUsage
@@ -35,6 +37,7 @@ class HarnessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     idle_sandbox_seconds: float = 300.0
     output_bytes: int = 500 * 1024 * 1024  # of one file that the agent hands back
     outputs_bytes: int = 5 * 1024**3  # of all that a session hands back
+    layer_wait_seconds: float = 120.0  # of the first tool call, for the packages of skills
 
 
 class Contents(Protocol):
@@ -69,7 +72,9 @@ class Deps(msgspec.Struct, frozen=True):
     blobs: Blobs
     builtins: dict[str, dict[str, Any]]
     config: HarnessConfig
+    layers: SkillLayers
     served: tuple[ServedTools, ...] = ()
+    repositories: Repositories | None = None
 
     def output_limit(self, model_id: str) -> int:
         known = self.catalogue.traits(model_id).max_tokens

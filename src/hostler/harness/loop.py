@@ -9,6 +9,7 @@ from __future__ import annotations
 from hostler.harness.act import INTERRUPTED, act, cancel_dispatched, forget
 from hostler.harness.ask import ask
 from hostler.harness.budget import exhausted, pause
+from hostler.harness.checkout import place
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, session_error, span_end
 from hostler.harness.failure import give_up
@@ -31,6 +32,7 @@ TOO_MANY = "The agent made {limit} model requests in one turn; send a message to
 
 async def advance(wake: Wake, deps: Deps) -> None:
     """Work on a session until it is idle and nothing waits. Raises StaleLease when somebody else has taken it over."""
+    deps.layers.begin(wake)
     for run in wake.runs.values():
         if run.thread.open_request is not None:
             # An earlier process died in mid-request. What it had received is lost; the request will be made again.
@@ -68,6 +70,8 @@ async def _step(run: Run, deps: Deps, tools: ToolTable) -> bool:
         if exhausted(run, deps):
             await pause(run, deps)
             return True
+        if await place(run, deps, tools):
+            return False
         return await _speak(run, deps, tools)
     if (outcome := _to_grade(run)) is not None:
         if exhausted(run, deps):

@@ -20,6 +20,7 @@ from hostler.wire.usage import BudgetLimit
 MODEL_MESSAGE = "hostler.model_message"
 DISPATCHED = "hostler.tool_dispatched"
 SUMMARY = "hostler.context_summary"
+REPOSITORY_READY = "hostler.repository_ready"
 ATTEMPT_FAILED = "hostler.model_attempt_failed"
 HIDDEN_RESULT = "hostler.tool_result"
 FEEDBACK = "hostler.outcome_feedback"
@@ -92,6 +93,7 @@ class Session:
 
     def __init__(self) -> None:
         self.threads: dict[str, Thread] = {}
+        self.repositories: dict[str, list[dict[str, str]]] = {}  # those in the sandbox, each with its skills
         self.next_seq = 0
         self.running = False  # a session.status_running without its idle event
         self.rescheduled = False
@@ -127,7 +129,7 @@ class Session:
         if entry.type == "session.updated":
             self._updated(entry.decode())
         if (session_fold := _SESSION_FOLDS.get(entry.type)) is not None:
-            session_fold(self)
+            session_fold(self, entry)
         fold = _FOLDS.get(entry.type)
         if fold is None:
             return
@@ -148,16 +150,21 @@ class Session:
                 thread.paused = thread.settled = False
 
 
-def _session_running(session: Session) -> None:
+def _session_running(session: Session, _: Entry) -> None:
     session.running, session.rescheduled = True, False
 
 
-def _session_rescheduled(session: Session) -> None:
+def _session_rescheduled(session: Session, _: Entry) -> None:
     session.rescheduled = True
 
 
-def _session_idle(session: Session) -> None:
+def _session_idle(session: Session, _: Entry) -> None:
     session.running = session.rescheduled = False
+
+
+def _repository_ready(session: Session, entry: Entry) -> None:
+    note = entry.decode()
+    session.repositories[note["resource_id"]] = note["skills"]
 
 
 def _heard(thread: Thread, _: str, event: dict[str, Any]) -> None:
@@ -282,10 +289,11 @@ def _idle(thread: Thread, _: str, event: dict[str, Any]) -> None:
         thread.failures = thread.requests = thread.continuations = thread.summaries = 0
 
 
-_SESSION_FOLDS: dict[str, Callable[[Session], None]] = {
+_SESSION_FOLDS: dict[str, Callable[[Session, Entry], None]] = {
     "session.status_running": _session_running,
     "session.status_rescheduled": _session_rescheduled,
     "session.status_idle": _session_idle,
+    REPOSITORY_READY: _repository_ready,
 }
 _FOLDS: dict[str, Callable[[Thread, str, dict[str, Any]], None]] = {
     "user.message": _heard,

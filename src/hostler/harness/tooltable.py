@@ -62,6 +62,11 @@ class ToolTable:
     def definitions(self) -> list[dict[str, Any]]:
         return [tool.definition for tool in self._tools.values()]
 
+    @property
+    def sandboxed(self) -> bool:
+        """Whether any tool runs in the sandbox."""
+        return any(tool.kind == "builtin" for tool in self._tools.values())
+
     def kind(self, name: str) -> Kind:
         return self._tools[name].kind if name in self._tools else "builtin"
 

@@ -16,6 +16,7 @@ from sqlalchemy import bindparam, select
 from hostler import clock
 from hostler.harness.crossposts import crossposted
 from hostler.harness.ledger import Ledger, read_ledger
+from hostler.harness.repositories import Repository, repository
 from hostler.harness.run import Addition, Idle, Run
 from hostler.harness.skills import MountedSkill, skills_tx
 from hostler.harness.state import Session, Thread
@@ -57,6 +58,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     running_since: int | None
     last_at: int
     inputs: list[Input]
+    repositories: list[Repository]
     skills: list[MountedSkill]
     threads: list[ThreadRow]
 
@@ -74,8 +76,8 @@ _SESSION = select(
     sessions.c.last_at,
 ).where(sessions.c.id == bindparam("s"))
 _INPUTS = (
-    select(files.c.blob, resources.c.mount_path)
-    .join_from(resources, files, resources.c.file_id == files.c.id)
+    select(files.c.blob, resources.c.mount_path, resources.c.id, resources.c.body)
+    .join_from(resources, files, resources.c.file_id == files.c.id, isouter=True)
     .where(resources.c.session_id == bindparam("s"))
     .order_by(resources.c.mount_path)
 )
@@ -87,7 +89,7 @@ def row_tx(session_id: str) -> Tx[Row]:
     """Read a session's row, its inputs, skills and threads."""
     (row,) = yield _SESSION, {"s": session_id}
     thread_id, status, agent_body, environment, vault_ids, budget, usage, active_us, running_since, last_at = row
-    inputs = yield _INPUTS, {"s": session_id}
+    given = yield _INPUTS, {"s": session_id}
     agent = _decode_agent(agent_body)
     skills: list[MountedSkill] = []
     if agent.skills or agent.multiagent:
@@ -110,7 +112,8 @@ def row_tx(session_id: str) -> Tx[Row]:
         active_us=active_us,
         running_since=running_since,
         last_at=last_at,
-        inputs=[Input(blob, target) for blob, target in inputs],
+        inputs=[Input(blob, target) for blob, target, *_ in given if blob is not None],
+        repositories=[repository(key, target, body) for _, target, key, body in given if body is not None],
         skills=skills,
         threads=threads,
     )
@@ -139,6 +142,8 @@ class Wake:
         self.changed = asyncio.Event()  # something came in for a thread
         self.sandbox: Sandbox | None = None  # once a tool has needed it in this wake
         self.sandbox_lock = asyncio.Lock()  # of provisioning, and of collecting what is in it
+        self.repositories_lock = asyncio.Lock()  # of putting them into the sandbox
+        self.repositories_tried = False  # each is tried once a wake
         self.inputs_stale = False  # the row's inputs have changed since it was read
         self.released = False  # the session is let go of: whoever works on it next claims it anew
         self._columns: dict[str, Any] = {}  # of the session, for the next append

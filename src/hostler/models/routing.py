@@ -77,6 +77,10 @@ class Router:
                 return provider
         raise AssertionError("the default route matches every id")
 
+    def route_of(self, model_id: str) -> RouteInfo:
+        """The route by which a model id is asked."""
+        return next(route for route in self.describe() if fnmatch.fnmatchcase(model_id, route.pattern))
+
     def describe(self) -> list[RouteInfo]:
         """The routes in the order they are tried, the default last."""
         return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Protocol
 import msgspec
 
 from hostler.sandbox.contract import Backend, Limits, SandboxUnavailable
+from hostler.sandbox.gateway import Gateway
+from hostler.sandbox.packages import Layers, NoLayers
 from hostler.sandbox.unusable import UnusableBackend
 
-# Each names a function `(folder, config, environ) -> Backend`, which may raise SandboxUnavailable.
+# Each names a function `(folder, config, environ) -> Backend`, which may raise SandboxUnavailable. One with a parameter
+# `gateway` is given what answers sandboxes at the gateway's name; without it, agents can't use git repositories.
 BACKENDS = {
     "bubblewrap": "hostler.sandbox.backends:open_bubblewrap",
     "none": "hostler.sandbox.backends:open_none",
@@ -29,6 +33,8 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     file_mb: int = 4096
     disk_mb: int = 10240
     proxy: str = ""  # an upstream HTTP proxy for what sandboxes fetch
+    layer_build_seconds: float = 600.0
+    layer_mb: int = 2048
 
     def limits(self) -> Limits:
         mib = 1024 * 1024
@@ -42,16 +48,21 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class Opener(Protocol):
-    def __call__(self, folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Backend: ...
+    def __call__(
+        self, folder: Path, config: SandboxConfig, environ: Mapping[str, str], **more: Gateway | None
+    ) -> Backend: ...
 
 
-def open_backend(folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Backend:
+def open_backend(
+    folder: Path, config: SandboxConfig, environ: Mapping[str, str], gateway: Gateway | None = None
+) -> Backend:
     """Open the configured backend. One that can't work here becomes one that refuses every tool with the reason."""
     path = BACKENDS.get(config.backend, config.backend)
     module, _, name = path.partition(":")
     try:
         opener: Opener = getattr(import_module(module), name)
-        return opener(folder, config, environ)
+        more = {"gateway": gateway} if "gateway" in inspect.signature(opener).parameters else {}
+        return opener(folder, config, environ, **more)
     except (ImportError, AttributeError, ValueError) as error:
         reason = f"The sandbox backend {config.backend!r} can't be loaded: {error}."
         return UnusableBackend(reason, "correct `backend` in the config file's table [sandbox]")
@@ -59,7 +70,9 @@ def open_backend(folder: Path, config: SandboxConfig, environ: Mapping[str, str]
         return UnusableBackend(str(error), "see docs/sandbox.md")
 
 
-def open_bubblewrap(folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Backend:
+def open_bubblewrap(
+    folder: Path, config: SandboxConfig, environ: Mapping[str, str], gateway: Gateway | None = None
+) -> Backend:
     """The embedded default: bubblewrap, our own init, and the egress proxy on this side."""
     from hostler.sandbox.bubblewrap import BubblewrapBackend
     from hostler.sandbox.egress import EgressPolicy, EgressProxy
@@ -68,10 +81,37 @@ def open_bubblewrap(folder: Path, config: SandboxConfig, environ: Mapping[str, s
     bundle = environ.get("SSL_CERT_FILE") or environ.get("REQUESTS_CA_BUNDLE")
     return BubblewrapBackend(
         folder,
-        egress=EgressProxy(EgressPolicy(upstream=config.proxy or None)).serve,
+        egress=EgressProxy(EgressPolicy(upstream=config.proxy or None), gateway=gateway).serve,
         ripgrep=find_ripgrep(),
         ca_bundle=Path(bundle) if bundle else None,
         limits=config.limits(),
+    )
+
+
+def open_layers(folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Layers:
+    """The package layers of this machine, for the sandboxes of the configured backend."""
+    if config.backend != "bubblewrap":
+        return NoLayers(f"The sandbox backend {config.backend!r} has no package layers.")
+    from hostler.sandbox import pipindex
+    from hostler.sandbox.bubblewrap import BubblewrapBackend
+    from hostler.sandbox.egress import EgressPolicy, EgressProxy
+    from hostler.sandbox.layers import BuiltLayers
+    from hostler.sandbox.pip import Pip
+
+    index = pipindex.read(environ, config.proxy or None)
+    backend = BubblewrapBackend(
+        folder / "building",
+        egress=EgressProxy(EgressPolicy(trusted=index.trusted, upstream=index.upstream)).serve,
+        ca_bundle=index.bundle,
+        limits=config.limits(),
+        lonely_seconds=int(config.layer_build_seconds),
+    )
+    return BuiltLayers(
+        folder,
+        backend,
+        {"pip": Pip(index)},
+        build_seconds=config.layer_build_seconds,
+        max_bytes=config.layer_mb * 1024 * 1024,
     )
 
 

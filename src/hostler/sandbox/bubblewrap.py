@@ -17,14 +17,14 @@ from typing import Any
 
 import msgspec
 
-from hostler.sandbox import cgroups, files, initlink, launcher, machine, native, rootfs
+from hostler.sandbox import cgroups, files, initlink, interpreter, launcher, machine, native, rootfs
 from hostler.sandbox.contract import Check, Limits, Sandbox, SandboxSpec, SandboxUnavailable
 from hostler.sandbox.disks import Disks
 from hostler.sandbox.initlink import InitLink, Op
 from hostler.sandbox.live import BubblewrapSandbox, State
 from hostler.sandbox.rootfs import Bind, Layout
 
-Egress = Callable[[socket.socket, str], Coroutine[Any, Any, None]]
+Egress = Callable[[socket.socket, str, bool], Coroutine[Any, Any, None]]
 
 DEFAULTS = Limits(memory_bytes=4 * 1024**3, cpus=None, processes=1024, file_bytes=4 * 1024**3, disk_bytes=10 * 1024**3)
 _GROUP_TRIES = 100
@@ -127,6 +127,17 @@ class BubblewrapBackend:
         self._layout(spec.key)
         for mount in spec.mounts:
             files.check_target(mount.target)
+        for folder in spec.folders:
+            files.check_target(folder)
+        if any(not re.fullmatch(r"[a-z]{1,32}", name) or "\0" in text for name, text in spec.etc.items()):
+            raise ValueError("a file of /etc is named by small letters and holds no NUL byte")
+        for shared in spec.shared:
+            files.check_target(shared.target)
+            if rootfs.in_agents_folders(shared.target):
+                raise ValueError(f"a shared folder cannot go among the agent's own: {shared.target!r}")
+        for layer in spec.layers:
+            if not _KEY.fullmatch(layer.key):
+                raise ValueError(f"a layer cannot be named {layer.key!r}")
         for name, value in spec.env.items():
             if not name or "=" in name or "\0" in name + value:
                 raise ValueError(f"no environment variable can be named {name!r} or hold a NUL byte")
@@ -166,7 +177,9 @@ class BubblewrapBackend:
                 listener = await sandbox.link.listener()
                 listener.setblocking(False)
                 sandbox.listener = listener
-                sandbox.egress = asyncio.create_task(self._egress(listener, key), name=f"egress of {key}")
+                sandbox.egress = asyncio.create_task(
+                    self._egress(listener, key, sandbox.state.closed), name=f"egress of {key}"
+                )
         self._live[key] = sandbox
         return sandbox
 
@@ -175,14 +188,15 @@ class BubblewrapBackend:
         await self._end(spec.key, None)  # what is left of one that does not answer
         host = self._host()
         try:
-            self._prepare(layout, host, uid)
+            host = self._prepare(layout, host, uid, spec)
             await asyncio.to_thread(files.place_all, layout, spec.mounts, uid)
+            await asyncio.to_thread(interpreter.link_layers, layout, spec.layers, uid)
             layout.fresh.touch()
             listener = initlink.listen(layout.socket)
         except OSError as error:
             raise SandboxUnavailable(f"cannot make the sandbox's directory {layout.folder}: {error}") from error
         proxied = spec.network == "unrestricted" and self._egress is not None
-        limits = self._effective(spec.limits)
+        limits, closed = self._effective(spec.limits), spec.network != "unrestricted"
         with contextlib.ExitStack() as stack:
             stack.enter_context(listener)
             groups = self._join(spec.key, limits, stack)
@@ -193,7 +207,8 @@ class BubblewrapBackend:
                 self._config(spec, limits, proxied),
                 listener.fileno(),
                 groups,
-                lambda init: _write_state(layout.state, State(init, uid, limits)),
+                lambda init: _write_state(layout.state, State(init, uid, limits, closed)),
+                spec.folders,
             )
         self._reap_when_done(child)
         sandbox = await self._meet(layout)
@@ -228,11 +243,14 @@ class BubblewrapBackend:
 
         loop.add_reader(handle, done)
 
-    def _prepare(self, layout: Layout, host: launcher.Host, uid: int | None) -> None:
+    def _prepare(self, layout: Layout, host: launcher.Host, uid: int | None, spec: SandboxSpec) -> launcher.Host:
+        """Make the directory; return what this start needs of the host."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         layout.folder.mkdir(exist_ok=True, mode=0o700)
-        rootfs.make_skeleton(layout, list(host.binds))
-        rootfs.make_writable(layout, uid)
+        host = msgspec.structs.replace(host, binds=(*host.binds, *rootfs.shared_binds(spec)))
+        rootfs.make_skeleton(layout, list(host.binds), spec.folders, spec.etc)
+        rootfs.make_writable(layout, uid, spec.folders)
+        return host
 
     def _host(self) -> launcher.Host:
         """Find what every sandbox needs, once. Raises `SandboxUnavailable` saying what is missing."""
@@ -276,7 +294,7 @@ class BubblewrapBackend:
     def _config(self, spec: SandboxSpec, limits: Limits, proxied: bool) -> list[str]:
         lines = [f"env:{name}={value}" for name, value in rootfs.environment(spec.env, proxied=proxied).items()]
         lines.append(f"lonely={self._lonely_seconds}")
-        lines += ["proxy"] if proxied else []
+        lines += ["proxy"] if proxied or (spec.gateway and self._egress is not None) else []
         lines += [f"processes={limits.processes}"] if limits.processes else []
         lines += [f"file={limits.file_bytes}"] if limits.file_bytes else []
         watched = self._groups is None or "memory" not in self._groups.folders

@@ -20,6 +20,7 @@ SKILLS = "/mnt/skills"  # a folder each, of input files
 # Programs of ours that a backend puts into every sandbox, read-only.
 TOOLS = "/opt/hostler/tools"  # the file tools (read, write, edit, glob, ...), one static binary
 RIPGREP = "/opt/hostler/rg"
+LAYERS = "/opt/hostler/layers"
 
 
 class SandboxUnavailable(Exception):
@@ -41,6 +42,22 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
     executable: bool = False
 
 
+class Folder(msgspec.Struct, frozen=True, kw_only=True):
+    """A read-only folder of the host. `target` is an absolute, normalised path that lies in none of the agent's own."""
+
+    source: Path
+    target: str
+
+
+class Layer(msgspec.Struct, frozen=True, kw_only=True):
+    """Packages that sandboxes share. `source`, a folder of the host that never changes, appears read-only as
+    `LAYERS/key`. The sandbox's `python3` imports what is in its folder `python`, wherever and however it is started;
+    what the agent installs itself goes before it, and what the system has goes after it."""
+
+    key: str
+    source: Path
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Ceilings of one sandbox; None means the backend's default. A backend's `probe` says which of them hold here."""
 
@@ -52,13 +69,22 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a sandbox is made from. Equal specs give equal sandboxes; `key` (the session id) names its directory."""
+    """All that a sandbox is made from. Equal specs give equal sandboxes; `key` (the session id) names its directory.
+
+    A live sandbox keeps what it was started with, but for its `mounts`; the rest of another spec holds from the next
+    start on.
+    """
 
     key: str
     network: Literal["unrestricted", "none"] = "unrestricted"
     env: dict[str, str] = {}
     mounts: list[Mount] = []
+    shared: list[Folder] = []
+    layers: list[Layer] = []
     limits: Limits = Limits()
+    folders: list[str] = []  # writable folders beyond the usual ones: absolute, normalised, none below another
+    etc: dict[str, str] = {}  # files of /etc, by name; public, and read-only inside
+    gateway: bool = False  # the server's own gateway is in reach, also with no network (gateway.py)
 
 
 class Exec(msgspec.Struct, frozen=True, kw_only=True):

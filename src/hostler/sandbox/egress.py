@@ -20,6 +20,7 @@ from http import HTTPStatus
 
 from msgspec import Struct
 
+from hostler.sandbox.gateway import GATEWAY_HOST, Gateway, answer
 from hostler.sandbox.httpframing import (
     CHUNK,
     HEADER_BYTES,
@@ -48,6 +49,7 @@ __all__ = ["EgressLimits", "EgressPolicy", "EgressProxy"]
 
 log = logging.getLogger(__name__)
 
+_CLOSED = EgressPolicy(allowed_hosts=())
 _TARGET = re.compile(r"http://([^/?#@]+)([/?][^#]*|)(?:#.*)?", re.IGNORECASE)
 _RESOLVER_THREADS = 32
 _LINGER_BYTES = 256 * 1024
@@ -75,6 +77,7 @@ class EgressProxy:
         limits: EgressLimits | None = None,
         resolve: Resolve | None = None,
         connect: Connect = connect_to_address,
+        gateway: Gateway | None = None,
     ) -> None:
         if policy.upstream:
             Upstream.of(policy.upstream)  # refuse a wrong one at the start of the server
@@ -86,17 +89,19 @@ class EgressProxy:
         self._threads = ThreadPoolExecutor(_RESOLVER_THREADS, "egress-resolver")
         self._resolve = resolve or system_resolver(self._threads)
         self._connect = connect
+        self._gateway = gateway
 
     def close(self) -> None:
         """Let go of the threads. Every `serve` must have ended."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def serve(self, listener: socket.socket, key: str) -> None:
-        """Serve one sandbox until cancelled, which also ends its connections; the listener stays the caller's."""
+    async def serve(self, listener: socket.socket, key: str, closed: bool = False) -> None:
+        """Serve one sandbox until cancelled, which also ends its connections; the listener stays the caller's.
+        A `closed` one reaches the gateway and nothing else."""
         listener.setblocking(False)
         seats = asyncio.Semaphore(self._limits.connections)
         route = Route(
-            self._policy,
+            _CLOSED if closed else self._policy,
             resolve=self._resolve,
             connect=self._connect,
             connect_seconds=self._limits.connect_seconds,
@@ -131,7 +136,7 @@ class EgressProxy:
                 client.close()
                 return
             try:
-                await _Exchange(reader, writer, route, self._limits).run()
+                await _Exchange(reader, writer, route, self._limits, self._gateway, key).run()
             except Exception:
                 log.exception("egress of %s: a connection failed", key)
             finally:
@@ -141,11 +146,21 @@ class EgressProxy:
 class _Exchange:
     """One request of a client and what became of it."""
 
-    def __init__(self, reader: StreamReader, writer: StreamWriter, route: Route, limits: EgressLimits) -> None:
+    def __init__(
+        self,
+        reader: StreamReader,
+        writer: StreamWriter,
+        route: Route,
+        limits: EgressLimits,
+        gateway: Gateway | None,
+        key: str,
+    ) -> None:
         self._reader = reader
         self._writer = writer
         self._route = route
         self._limits = limits
+        self._gateway = gateway
+        self._key = key
         self._answered = False  # a response has begun: it is too late for an error of ours
 
     async def run(self) -> None:
@@ -178,7 +193,10 @@ class _Exchange:
         url = _TARGET.fullmatch(target)
         if url is None:
             raise Refusal(400, "this is a proxy: it takes CONNECT host:port and absolute http:// targets only")
-        await self._forward(request, url[1], url[2])
+        if self._gateway is not None and url[1].lower() == GATEWAY_HOST:
+            await self._ask_gateway(self._gateway, request, url[2])
+        else:
+            await self._forward(request, url[1], url[2])
 
     async def _tunnel(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Carry bytes both ways; the end of one direction is passed on and leaves the other open.
@@ -195,6 +213,18 @@ class _Exchange:
                 )
         finally:
             await _close(writer)
+
+    async def _ask_gateway(self, gateway: Gateway, request: Head, target: str) -> None:
+        async def write(data: bytes) -> None:
+            self._answered = True
+            async with asyncio.timeout(self._limits.idle_seconds):
+                self._writer.write(data)
+                await self._writer.drain()
+
+        try:
+            await answer(gateway, self._key, request, target, self._reader, write)
+        except BadMessage as e:
+            raise Refusal(400, f"the request cannot be used: {e}") from None
 
     async def _forward(self, request: Head, authority: str, path: str) -> None:
         host, port = _authority(authority, 80)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from asyncio import IncompleteReadError, LimitOverrunError, StreamReader
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from msgspec import Struct
 
@@ -131,11 +131,32 @@ async def copy_body(body: Body, reader: StreamReader, write: Write) -> None:
             await write(data)
 
 
+async def read_body(body: Body, reader: StreamReader) -> AsyncGenerator[bytes]:
+    """Yield exactly one body, without its framing. Raises `EOFError` or `BadMessage` when it breaks off."""
+    left = body.length or 0
+    while not body.chunked and left:
+        yield (data := await _read_some(left, reader))
+        left -= len(data)
+    while body.chunked and (left := await _chunk_size(reader)):
+        while left:
+            yield (data := await _read_some(left, reader))
+            left -= len(data)
+        if await reader.readexactly(2) != b"\r\n":
+            raise BadMessage("a chunk of its body is malformed")
+    while body.chunked and await _line(reader) != b"\r\n":
+        continue
+
+
+async def _read_some(most: int, reader: StreamReader) -> bytes:
+    data = await reader.read(min(most, CHUNK))
+    if not data:
+        raise EOFError
+    return data
+
+
 async def _copy_exactly(left: int, reader: StreamReader, write: Write) -> None:
     while left:
-        data = await reader.read(min(left, CHUNK))
-        if not data:
-            raise EOFError
+        data = await _read_some(left, reader)
         await write(data)
         left -= len(data)
 

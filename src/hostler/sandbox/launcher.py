@@ -12,14 +12,14 @@ import select
 import signal
 import subprocess
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from hostler.sandbox import seccomp
 from hostler.sandbox.contract import SandboxUnavailable
-from hostler.sandbox.rootfs import UID, WRITABLE, Bind, Layout
+from hostler.sandbox.rootfs import UID, WRITABLE, Bind, Layout, outside
 
 _STAGE = "/tmp/hostler-stage"
 _NAMESPACES = (
@@ -85,7 +85,7 @@ class _Stage:
         return self.path(bwrap.parent, f"bw/{bwrap.parent.parent.name}/{bwrap.parent.name}") + f"/{bwrap.name}"
 
 
-def _bwrap_options(host: Host, layout: Layout, stage: _Stage) -> list[str]:
+def _bwrap_options(host: Host, layout: Layout, stage: _Stage, folders: Sequence[str]) -> list[str]:
     options = [*_NAMESPACES, "--as-pid-1", "--clearenv", "--hostname", "sandbox"]
     options += ["--ro-bind", stage.path(layout.root, "root"), "/"]
     for number, bind in enumerate(host.binds):
@@ -94,6 +94,8 @@ def _bwrap_options(host: Host, layout: Layout, stage: _Stage) -> list[str]:
         options += ["--ro-bind", source, bind.target]
     for name, inside in WRITABLE.items():
         options += ["--bind", stage.path(layout.files / name, f"files/{name}"), inside]
+    for inside in outside(folders):
+        options += ["--bind", stage.path(layout.extra(inside), f"files/{layout.extra(inside).name}"), inside]
     options += ["--dev", "/dev", "--perms", "1777", "--size", str(_SHM_BYTES), "--tmpfs", "/dev/shm"]
     options += ["--remount-ro", "/dev", "--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys"]
     for name in ("sysrq-trigger", "irq", "bus"):
@@ -103,12 +105,21 @@ def _bwrap_options(host: Host, layout: Layout, stage: _Stage) -> list[str]:
 
 
 def command_line(
-    host: Host, layout: Layout, uid: int | None, *, listen: int, config: int, filter: int, info: int, groups: list[int]
+    host: Host,
+    layout: Layout,
+    uid: int | None,
+    folders: Sequence[str] = (),
+    *,
+    listen: int,
+    config: int,
+    filter: int,
+    info: int,
+    groups: list[int],
 ) -> list[str]:
     """The whole command, from our launcher to the init inside."""
     stage = _Stage(uid)
     program = stage.program(host.bwrap)
-    inner = [program, *_bwrap_options(host, layout, stage), "--seccomp", str(filter), "--info-fd", str(info)]
+    inner = [program, *_bwrap_options(host, layout, stage, folders), "--seccomp", str(filter), "--info-fd", str(info)]
     inner += ["--", "/opt/hostler/init", str(listen), str(config)]
     drop = [] if uid is None else ["--drop", str(uid), str(uid), *stage.options]
     joins = [word for fd in groups for word in ("--join", str(fd))]
@@ -123,6 +134,7 @@ async def start(
     listen: int,
     groups: list[int],
     started: Callable[[Running], None],
+    folders: Sequence[str] = (),
 ) -> int:
     """Start a sandbox and return the process id of bwrap, a child that must be waited for.
 
@@ -137,7 +149,7 @@ async def start(
         text = "".join(f"{line}\0" for line in config).encode("utf-8", "surrogatepass")
         files.append(ends.enter_context(_memory(text)))
         argv = command_line(
-            host, layout, uid, listen=listen, config=files[1], filter=files[0], info=write_info, groups=groups
+            host, layout, uid, folders, listen=listen, config=files[1], filter=files[0], info=write_info, groups=groups
         )
         # bwrap has the reading end too: should we die now, its word does not fail, and its child is not left waiting
         # for it forever. The init ends by itself when nobody calls.

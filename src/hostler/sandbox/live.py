@@ -36,6 +36,7 @@ class State(msgspec.Struct, frozen=True):
     init: launcher.Running
     uid: int | None
     limits: Limits
+    closed: bool = False  # no network: a proxy leads to the gateway only
 
 
 def _read(fd: int) -> bytes:

@@ -5,20 +5,23 @@ Only the host writes to the skeleton, so it holds no link of the agent's making.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import ssl
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
-from hostler.sandbox.contract import OUTPUTS, UPLOADS, WORKSPACE
+from hostler.sandbox.contract import LAYERS, OUTPUTS, UPLOADS, WORKSPACE, SandboxSpec
 
 HOME = "/home/agent"
 UID = 1000  # of the agent, as seen inside
 PROGRAMS = "/opt/hostler"
 PYTHON = f"{PROGRAMS}/python"
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PROXY = "http://127.0.0.1:3128"
 
 # folder of the agent's -> where it is inside
@@ -72,6 +75,10 @@ class Layout:
     def outputs(self) -> Path:
         return self.files / "outputs"
 
+    def extra(self, target: str) -> Path:
+        """The folder that appears at `target`, which is outside of the usual ones."""
+        return self.files / f"at-{hashlib.sha256(target.encode()).hexdigest()[:16]}"
+
     def writable(self, target: str) -> tuple[Path, str] | None:
         """Return the agent's folder that holds `target`, and the rest of the path below it."""
         for name, inside in WRITABLE.items():
@@ -86,6 +93,17 @@ def system_binds() -> list[Bind]:
     binds += [Bind(Path(f"/{n}"), f"/{n}") for n in _SYSTEM[1:] if not _is_link(n) and Path(f"/{n}").is_dir()]
     binds += [Bind(Path(p).resolve(), p) for p in _ETC_SHARED if Path(p).exists()]
     return binds
+
+
+def shared_binds(spec: SandboxSpec) -> list[Bind]:
+    """What this sandbox shares with others: its folders and its layers."""
+    folders = [Bind(folder.source, folder.target) for folder in spec.shared]
+    return folders + [Bind(layer.source, f"{LAYERS}/{layer.key}") for layer in spec.layers]
+
+
+def in_agents_folders(target: str) -> bool:
+    """Whether a folder there would lie in one of the agent's, or hide one."""
+    return any(f"{target}/".startswith(f"{own}/") or own.startswith(f"{target}/") for own in WRITABLE.values())
 
 
 def python_bind() -> Bind | None:
@@ -113,7 +131,7 @@ def ca_bundle(given: Path | None) -> Path | None:
 def environment(extra: dict[str, str], *, proxied: bool) -> dict[str, str]:
     """The whole environment of the agent's programs: built from nothing, never from the server's own."""
     env = {
-        "PATH": f"{HOME}/.local/bin:{PROGRAMS}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PATH": f"{HOME}/.local/bin:{PROGRAMS}/bin:{SYSTEM_PATH}",
         "HOME": HOME,
         "USER": "agent",
         "LOGNAME": "agent",
@@ -133,11 +151,19 @@ def environment(extra: dict[str, str], *, proxied: bool) -> dict[str, str]:
     return env | extra
 
 
-def make_skeleton(layout: Layout, binds: list[Bind]) -> None:
+def outside(folders: Sequence[str]) -> list[str]:
+    """Those of the writable folders that need a mount of their own: the others lie in the agent's folders."""
+    roots = WRITABLE.values()
+    return [folder for folder in folders if not any(f"{folder}/".startswith(f"{root}/") for root in roots)]
+
+
+def make_skeleton(
+    layout: Layout, binds: list[Bind], folders: Sequence[str] = (), etc: Mapping[str, str] | None = None
+) -> None:
     """Make the read-only root with a mount point for everything that is bound into it. Safe to repeat."""
     root = layout.root
-    folders = ("dev", "proc", "etc", "root", "run", "srv", "opt/hostler/bin", "mnt/session/uploads")
-    for name in (*folders, *(inside.lstrip("/") for inside in WRITABLE.values())):
+    made = ("dev", "proc", "etc", "root", "run", "srv", "opt/hostler/bin", "mnt/session/uploads")
+    for name in (*made, *(inside.lstrip("/") for inside in (*WRITABLE.values(), *outside(folders)))):
         (root / name).mkdir(parents=True, exist_ok=True)
     for name in _SYSTEM:
         if _is_link(name):
@@ -145,6 +171,9 @@ def make_skeleton(layout: Layout, binds: list[Bind]) -> None:
     _link(root / "uploads", UPLOADS)
     for name, text in _ETC.items():
         _write(root / "etc" / name, text)
+    for name, text in (etc or {}).items():
+        (root / "etc" / name).write_text(text)
+        (root / "etc" / name).chmod(0o644)
     _link(root / "etc/mtab", "/proc/self/mounts")
     for bind in binds:
         _mount_point(root / bind.target.lstrip("/"), bind.source)
@@ -164,16 +193,15 @@ def _make_launchers(root: Path, own_python: bool) -> None:
         _write(folder / name, '#!/bin/sh\nexec python3 -m pip "$@"\n', 0o755)
 
 
-def make_writable(layout: Layout, uid: int | None) -> None:
+def make_writable(layout: Layout, uid: int | None, folders: Sequence[str] = ()) -> None:
     """Make the agent's folders; `uid` is the host's user that they belong to when it is not the server's own."""
     layout.files.mkdir(exist_ok=True)
-    for name in WRITABLE:
-        folder = layout.files / name
+    for folder in (*(layout.files / name for name in WRITABLE), *(layout.extra(f) for f in outside(folders))):
         try:
             folder.mkdir()
         except FileExistsError:
             continue
-        folder.chmod(0o1777 if name in ("tmp", "vartmp") else 0o755)
+        folder.chmod(0o1777 if folder.name in ("tmp", "vartmp") else 0o755)
         if uid is not None:
             os.chown(folder, uid, uid)
 

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 
-from hostler.sandbox.addresses import is_own, is_public
+from hostler.addresses import is_numeric, is_own, is_public
 from hostler.sandbox.httpframing import HEADER_BYTES, BadMessage, encode, read_head
 
 Streams = tuple[StreamReader, StreamWriter]
@@ -43,13 +43,18 @@ class EgressPolicy(Struct, frozen=True, kw_only=True):
 
     `allowed_hosts`: None permits every public host; else exact names, and `*.example.com` for the names below it (not
     itself). Every port is permitted. `allow_private` is for tests: it lets through addresses that are not public.
+    `trusted` hosts and ports, in lower case, are the operator's own choice: these may have such addresses.
     `upstream` is the `http://` or `https://` URL of a proxy that everything must go through, with `user:password@`
     where it wants that; it then resolves the names that this host cannot.
     """
 
     allowed_hosts: tuple[str, ...] | None = None
     allow_private: bool = False
+    trusted: frozenset[tuple[str, int]] = frozenset()
     upstream: str | None = None
+
+    def may_be_private(self, host: str, port: int) -> bool:
+        return self.allow_private or (host.lower().rstrip("."), port) in self.trusted
 
     def permits(self, host: str) -> bool:
         if self.allowed_hosts is None:
@@ -135,15 +140,16 @@ class Route:
         if not self._policy.permits(host):
             raise Refusal(403, f"{host} is not among the hosts that this environment allows")
         name = host.strip("[]")
-        if self.upstream and not self._policy.allow_private and _is_local_name(name):
+        public_only = not self._policy.may_be_private(name, port)
+        if self.upstream and public_only and _is_local_name(name):
             raise Refusal(403, f"{host} is not a public host")
         try:
             addresses = await self._look_up(name, port)
         except Refusal:
-            if self.upstream and not _is_numeric(name):
+            if self.upstream and not is_numeric(name):
                 return []
             raise
-        if not self._policy.allow_private and not all(is_public(a) and not is_own(a) for a in addresses):
+        if public_only and not all(is_public(a) and not is_own(a) for a in addresses):
             raise Refusal(403, f"{host} has an address that is not public")
         return addresses
 
@@ -209,16 +215,4 @@ class Route:
 
 
 def _is_local_name(name: str) -> bool:
-    return not _is_numeric(name) and _LOCAL_NAME.fullmatch(name.lower().rstrip(".")) is not None
-
-
-def _is_numeric(name: str) -> bool:
-    """Any spelling of an address that the C library takes: 127.0.0.1, 0x7f.1, 2130706433, ::1."""
-    try:
-        socket.inet_pton(socket.AF_INET6, name)
-    except OSError:
-        try:
-            socket.inet_aton(name)
-        except OSError:
-            return False
-    return True
+    return not is_numeric(name) and _LOCAL_NAME.fullmatch(name.lower().rstrip(".")) is not None

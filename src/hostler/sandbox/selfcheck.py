@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from hostler.sandbox import checks_calls, checks_files, checks_isolation, checks_limits, checks_shell
+from hostler.sandbox import (
+    checks_calls,
+    checks_files,
+    checks_folders,
+    checks_isolation,
+    checks_layers,
+    checks_limits,
+    checks_shell,
+)
 from hostler.sandbox.contract import Backend, Check, SandboxUnavailable
 from hostler.sandbox.lab import Failed, Lab, Trial
 
@@ -16,6 +24,8 @@ TRIALS: tuple[Trial, ...] = (
     *checks_shell.TRIALS,
     *checks_calls.TRIALS,
     *checks_files.TRIALS,
+    *checks_folders.TRIALS,
+    *checks_layers.TRIALS,
     *checks_isolation.TRIALS,
     *checks_limits.TRIALS,
 )

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from hostler.errors import InvalidRequest
 from hostler.mcp.config import STDIO
+from hostler.services import resolve_web
 from hostler.wire.agents import (
     SessionAgent,
     SessionMultiagentCoordinator,
@@ -58,12 +59,15 @@ def check_references(agent: Equipped, within: str = "") -> None:
 
 
 def check_network(agent: SessionAgent, config: CloudConfig) -> None:
-    """In a limited environment, the MCP servers of all agents must be among the hosts it allows."""
+    """In a limited environment, the MCP servers of all agents must be among the hosts it allows, and so must the
+    domains that their web tools are to reach."""
     network = config.networking
-    if not isinstance(network, LimitedNetwork) or network.allow_mcp_servers:
+    if not isinstance(network, LimitedNetwork):
         return
     agents: list[SessionAgent | SessionThreadAgent] = [agent, *roster(agent)]
     for one in agents:
+        resolve_web.check_confined(one.tools, network, "agent." if one is agent else f"agent {one.name}: ")
+    for one in agents if not network.allow_mcp_servers else ():
         for server in one.mcp_servers:
             if server.url.startswith(STDIO):
                 continue  # a program of the operator's, which no network of a sandbox concerns

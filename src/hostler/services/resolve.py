@@ -11,7 +11,7 @@ from typing import Any, cast
 from hostler.errors import InvalidRequest
 from hostler.models.catalogue import Catalogue
 from hostler.models.table import ModelInfo
-from hostler.services import resolve_mcp
+from hostler.services import resolve_mcp, resolve_web
 from hostler.wire.agents import AwsRoleIdentity, Effort, EffortLevel, EffortParams, ModelConfig, ModelParams
 from hostler.wire.base import Unset, given
 from hostler.wire.tools import (
@@ -32,8 +32,6 @@ from hostler.wire.tools import (
 
 MAX_TOOLS = 256
 NOT_YET = "not supported by this server yet"
-WEB_TOOLS = ("web_fetch", "web_search")
-_WEB_FIELDS = ("allowed_domains", "blocked_domains", "max_content_tokens", "url_sources", "user_location")
 _PROPERTY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -100,6 +98,7 @@ def tools(params: list[ToolParams] | Unset | None, within: str = "") -> list[Too
     total = sum(_count(tool) for tool in resolved)
     if total > MAX_TOOLS:
         raise InvalidRequest(f"tools: at most {MAX_TOOLS} tools are allowed over all toolsets, there are {total}")
+    resolve_web.check_references(resolved, within)
     return resolved
 
 
@@ -132,14 +131,12 @@ def _config(params: BuiltinConfigParams, default: DefaultConfig, at: str) -> Bui
     if isinstance(params.type, str) and params.type != params.name:
         raise InvalidRequest(f"{at}.type: does not match the name {params.name}")
     enabled = params.enabled if isinstance(params.enabled, bool) else default.enabled
-    if params.name in WEB_TOOLS and enabled:
-        raise InvalidRequest(f"{at}.name: {params.name} is {NOT_YET}; leave it out or set enabled to false")
-    refuse(params, _WEB_FIELDS, f"{at}.")
     return BuiltinConfig(
         type=params.name,
         name=params.name,
         enabled=enabled,
         permission_policy=params.permission_policy or default.permission_policy,
+        **resolve_web.web_fields(params, at),
     )
 
 

@@ -34,6 +34,7 @@ from hostler.services import (
 from hostler.services.metadata import merge
 from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
 from hostler.services.reading import first, rows
+from hostler.services.repositories import Repositories
 from hostler.services.snapshots import COLUMNS, SessionRow, session, snapshot_tx
 from hostler.services.thread_rows import StoredThread, active_seconds_tx, threads_tx
 from hostler.store.blobs import Blobs
@@ -98,7 +99,13 @@ class Changed(NamedTuple):
 
 class Sessions:
     def __init__(
-        self, log: Log, blobs: Blobs, catalogue: Catalogue, hooks: Hooks, programs: Collection[str] = ()
+        self,
+        log: Log,
+        blobs: Blobs,
+        catalogue: Catalogue,
+        hooks: Hooks,
+        repositories: Repositories,
+        programs: Collection[str] = (),
     ) -> None:
         """`programs` are the names of the stdio MCP servers that are configured here."""
         self._log = log
@@ -107,6 +114,7 @@ class Sessions:
         self._programs = programs
         self._store = log.store
         self._hooks = hooks
+        self._repositories = repositories
 
     async def create(self, params: SessionCreate) -> Session:
         intake.check_initial(params.initial_events or [])
@@ -119,7 +127,8 @@ class Sessions:
 
         def tx() -> Tx[Changed]:
             row = yield from _insert_tx(params, reference, self._catalogue, now)
-            made = yield from resources.add_tx(row["id"], params.resources or [], now, "resources")
+            given = params.resources or []
+            made = yield from resources.add_tx(row["id"], given, now, "resources", self._repositories)
             appended: list[Entry] = []
             if initial:
                 state = intake.State(row["id"], row["thread_id"], [], 0, idle=True)
@@ -175,6 +184,7 @@ class Sessions:
             stored = yield from threads_tx(session_id, row.agent)
             ends = _terminations(row, stored) if row.status != "terminated" else []
             yield _END_THREADS, {"s": session_id, "now": now}
+            yield from resources.forget_tokens_tx(session_id)
             written = yield from append_tx(session_id, row.thread_id, ends, now=now, patch=patch)
             return Changed((yield from _read_tx(session_id)), written.entries)
 

@@ -16,7 +16,7 @@ from hostler.store.sql import Row, Tx
 from hostler.store.tables import sessions
 from hostler.wire.agents import Agent, SessionAgent
 from hostler.wire.base import UNSET, Unset, encode, timestamp
-from hostler.wire.resources import FileResource
+from hostler.wire.resources import Resource
 from hostler.wire.sessions import AgentWithOverrides, Session
 from hostler.wire.threads import SessionThread
 from hostler.wire.usage import BudgetLimit, Stats, ThreadStats, Usage
@@ -83,7 +83,7 @@ class SessionRow(msgspec.Struct, frozen=True):
         return read_ledger(self.usage).wire(self.active_us_at(now), runtime=runtime)
 
 
-def session(row: SessionRow, resources: list[FileResource], thread_seconds: float | None = None) -> Session:
+def session(row: SessionRow, resources: list[Resource], thread_seconds: float | None = None) -> Session:
     """The session on the wire. `thread_seconds` is the running time of all its threads, where it has several."""
     now = clock.now()
     usage = row.usage_at(now)

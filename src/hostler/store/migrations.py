@@ -100,6 +100,10 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
             PRIMARY KEY (session_id, skill_id, version))""",
         "CREATE INDEX session_skills_version ON session_skills (skill_id, version)",
     ),
+    "006_repositories": (
+        "ALTER TABLE resources ADD COLUMN body BYTES",
+        "ALTER TABLE resources ADD COLUMN secret BYTES",
+    ),
     "007_budgets": ("ALTER TABLE sessions ADD COLUMN paused BIGINT NOT NULL DEFAULT 0",),
     "008_outcomes": ("ALTER TABLE sessions ADD COLUMN outcomes BYTES",),
 }

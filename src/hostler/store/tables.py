@@ -167,6 +167,8 @@ resources = Table(
     _text("mount_path"),
     _int("created_at"),
     _int("updated_at"),
+    _json("body", null=True),  # a repository's url and checkout
+    _json("secret", null=True),  # its token, sealed for the resource's id
 )
 
 # A skill's versions and their files stay while a session that has pinned them lives: a deleted version has `deleted_at`

@@ -14,7 +14,7 @@ from sqlalchemy import Column, bindparam, func, literal_column, select, update
 
 from hostler.store.sql import Many, Tx
 from hostler.store.store import Store
-from hostler.store.tables import vault_credentials
+from hostler.store.tables import resources, vault_credentials
 from hostler.vault import keyfile
 from hostler.vault.sealing import PREFIX_BYTES, Key, Sealer
 
@@ -29,7 +29,10 @@ class SealedColumn(NamedTuple):
     sealed: Column[bytes]
 
 
-SEALED = (SealedColumn(vault_credentials.c.id, vault_credentials.c.sealed),)
+SEALED = (
+    SealedColumn(vault_credentials.c.id, vault_credentials.c.sealed),
+    SealedColumn(resources.c.id, resources.c.secret),
+)
 
 
 class Progress(NamedTuple):

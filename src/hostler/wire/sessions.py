@@ -9,7 +9,7 @@ from msgspec import Meta
 from hostler.wire.agents import ModelParams, ServerList, SessionAgent, SkillList, SystemPrompt, ToolList
 from hostler.wire.base import UNSET, Metadata, MetadataPatch, ModelId, Params, Reference, Unset, Version, Wire
 from hostler.wire.events import ClientEvent
-from hostler.wire.resources import FileResource, ResourceParams
+from hostler.wire.resources import Resource, ResourceParams
 from hostler.wire.usage import BudgetLimit, SessionStatus, Stats, Usage
 
 MAX_VAULTS = 50
@@ -75,7 +75,7 @@ class Session(Wire, tag="session", tag_field="type", kw_only=True):
     environment_id: str
     title: str | None
     metadata: dict[str, str]
-    resources: list[FileResource]
+    resources: list[Resource]
     vault_ids: list[str]
     budget: BudgetLimit | None = None
     outcome_evaluations: list[OutcomeEvaluation]

@@ -42,6 +42,56 @@ class DefaultConfigParams(Params, kw_only=True):
     permission_policy: Policy | Unset | None = UNSET
 
 
+class ToolReference(Params, tag="tool_reference", tag_field="type", kw_only=True):
+    """The same in both directions."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+ToolReferences = Annotated[list[ToolReference], Meta(min_length=1, max_length=128)]
+
+
+class UrlSourceAll(Params, tag="all", tag_field="type", kw_only=True):
+    pass
+
+
+class UrlSourceNone(Params, tag="none", tag_field="type", kw_only=True):
+    pass
+
+
+class UrlSourceOnly(Params, tag="only", tag_field="type", kw_only=True):
+    tools: ToolReferences
+
+
+class UrlSourceExcept(Params, tag="except", tag_field="type", kw_only=True):
+    tools: ToolReferences
+
+
+UserUrlSource = UrlSourceAll | UrlSourceNone
+ToolUrlSource = UrlSourceAll | UrlSourceNone | UrlSourceOnly | UrlSourceExcept
+UrlSourceShorthand = Literal["all", "none"]
+
+
+class UrlSourcesParams(Params, kw_only=True):
+    """Which parts of a conversation give URLs that `web_fetch` may fetch."""
+
+    client_tool_results: UrlSourceShorthand | ToolUrlSource | Unset | None = UNSET
+    server_tool_results: UrlSourceShorthand | ToolUrlSource | Unset | None = UNSET
+    user_input: UrlSourceShorthand | UserUrlSource | Unset | None = UNSET
+
+
+LocationPart = Annotated[str, Meta(min_length=1, max_length=255)]
+
+
+class UserLocation(Params, tag="approximate", tag_field="type", kw_only=True):
+    """Where a search is made for; the same in both directions, but for null, which is left out of responses."""
+
+    city: LocationPart | Unset | None = UNSET
+    country: LocationPart | Unset | None = UNSET
+    region: LocationPart | Unset | None = UNSET
+    timezone: LocationPart | Unset | None = UNSET
+
+
 class BuiltinConfigParams(Params, kw_only=True):
     """One entry of `configs`; `name` tells the tool, `type` may repeat it. Fields after `permission_policy` are those
     of the web tools."""
@@ -52,9 +102,9 @@ class BuiltinConfigParams(Params, kw_only=True):
     permission_policy: Policy | Unset | None = UNSET
     allowed_domains: list[str] | Unset | None = UNSET
     blocked_domains: list[str] | Unset | None = UNSET
-    max_content_tokens: int | Unset | None = UNSET
-    url_sources: dict[str, Any] | Unset | None = UNSET
-    user_location: dict[str, Any] | Unset | None = UNSET
+    max_content_tokens: Annotated[int, Meta(ge=1)] | Unset | None = UNSET
+    url_sources: UrlSourcesParams | Unset | None = UNSET
+    user_location: UserLocation | Unset | None = UNSET
 
 
 class AgentToolsetParams(Params, tag="agent_toolset_20260401", tag_field="type", kw_only=True):
@@ -93,11 +143,26 @@ class DefaultConfig(Wire, kw_only=True):
     permission_policy: Policy
 
 
+class UrlSources(Wire, kw_only=True):
+    """Null is a source that was not set, which counts as all."""
+
+    client_tool_results: ToolUrlSource | None = None
+    server_tool_results: ToolUrlSource | None = None
+    user_input: UserUrlSource | None = None
+
+
 class BuiltinConfig(Wire, kw_only=True):
+    """The fields after `permission_policy` are those of the web tools; only `url_sources` may be null."""
+
     type: BuiltinName
     name: BuiltinName
     enabled: bool
     permission_policy: Policy
+    url_sources: UrlSources | Unset | None = UNSET
+    allowed_domains: list[str] | Unset = UNSET
+    blocked_domains: list[str] | Unset = UNSET
+    max_content_tokens: int | Unset = UNSET
+    user_location: UserLocation | Unset = UNSET
 
 
 class AgentToolset(Wire, tag="agent_toolset_20260401", tag_field="type", kw_only=True):

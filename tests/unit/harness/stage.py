@@ -14,6 +14,7 @@ from hostler import clock
 from hostler.harness.contents import FileContents
 from hostler.harness.deps import Deps, HarnessConfig
 from hostler.harness.ledger import EMPTY_LEDGER
+from hostler.harness.skill_layers import SkillLayers
 from hostler.harness.state import Session
 from hostler.harness.wake import Wake, row_tx
 from hostler.ids import new_id
@@ -33,6 +34,7 @@ from hostler.sandbox.contract import (
     SandboxUnavailable,
     UnknownCall,
 )
+from hostler.sandbox.packages import NoLayers
 from hostler.sandbox.toolset import TOOLS
 from hostler.store import tables
 from hostler.store.blobs import Blobs
@@ -175,6 +177,7 @@ class Stage:
             blobs=blobs,
             builtins={tool["name"]: tool for tool in TOOLS},
             config=config,
+            layers=SkillLayers(NoLayers("none here"), self.backend, 1.0),
         )
 
     @classmethod

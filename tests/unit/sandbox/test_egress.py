@@ -17,19 +17,20 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from hostler.sandbox.addresses import is_own, is_public
+from hostler.addresses import is_own, is_public
 from hostler.sandbox.egress import EgressLimits, EgressPolicy, EgressProxy
+from hostler.sandbox.gateway import GatewayRequest, GatewayResponse
 
 Handler = Callable[[StreamReader, StreamWriter], Awaitable[None]]
 OPEN = EgressPolicy(allow_private=True)
 
 
 @asynccontextmanager
-async def proxy(policy: EgressPolicy = OPEN, **options: Any) -> AsyncIterator[int]:
+async def proxy(policy: EgressPolicy = OPEN, *, closed: bool = False, **options: Any) -> AsyncIterator[int]:
     """Serve a sandbox whose socket is on the port that this gives."""
     egress = EgressProxy(policy, **options)
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
-        serving = asyncio.create_task(egress.serve(listener, "sesn_1"))
+        serving = asyncio.create_task(egress.serve(listener, "sesn_1", closed))
         try:
             yield listener.getsockname()[1]
         finally:
@@ -584,3 +585,69 @@ def test_behind_an_upstream_proxy_names_need_not_resolve_but_must_not_be_local()
 def test_a_wrong_upstream_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="upstream proxy"):
         EgressProxy(EgressPolicy(upstream="socks5://127.0.0.1:1"))
+
+
+@asynccontextmanager
+async def told(key: str, request: GatewayRequest) -> AsyncIterator[GatewayResponse]:
+    """A gateway that says what it was asked."""
+    body = b"".join([part async for part in request.body]) if request.method == "POST" else b""
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield f"{key} {request.method} {request.target} {request.field('x-a')} ".encode()
+        yield b""
+        yield body
+
+    yield GatewayResponse(200, [("Content-Type", "text/plain")], parts())
+
+
+def _unchunked(answer: bytes) -> bytes:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"transfer-encoding: chunked" in head.lower()
+    whole = b""
+    while (size := int(body.split(b"\r\n", 1)[0], 16)) > 0:
+        body = body.split(b"\r\n", 1)[1]
+        whole, body = whole + body[:size], body[size + 2 :]
+    return whole
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_the_gateway_is_asked_by_its_name_and_knows_whose_request_it_is(closed: bool) -> None:
+    async def main() -> None:
+        async with proxy(closed=closed, gateway=told) as port:
+            get = b"GET http://git.hostler.internal/a/b?c=d HTTP/1.1\r\nX-A: 1\r\nConnection: close\r\n\r\n"
+            assert _unchunked(await ask(port, get)) == b"sesn_1 GET /a/b?c=d 1 "
+            head = b"POST http://GIT.hostler.internal/p HTTP/1.1\r\n"
+            sized = head + b"Content-Length: 5\r\n\r\nhello"
+            assert _unchunked(await ask(port, sized)) == b"sesn_1 POST /p None hello"
+            chunked = head + b"Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\nT: 1\r\n\r\n"
+            assert _unchunked(await ask(port, chunked)) == b"sesn_1 POST /p None hello"
+            both = head + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\nhello"
+            assert b" 400 " in (await ask(port, both)).split(b"\r\n")[0]
+            broken = head + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"
+            assert b"hello" not in await ask(port, broken)
+
+    asyncio.run(main())
+
+
+def test_a_closed_sandbox_reaches_the_gateway_only() -> None:
+    async def main() -> None:
+        async with server(echo) as there, proxy(closed=True, gateway=told) as port:
+            for request in (
+                f"CONNECT 127.0.0.1:{there} HTTP/1.1\r\n\r\n",
+                f"GET http://127.0.0.1:{there}/ HTTP/1.1\r\n\r\n",
+                "CONNECT git.hostler.internal:80 HTTP/1.1\r\n\r\n",
+                "GET http://git.hostler.internal:81/ HTTP/1.1\r\n\r\n",
+                "GET http://x.git.hostler.internal/ HTTP/1.1\r\n\r\n",
+            ):
+                assert b" 403 " in (await ask(port, request.encode())).split(b"\r\n")[0], request
+
+    asyncio.run(main())
+
+
+def test_without_a_gateway_its_name_is_one_like_others() -> None:
+    async def main() -> None:
+        async with proxy(EgressPolicy()) as port:
+            answer = await ask(port, b"GET http://git.hostler.internal/ HTTP/1.1\r\n\r\n")
+            assert answer.split(b"\r\n")[0].split()[1] in (b"502", b"403", b"504")
+
+    asyncio.run(main())

@@ -74,6 +74,18 @@ def is_own(text: str) -> bool:
     return ip_address(source.partition("%")[0]) == ip_address(text.partition("%")[0])
 
 
+def is_numeric(name: str) -> bool:
+    """Any spelling of an address that the C library takes: 127.0.0.1, 0x7f.1, 2130706433, ::1."""
+    try:
+        socket.inet_pton(socket.AF_INET6, name)
+    except OSError:
+        try:
+            socket.inet_aton(name)
+        except OSError:
+            return False
+    return True
+
+
 def _is_public_4(address: IPv4Address) -> bool:
     return not any(address in network for network in _NOT_PUBLIC_4)
 

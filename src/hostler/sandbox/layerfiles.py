@@ -1,0 +1,95 @@
+"""The files of a layer as the host sees them: what a build has left is looked at, made readable, and described.
+
+A build may have planted anything, so no link is followed. Everything in the sandbox of the build must be dead before.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+MANIFEST = "layer.json"
+_DEEPEST = 60
+_MOST_FILES = 200_000
+
+
+class Unfit(Exception):
+    """What was built is not what sandboxes can share."""
+
+
+class Size(msgspec.Struct, frozen=True):
+    bytes: int
+    files: int
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a layer holds. The time of its file is when the layer was last asked for."""
+
+    manager: str
+    lines: list[str]
+    packages: list[str]  # as installed, "name-1.0"
+    size: Size
+
+
+def read(folder: Path) -> Manifest | None:
+    """What is written down of a layer, None when there is none."""
+    try:
+        return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def last_used(folder: Path) -> float | None:
+    try:
+        return (folder / MANIFEST).stat().st_mtime
+    except OSError:
+        return None
+
+
+def inspect(folder: Path, max_bytes: int) -> Size:
+    """Check a finished build and make it readable by every sandbox's user. Raises Unfit, OSError."""
+    if not stat.S_ISDIR(folder.lstat().st_mode) or {entry.name for entry in os.scandir(folder)} != {"python"}:
+        raise Unfit("the build has left something else than a folder of packages")
+    total = count = 0
+    for about, depth in _walk(folder, 0):
+        count += 1
+        total += about.st_size if stat.S_ISREG(about.st_mode) else 0
+        if total > max_bytes or count > _MOST_FILES or depth > _DEEPEST:
+            raise Unfit(f"they are larger than {max_bytes // 1024**2} MiB (`layer_mb`), or too many or too deep")
+    return Size(total, count)
+
+
+def _walk(path: Path, depth: int) -> Iterator[tuple[os.stat_result, int]]:
+    """Everything from a folder on, itself first, each made readable and the server's own."""
+    about = path.lstat()
+    mode = about.st_mode
+    if os.geteuid() == 0:
+        os.chown(path, 0, 0, follow_symlinks=False)
+    if stat.S_ISDIR(mode):
+        os.chmod(path, 0o755)
+    elif stat.S_ISREG(mode):
+        os.chmod(path, 0o755 if mode & 0o111 else 0o644)
+    elif not stat.S_ISLNK(mode):
+        raise Unfit(f"{path.name!r} is neither a file nor a folder")
+    yield about, depth
+    if stat.S_ISDIR(mode) and depth <= _DEEPEST:
+        for name in os.listdir(path):
+            yield from _walk(path / name, depth + 1)
+
+
+def write(folder: Path, manager: str, lines: tuple[str, ...], size: Size) -> None:
+    """Describe a layer. On the return, all of it is on the disk."""
+    installed = [
+        name.removesuffix(".dist-info") for name in os.listdir(folder / "python") if name.endswith(".dist-info")
+    ]
+    manifest = Manifest(manager=manager, lines=sorted(lines), packages=sorted(installed), size=size)
+    fd = os.open(folder / MANIFEST, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, msgspec.json.encode(manifest))
+    finally:
+        os.close(fd)
+    os.sync()  # thousands of files: one call for all is far cheaper than one for each

@@ -1,0 +1,304 @@
+"""Layers: sets of packages, each built once on this machine, kept under a name made from its content, and shared.
+
+A build runs whatever packages bring along, so it happens in a sandbox of its own, never on the host. What is in the
+folder under its final name is whole: it gets there by one rename, after everything in it has been looked at. It must
+not know sessions or skills.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hostler.sandbox import files, layerfiles
+from hostler.sandbox.contract import (
+    Backend,
+    CommandResult,
+    Layer,
+    Limits,
+    SandboxSpec,
+    SandboxUnavailable,
+)
+from hostler.sandbox.layerfiles import MANIFEST
+from hostler.sandbox.packages import LayerUnavailable, Manager, Missing, PackageSet
+from hostler.sandbox.rootfs import Layout
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # of what a build makes: counted up, everything is built anew
+BUILT = "/workspace/layer"
+KEEP_SECONDS = 30 * 24 * 3600.0
+RETRY_SECONDS = 60.0
+BUILDS_AT_ONCE = 2
+_TAIL_CHARACTERS = 2000
+_MOST_LINES, _LONGEST_LINE = 500, 1000
+
+
+class BuiltLayers:
+    """The layers of one folder, built in sandboxes of `backend`, whose folder is `folder/building`.
+
+    Several processes may share the folder: a lock of each key's own lets one build and the others wait.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        backend: Backend,
+        managers: Mapping[str, Manager],
+        *,
+        build_seconds: float = 600.0,
+        max_bytes: int = 2 * 1024**3,
+    ) -> None:
+        self._folder = folder.absolute()
+        self._backend = backend
+        self._managers = managers
+        self._build_seconds = build_seconds
+        self._max_bytes = max_bytes
+        self._builds: dict[str, asyncio.Task[Layer]] = {}
+        self._failed: dict[str, tuple[float, LayerUnavailable]] = {}
+        self._seats = asyncio.Semaphore(BUILDS_AT_ONCE)
+        self._begun: set[asyncio.Task[None]] = set()
+        self._swept = False
+
+    # -- the contract --
+
+    def begin(self, packages: PackageSet) -> None:
+        async def work() -> None:
+            with contextlib.suppress(LayerUnavailable):
+                await self.ensure(packages)
+
+        self._spawn(work())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="layer")
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+
+    async def ensure(self, packages: PackageSet, *, again: bool = False) -> Layer:
+        if not self._swept:
+            self._swept = True
+            self._spawn(self.sweep())
+        key = await asyncio.to_thread(self._key, packages)
+        if (layer := await asyncio.to_thread(self._take, key)) is not None:
+            return layer
+        if key not in self._builds:
+            when, failure = self._failed.get(key, (0.0, None))
+            if failure is not None and not again and time.monotonic() - when < RETRY_SECONDS:
+                raise failure
+            self._builds[key] = asyncio.create_task(self._build(key, packages), name=f"layer {key}")
+            self._builds[key].add_done_callback(lambda task: self._ended(key, task))
+        return await asyncio.shield(self._builds[key])
+
+    async def find(self, packages: PackageSet) -> Layer | None:
+        return await asyncio.to_thread(lambda: self._look(self._key(packages)))
+
+    async def obstacle(self) -> str | None:
+        def look() -> str | None:
+            try:
+                for manager in self._managers.values():
+                    manager.fingerprint()
+                    manager.folders()
+            except Missing as missing:
+                return str(missing)
+            return None
+
+        return await asyncio.to_thread(look)
+
+    async def aclose(self) -> None:
+        tasks = [*self._begun, *self._builds.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._backend.aclose(stop=False)
+
+    # -- names --
+
+    def _key(self, packages: PackageSet) -> str:
+        """Raises LayerUnavailable; ValueError for what is no set of packages."""
+        manager = self._managers[packages.manager]
+        if len(packages.lines) > _MOST_LINES or any(len(line) > _LONGEST_LINE for line in packages.lines):
+            raise ValueError(f"a layer has at most {_MOST_LINES} packages, each of at most {_LONGEST_LINE} characters")
+        manager.check(packages.lines)
+        try:
+            about = [FORMAT, packages.manager, manager.fingerprint(), packages.compile, sorted(set(packages.lines))]
+        except Missing as missing:
+            raise LayerUnavailable(f"The packages cannot be built: {missing}.") from missing
+        return hashlib.sha256(msgspec.json.encode(about)).hexdigest()[:32]
+
+    def _look(self, key: str) -> Layer | None:
+        source = self._folder / key
+        return Layer(key=key, source=source) if layerfiles.read(source) is not None else None
+
+    def _take(self, key: str) -> Layer | None:
+        """The layer if it is there, marked as used."""
+        layer = self._look(key)
+        if layer is not None:
+            with contextlib.suppress(OSError):
+                os.utime(layer.source / MANIFEST)
+        return layer
+
+    def _ended(self, key: str, task: asyncio.Task[Layer]) -> None:
+        self._builds.pop(key, None)
+        self._failed.pop(key, None)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, LayerUnavailable):
+            log.warning("layer %s: %s", key, error)
+            self._failed[key] = (time.monotonic(), error)
+
+    # -- building --
+
+    async def _build(self, key: str, packages: PackageSet) -> Layer:
+        try:
+            async with self._seats:
+                layer = await self._build_once(key, packages)
+            await self.sweep()
+        except TimeoutError:
+            raise LayerUnavailable(
+                f"The packages were not installed within {self._build_seconds:.0f} seconds "
+                "(`layer_build_seconds` in the config file's table [sandbox])."
+            ) from None
+        except SandboxUnavailable as error:
+            raise LayerUnavailable(f"The packages cannot be installed without a sandbox: {error}") from error
+        except Missing as missing:
+            raise LayerUnavailable(f"The packages cannot be installed: {missing}.") from missing
+        except OSError as error:
+            raise LayerUnavailable(f"The packages cannot be kept: {error.strerror}.") from error
+        return layer
+
+    async def _build_once(self, key: str, packages: PackageSet) -> Layer:
+        loop, started = asyncio.get_running_loop(), time.monotonic()
+        async with asyncio.timeout(self._build_seconds) as patience, self._locked(key):
+            if (layer := await asyncio.to_thread(self._take, key)) is not None:
+                return layer  # another process was first
+            patience.reschedule(loop.time() + self._build_seconds)
+            half = await self._run(key, packages)
+            await asyncio.to_thread(self._finish, key, half, packages)
+        log.info("layer %s: built in %.1f s", key, time.monotonic() - started)
+        return Layer(key=key, source=self._folder / key)
+
+    async def _run(self, key: str, packages: PackageSet) -> Path:
+        """Install in a sandbox that goes again; return where the result lies then."""
+        manager = self._managers[packages.manager]
+        await self._backend.destroy(self._place(key))  # what a process that was killed has left, and may still be at it
+        spec = SandboxSpec(
+            key=self._place(key),
+            env=manager.environment(),
+            shared=manager.folders(),
+            limits=Limits(disk_bytes=2 * self._max_bytes),  # what is downloaded, and what is unpacked of it
+        )
+        half = self._half(key)
+        try:
+            sandbox = await self._backend.provision(spec)
+            for number, step in enumerate(manager.steps(packages.lines, BUILT, key, compile=packages.compile)):
+                limited = msgspec.structs.replace(step, timeout_ms=int(self._build_seconds * 1000))
+                result = await sandbox.run(f"step_{number}", limited)
+                _check(result, manager)
+            built = Layout(self._folder / "building" / self._place(key)).files / "workspace" / "layer"
+            await asyncio.to_thread(_move, built, half)
+        finally:
+            # Only once everything in it is dead can nothing change the result any more.
+            await asyncio.shield(self._backend.destroy(self._place(key)))
+        return half
+
+    def _finish(self, key: str, half: Path, packages: PackageSet) -> None:
+        """Look at what was built, describe it, and give it its name. Raises LayerUnavailable, OSError."""
+        try:
+            size = layerfiles.inspect(half, self._max_bytes)
+            layerfiles.write(half, packages.manager, packages.lines, size)
+            if (self._folder / key).exists():  # and is no layer: somebody has been at it
+                os.rename(self._folder / key, self._half(key))
+            os.rename(half, self._folder / key)
+        except layerfiles.Unfit as unfit:
+            raise LayerUnavailable(f"The packages cannot be used: {unfit}.") from unfit
+        finally:
+            with contextlib.suppress(OSError):
+                files.remove_tree(half)
+
+    def _place(self, key: str) -> str:
+        """The name of a build's sandbox: not that of the same build in another data folder of this machine."""
+        return f"{key}-{hashlib.sha256(os.fsencode(self._folder)).hexdigest()[:8]}"
+
+    def _half(self, key: str) -> Path:
+        folder = self._folder / "half"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{key}-{secrets.token_hex(4)}"
+
+    @contextlib.asynccontextmanager
+    async def _locked(self, key: str, *, wait: bool = True) -> AsyncIterator[None]:
+        """Hold the lock of a key, also against other processes; the system lets go of it when its holder dies."""
+        folder = self._folder / "locks"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fd = os.open(folder / key, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            while not _try_lock(fd):
+                if not wait:
+                    raise BlockingIOError(errno.EAGAIN, "another process works on it")
+                await asyncio.sleep(0.1)
+            yield
+        finally:
+            os.close(fd)
+
+    # -- leftovers --
+
+    async def sweep(self, keep_seconds: float = KEEP_SECONDS) -> None:
+        """Remove what no session has asked for in that time, and what builds that were killed have left behind."""
+        for key in await asyncio.to_thread(self._names):
+            with contextlib.suppress(OSError, SandboxUnavailable):
+                async with self._locked(key, wait=False):
+                    await asyncio.to_thread(self._remove_old, key, keep_seconds)
+                    if key not in self._builds and (self._folder / "building" / self._place(key)).exists():
+                        await self._backend.destroy(self._place(key))
+
+    def _names(self) -> set[str]:
+        """The keys of which there is a lock, and so perhaps something else."""
+        try:
+            return set(os.listdir(self._folder / "locks"))
+        except OSError:
+            return set()
+
+    def _remove_old(self, key: str, keep_seconds: float) -> None:
+        for left in (self._folder / "half").glob(f"{key}-*"):
+            files.remove_tree(left)
+        used = layerfiles.last_used(self._folder / key)
+        if used is not None and used < time.time() - keep_seconds:
+            gone = self._half(key)
+            os.rename(self._folder / key, gone)  # at once, or not at all
+            files.remove_tree(gone)
+
+
+def _check(result: CommandResult, manager: Manager) -> None:
+    """Raise LayerUnavailable, with the end of what was said, unless the command went well."""
+    if result.exit_code == 0:
+        return
+    said = manager.redact(result.output[-16_000:].decode(errors="replace"))[-_TAIL_CHARACTERS:].strip()
+    how = "took too long" if result.timed_out else "failed"
+    raise LayerUnavailable(
+        f"Installing the packages {how}. `hostler skills prepare` shows why; see docs/sandbox.md.",
+        said or "(it said nothing)",
+    )
+
+
+def _move(source: Path, target: Path) -> None:
+    os.rename(source, target)  # of a link, the link itself
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
