@@ -248,6 +248,10 @@ def test_a_file_that_is_wrong_names_its_line(tmp_path: Path, text: str, says: st
         ("metadata:\n  team: 7\n", "line 4: metadata"),
         ("mcp_servers:\n  - {type: url, name: a, url: x}\n", "line 4: mcp_servers.0.url"),
         ("callable_agents:\n  - agent_none\n", "line 4: callable_agents.0: Agent agent_none"),
+        (
+            "tools:\n  - type: read\nskills:\n  - type: anthropic\n    skill_id: dox\n",
+            "line 7: skills.0.skill_id: skill dox was not found",
+        ),
     ],
 )
 def test_what_the_server_refuses_names_the_line(server: Server, tmp_path: Path, more: str, says: str) -> None:

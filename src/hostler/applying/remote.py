@@ -111,7 +111,7 @@ class Remote:
             raise CantApply(f"{self._url} doesn't accept the API key. `hostler keys create` makes one.")
         if answer.status_code == 409:
             raise CantApply("Someone else changed it at the same time. Run the command again.")
-        if answer.status_code == 400:
+        if answer.status_code in (400, 404):  # 404: something that the file names is not there
             raise Refused(said)
         if answer.status_code != 200:
             raise CantApply(f"{self._url} answered {answer.status_code}: {said}")
