@@ -191,7 +191,10 @@ def test_an_answer_to_an_archived_thread_is_refused(world: World) -> None:
     session_id = coordinator(world, WEATHER)
     use = world.turn(session_id, "delegate: ask the client")[-1].stop_reason.event_ids[0]
     (child,) = children(world, session_id)
-    world.beta.sessions.threads.archive(child.id, session_id=session_id)
+    with following(world.beta.sessions.threads.events.stream(child.id, session_id=session_id)) as stream:
+        world.beta.sessions.threads.archive(child.id, session_id=session_id)
+        (end,) = stream.rest()
+    assert end.type == "session.thread_status_terminated"
     with pytest.raises(anthropic.BadRequestError, match="which has ended"):
         world.send(session_id, result(use, "late"))
     events = world.turn(session_id, "say: still here")
