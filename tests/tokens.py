@@ -115,6 +115,7 @@ class McpServer(LocalServer):
         super().__init__()
         self.good = list(good)
         self.script: list[Said] = []
+        self.tools: list[dict[str, Any]] = []  # each gives the text "3"
         self.streams = False
         self.deleted = 0
 
@@ -132,6 +133,8 @@ class McpServer(LocalServer):
         if asked.method == "DELETE":
             self.deleted += 1
             return Said(200, {})
+        if asked.method == "GET":
+            return Said(405, {"error": "no stream"})
         message = json.loads(asked.body)
         if "id" not in message:
             return Said(202, {})
@@ -141,7 +144,8 @@ class McpServer(LocalServer):
                 "capabilities": {"tools": {}},
                 "serverInfo": {"name": "local", "version": "1"},
             },
-            "tools/list": {"tools": []},
+            "tools/list": {"tools": self.tools},
+            "tools/call": {"content": [{"type": "text", "text": "3"}]},
         }
         reply = {"jsonrpc": "2.0", "id": message["id"], "result": results[message["method"]]}
         headers = {"mcp-session-id": "local-1"}
