@@ -116,6 +116,7 @@ class McpServer(LocalServer):
         self.good = list(good)
         self.script: list[Said] = []
         self.tools: list[dict[str, Any]] = []  # each gives the text "3"
+        self.errors: set[str] = set()  # methods whose error repeats the request's headers
         self.streams = False
         self.deleted = 0
 
@@ -147,7 +148,13 @@ class McpServer(LocalServer):
             "tools/list": {"tools": self.tools},
             "tools/call": {"content": [{"type": "text", "text": "3"}]},
         }
-        reply = {"jsonrpc": "2.0", "id": message["id"], "result": results[message["method"]]}
+        reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
+        if message["method"] in self.errors:
+            reply["error"] = {"code": -32603, "message": f"not good: {asked.headers}"}
+        elif message["method"] in results:
+            reply["result"] = results[message["method"]]
+        else:
+            reply["error"] = {"code": -32601, "message": "no such method"}
         headers = {"mcp-session-id": "local-1"}
         if self.streams:
             text = f": hello\r\n\r\nevent: message\r\ndata: {json.dumps(reply)}\r\n\r\n"

@@ -150,6 +150,11 @@ class House(NamedTuple):
                 release.set()
             return turn.result()
 
+    def restart(self) -> None:
+        """So that connections are made anew."""
+        self.server.kill()
+        self.server.start()
+
     def look_around(self) -> None:
         """Ask the API for everything that it gives, and the doctor for what it thinks."""
         pages = ["/v1/agents", "/v1/environments", "/v1/vaults", "/v1/sessions", "/v1/skills", "/v1/files", "/v1/models"]

@@ -143,6 +143,13 @@ def bearers_of_mcp_servers(house: House) -> list[str]:
         session = house.session(*with_mcp(), vault_ids=[vault], agent={"mcp_servers": servers(url)})
         if wanted:
             assert answered(house, session) == wanted
+            house.mcp.errors = {"tools/call"}
+            assert "not good" in answered(house, session)
+            house.mcp.errors = {"server/discover", "initialize"}
+            house.restart()
+            house.turn(session, "hello")
+            assert errors(house, session) == ["mcp_connection_failed_error"]
+            house.mcp.errors = set()
         else:
             house.turn(session, "call mcp__local__add {}")
             assert errors(house, session)

@@ -191,7 +191,7 @@ class Connection:
             found = leaf.errors(include_input=False, include_url=False)[0]
             return NotConnected(f"its answer is not valid: {_place(found['loc'])}: {found['msg']}"[:LONGEST_REASON])
         if isinstance(leaf, MCPError):
-            return NotConnected(f"it answered: {_first_line(leaf.message)}")
+            return NotConnected(f"it answered: {_first_line(self._redacted(leaf.message))}")
         return NotConnected(f"it does not speak MCP as expected ({type(leaf).__name__})")
 
     # -- what others ask
@@ -288,10 +288,14 @@ class Connection:
                 return NotSent("the server has forgotten the session")
             if status is not None and status >= 500:
                 return OutcomeUnknown(f"it answered with HTTP {status}")
-            return Refused(_clipped(problem.message))
+            return Refused(_clipped(self._redacted(problem.message)))
         if isinstance(problem, ValidationError):
             return Refused("its answer is not a valid tool result")
         return OutcomeUnknown("the connection was lost before an answer came")
+
+    def _redacted(self, text: str) -> str:
+        """What a server says in an error becomes part of a message of ours: without the credential that we sent."""
+        return text if self._wire is None else self._wire.redact(text)
 
 
 class _Watched:
