@@ -163,10 +163,11 @@ def tokens_of_repositories(house: House) -> list[str]:
     first, second, wrong, broken = secrets
     good = house.git.repository("o/good", tokens={first})
     good.commit({"a.txt": b"one\n"})
+    house.git.repository("o/wrong", tokens={f"{MARK}-git-right"})
     house.git.repository("o/broken", tokens={broken}).status = 500
     resources = [
         {"type": "github_repository", "url": house.git.url(name), "authorization_token": token, "mount_path": path}
-        for name, token, path in (("o/good", first, "good"), ("o/good", wrong, "wrong"), ("o/broken", broken, "broken"))
+        for name, token, path in (("o/good", first, "good"), ("o/wrong", wrong, "wrong"), ("o/broken", broken, "broken"))
     ]
     session = house.session(resources=resources)
     house.git.hold = threading.Event()
@@ -174,7 +175,7 @@ def tokens_of_repositories(house: House) -> list[str]:
     house.turn_held(session, f"run: {push}", house.git.holding, house.git.hold)
     house.git.hold = None
     assert good.tip("made")
-    assert errors(house, session) == ["repository_authentication_error", "repository_clone_error"]
+    assert sorted(errors(house, session)) == ["repository_authentication_error", "repository_clone_error"]
     good.tokens = {second}
     traced = "cd good && GIT_TRACE=1 GIT_TRACE_CURL=1 GIT_TRACE_CURL_NO_DATA=0 git fetch 2>&1; git remote -v"
     house.turn(session, f"run: {traced}")
