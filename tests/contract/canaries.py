@@ -198,7 +198,8 @@ def config(mind: Mind, git: GitHost, site: SearchSite) -> str:
     unreachable += f'base_url = "http://someone:{MARK}-address@127.0.0.1:9"\n'
     openai = refused.replace("PROVIDER", "openai")
     anthropic = refused.replace("PROVIDER", "anthropic").replace("refused-*", "refused-too-*")
-    return CONFIG.replace("[web]\n", web) + git.config + anthropic + openai + unreachable
+    quick = CONFIG.replace("[harness]\n", "[harness]\nretry_base = 0.05\n")
+    return quick.replace("[web]\n", web) + git.config + anthropic + openai + unreachable
 
 
 # -- searching -----------------------------------------------------------------------------------------------------
@@ -254,8 +255,8 @@ def command_lines(pid: int) -> list[bytes]:
 
 def search_inside(secrets: list[str]) -> str:
     """A command that looks for secrets in a sandbox, written so that it is itself no find in the log."""
-    hidden = [re.sub(r"[^A-Za-z0-9]", ".", secret[:16]) for secret in secrets]
-    patterns = " ".join(f"-e '{secret[:-1]}[{secret[-1]}]'" for secret in hidden if secret[-1] != ".")
+    words = {MARK, *(secret for secret in secrets if MARK not in secret)}
+    patterns = " ".join(f"-e '{word[:5]}[{word[5]}]{word[6:16]}'" for word in sorted(words))
     folders = "/workspace /mnt /tmp /home /etc /run /var /opt /srv /root /dev/shm"
     return (
         "env; cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n'; "

@@ -30,7 +30,7 @@ from contract.canaries import (  # noqa: E402
     search_inside,
     spellings,
 )
-from contract.world import IDLE, only, sync_world  # noqa: E402
+from contract.world import only, sync_world  # noqa: E402
 from credentials import auth_of  # noqa: E402
 from databases import Databases  # noqa: E402
 from githost import GitHost  # noqa: E402
@@ -250,8 +250,8 @@ PLANTERS: list[Callable[[House], list[str]]] = [
 
 
 def planted_in(house: House, vault: str) -> None:
-    """A session is given the vault, and an environment that a variable's value may be used in."""
-    assert house.turn(house.session(vault_ids=[vault]), "run: env")[-1]["type"] == IDLE
+    """A session is given the vault; what it finds is looked for at the end."""
+    house.session(vault_ids=[vault])
 
 
 def with_mcp() -> list[dict[str, Any]]:
