@@ -85,11 +85,11 @@ def serve(
     HOSTLER_MODEL_BASE_URL; or route models to providers in the config file. To try the server offline, without a key,
     start it with --scripted: a built-in scripted model then answers.
     """
-    from hostler import app
+    from hostler import serving
 
     _log_to_stderr()
     settings = load(host=host, port=port, data_dir=data_dir, database=database, config_file=config, scripted=scripted)
-    _run(lambda: app.serve(settings, _announce))
+    _run(lambda: serving.serve(settings, _announce))
 
 
 def _announce(house: Rooms, url: str, first_key: str | None) -> None:
@@ -354,7 +354,7 @@ def _key(key: Any, timestamp: Callable[[int], str]) -> dict[str, Any]:
 
 
 def _with_keys(act: Callable[[Any], Any], data_dir: Path | None, database: str | None) -> None:
-    from hostler.app import open_store
+    from hostler.configuration import open_store
     from hostler.services.keys import Keys
 
     settings: Settings = load(data_dir=data_dir, database=database)

@@ -157,7 +157,15 @@ class House(NamedTuple):
 
     def look_around(self) -> None:
         """Ask the API for everything that it gives, and the doctor for what it thinks."""
-        pages = ["/v1/agents", "/v1/environments", "/v1/vaults", "/v1/sessions", "/v1/skills", "/v1/files", "/v1/models"]
+        pages = [
+            "/v1/agents",
+            "/v1/environments",
+            "/v1/vaults",
+            "/v1/sessions",
+            "/v1/skills",
+            "/v1/files",
+            "/v1/models",
+        ]
         vaults = self.world.http.get("/v1/vaults").json()["data"]
         pages += [f"/v1/vaults/{vault['id']}/credentials?include_archived=true" for vault in vaults]
         for session_id in self.sessions:

@@ -167,11 +167,17 @@ def tokens_of_repositories(house: House) -> list[str]:
     house.git.repository("o/broken", tokens={broken}).status = 500
     resources = [
         {"type": "github_repository", "url": house.git.url(name), "authorization_token": token, "mount_path": path}
-        for name, token, path in (("o/good", first, "good"), ("o/wrong", wrong, "wrong"), ("o/broken", broken, "broken"))
+        for name, token, path in (
+            ("o/good", first, "good"),
+            ("o/wrong", wrong, "wrong"),
+            ("o/broken", broken, "broken"),
+        )
     ]
     session = house.session(resources=resources)
     house.git.hold = threading.Event()
-    push = f"cd good && {GIT} commit -q --allow-empty -m x && git push -q origin HEAD:made && git fetch && cat .git/config"
+    push = (
+        f"cd good && {GIT} commit -q --allow-empty -m x && git push -q origin HEAD:made && git fetch && cat .git/config"
+    )
     house.turn_held(session, f"run: {push}", house.git.holding, house.git.hold)
     house.git.hold = None
     assert good.tip("made")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ DEEP: dict[str, Any] = {"type": "object"}
 for _ in range(70):
     DEEP = {"type": "object", "properties": {"x": DEEP}}
 
+JSON = "application/json"
 SESSIONS: list[str] = []
 ODD = [
     {"name": "a b", "inputSchema": {"type": "object"}},
@@ -80,6 +82,10 @@ async def answer(request: Request) -> Response:
         return RedirectResponse(options.elsewhere, status_code=307)
     if options.how == "silent":
         await asyncio.sleep(600)
+    if options.how == "zipped":
+        return Response(gzip.compress(b" " * 10_000_000), headers={"content-encoding": "gzip"}, media_type=JSON)
+    if options.how == "list":
+        return JSONResponse({"jsonrpc": "2.0", "id": body.get("id"), "result": []})
     if options.how == "html":
         return Response("<html>Welcome</html>", media_type="text/html")
     if options.how == "forbidden" or (options.how == "forbidden later" and method == "tools/call"):
@@ -100,7 +106,7 @@ async def answer(request: Request) -> Response:
     elif method == "tools/list":
         result = listed((body.get("params") or {}).get("cursor"))
     elif options.how == "flood":
-        return Response("x" * 40_000_000, media_type="application/json")
+        return Response("x" * 40_000_000, media_type=JSON)
     else:
         result = called()
     headers = {}

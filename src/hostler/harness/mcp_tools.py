@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import msgspec
 
@@ -48,22 +48,19 @@ GONE = "The tool {name} of the MCP server {server} is not available any more, so
 class Authority:
     """The credential for one server in one session, looked up again at each wake; see `mcp.http.Authority`."""
 
-    def __init__(self, credentials: Credentials | None, server_url: str) -> None:
+    def __init__(self, credentials: Credentials, server_url: str) -> None:
         self._credentials = credentials
         self._server_url = server_url
-        self._vault_ids: list[str] = []
         self._found: Bearer | None = None
 
     async def resolve(self, vault_ids: list[str]) -> None:
-        self._vault_ids = vault_ids
-        if self._credentials is not None:
-            self._found = await self._credentials.authorization(vault_ids, self._server_url) if vault_ids else None
+        self._found = await self._credentials.authorization(vault_ids, self._server_url) if vault_ids else None
 
     async def token(self) -> str | None:
         return self._found.token if self._found is not None else None
 
     async def renewed(self, rejected: str) -> str | None:
-        if self._credentials is None or self._found is None:
+        if self._found is None:
             return None
         if self._found.token == rejected:  # else another request has had it renewed meanwhile
             self._found = await self._credentials.refreshed(self._found, rejected)
@@ -83,11 +80,12 @@ class McpTools:
 
     effect: Effect = "outside"
 
-    def __init__(self, pool: Pool, credentials: Credentials | None) -> None:
+    def __init__(self, pool: Pool, credentials: Credentials) -> None:
         self._pool = pool
         self._credentials = credentials
         self._wakes: WeakKeyDictionary[Wake, dict[Key, View]] = WeakKeyDictionary()
-        self._authorities: dict[Key, Authority] = {}
+        # A connection keeps its authority; nothing else of an idle session stays.
+        self._authorities: WeakValueDictionary[Key, Authority] = WeakValueDictionary()
 
     @property
     def programs(self) -> frozenset[str]:
@@ -136,8 +134,6 @@ class McpTools:
     def forget(self, session_id: str) -> None:
         """The session has ended."""
         self._pool.forget(session_id)
-        for key in [key for key in self._authorities if key.session_id == session_id]:
-            del self._authorities[key]
 
     async def _called(self, run: Run, server: McpServer, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """The result of a call; one that provably was not sent is sent once more, over a new connection.

@@ -6,16 +6,27 @@ only be imported once a connection is wanted.
 
 from __future__ import annotations
 
+import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextvars import ContextVar
+from functools import cache
 from typing import Any, Protocol
 
 import httpx2
 
+from hostler.mcp.config import McpConfig
+
 CONNECT_SECONDS = 10.0
 TOKENS = 8  # of one connection that are kept out of messages
-SILENCE_SECONDS = 600.0  # of a stream; servers send comments more often
+SILENCE_SECONDS = 600.0  # of a stream that no call waits for; servers send comments more often
+CALL_MARGIN = 30.0
+
+
+@cache
+def tls() -> ssl.SSLContext:
+    """One for all connections: making it takes 70 ms, so it is first called in a thread."""
+    return httpx2.create_ssl_context()
 
 
 class Authority(Protocol):
@@ -50,10 +61,12 @@ class AnswerTooLarge(httpx2.StreamError):
 class Wire(httpx2.Auth):
     """Signs requests, and watches over the answers."""
 
-    def __init__(self, url: str, authority: Authority, limit: int) -> None:
+    def __init__(self, url: str, authority: Authority, config: McpConfig) -> None:
+        """Raises httpx2.InvalidURL."""
         self._origin = _origin(httpx2.URL(url))
         self._authority = authority
-        self._limit = limit
+        self._limit = config.result_bytes
+        self._silence = max(SILENCE_SECONDS, config.call_seconds + CALL_MARGIN)
         self.status: int | None = None  # of the last answer
         self._sent: deque[str] = deque(maxlen=TOKENS)
 
@@ -62,7 +75,9 @@ class Wire(httpx2.Auth):
         host = self._origin[1]
         return httpx2.AsyncClient(
             auth=self,
-            timeout=httpx2.Timeout(CONNECT_SECONDS, read=SILENCE_SECONDS),
+            verify=tls(),
+            headers={"accept-encoding": "identity"},
+            timeout=httpx2.Timeout(CONNECT_SECONDS, read=self._silence),
             trust_env=not (host in ("localhost", "::1") or host.startswith("127.")),
             event_hooks={"response": [self._answered]},
         )
@@ -94,6 +109,8 @@ class Wire(httpx2.Auth):
         self.status = response.status_code
         if response.request.method == "POST" and (sending := SENDING.get()) is not None:
             sending.status = response.status_code
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise httpx2.DecodingError("the answer is compressed", request=response.request)  # a bound would not hold
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
             response.stream = _Bounded(response.stream, self._limit)  # the SDK bounds the events of a stream itself
