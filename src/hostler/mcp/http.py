@@ -7,6 +7,7 @@ only be imported once a connection is wanted.
 from __future__ import annotations
 
 import ssl
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextvars import ContextVar
 from functools import cache
@@ -17,6 +18,7 @@ import httpx2
 from hostler.mcp.config import McpConfig
 
 CONNECT_SECONDS = 10.0
+TOKENS = 8  # of one connection that are kept out of messages
 SILENCE_SECONDS = 600.0  # of a stream that no call waits for; servers send comments more often
 CALL_MARGIN = 30.0
 
@@ -66,6 +68,7 @@ class Wire(httpx2.Auth):
         self._limit = config.result_bytes
         self._silence = max(SILENCE_SECONDS, config.call_seconds + CALL_MARGIN)
         self.status: int | None = None  # of the last answer
+        self._sent: deque[str] = deque(maxlen=TOKENS)
 
     def client(self, *_: Any, **__: Any) -> httpx2.AsyncClient:
         """A client of this wire; the arguments are those of the SDK's client factories, which have nothing to add."""
@@ -85,11 +88,22 @@ class Wire(httpx2.Auth):
         if token is None:
             yield request
             return
-        _sign(request, token)
+        self._sign(request, token)
         response = yield request
         if response.status_code == 401 and (fresh := await self._authority.renewed(token)) is not None:
-            _sign(request, fresh)
+            self._sign(request, fresh)
             yield request
+
+    def redact(self, text: str) -> str:
+        """Take tokens that were sent out of what the server says in an error, which may repeat them."""
+        for token in self._sent:
+            text = text.replace(token, "****")
+        return text
+
+    def _sign(self, request: httpx2.Request, token: str) -> None:
+        if token not in self._sent:
+            self._sent.append(token)
+        request.headers["authorization"] = f"Bearer {token}"
 
     async def _answered(self, response: httpx2.Response) -> None:
         self.status = response.status_code
@@ -122,10 +136,6 @@ class _Bounded(httpx2.AsyncByteStream):
 async def _mark(name: str, _: object) -> None:
     if name.endswith(".send_request_headers.started") and (sending := SENDING.get()) is not None:
         sending.sent = True
-
-
-def _sign(request: httpx2.Request, token: str) -> None:
-    request.headers["authorization"] = f"Bearer {token}"
 
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
