@@ -50,7 +50,7 @@ class AdvisorTool:
         self._model = model
         self._catalogue = catalogue
 
-    async def offer(self, run: Run) -> Offer:
+    def offer(self, run: Run) -> Offer:
         roster = roster_of(run.agent) if run.primary else None
         return Offer([_TOOL]) if roster is not None and roster.advisor else Offer()
 
