@@ -175,7 +175,7 @@ class Connection:
                     await asyncio.wait({watching})
         except Exception as problem:
             if not ready.done():
-                ready.set_exception(why(problem, self._status))
+                ready.set_exception(why(problem, self._status, self._redacted))
         finally:
             self._client = None
             self.closed.set()
@@ -224,7 +224,7 @@ class Connection:
                     self._tools = await self._listed(self._client)
                     listed = True
                 except Exception as problem:  # whatever a hostile listing makes of the SDK
-                    raise why(problem, self._status) from None
+                    raise why(problem, self._status, self._redacted) from None
                 finally:
                     self.changed = self.changed or not listed
             return self._tools
@@ -302,10 +302,14 @@ class Connection:
                 return NotSent("the server has forgotten the session")
             if status is not None and status >= 500:
                 return OutcomeUnknown(f"it answered with HTTP {status}")
-            return Refused(clipped(problem.message))
+            return Refused(clipped(self._redacted(problem.message)))
         if isinstance(problem, ValidationError):
             return Refused("its answer is not a valid tool result")
         return OutcomeUnknown("the connection was lost before an answer came")
+
+    def _redacted(self, text: str) -> str:
+        """What a server says in an error becomes part of a message of ours: without the credential that we sent."""
+        return text if self._wire is None else self._wire.redact(text)
 
 
 def _forget(task: asyncio.Task[Any]) -> None:

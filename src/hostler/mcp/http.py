@@ -7,6 +7,7 @@ only be imported once a connection is wanted.
 from __future__ import annotations
 
 import ssl
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextvars import ContextVar
 from functools import cache
@@ -17,6 +18,7 @@ import httpx2
 from hostler.mcp.config import McpConfig
 
 CONNECT_SECONDS = 10.0
+TOKENS = 8  # of one connection that are kept out of messages
 SILENCE_SECONDS = 600.0  # of a stream that no call waits for; servers send comments more often
 CALL_MARGIN = 30.0
 
@@ -56,6 +58,13 @@ class AnswerTooLarge(httpx2.StreamError):
         super().__init__(f"the answer is larger than {limit} bytes")
 
 
+class AnswerPacked(httpx2.StreamError):
+    """The server's answer is compressed, which was not asked for: unpacked, it could have any size."""
+
+    def __init__(self) -> None:
+        super().__init__("the answer is compressed, which was not asked for")
+
+
 class Wire(httpx2.Auth):
     """Signs requests, and watches over the answers."""
 
@@ -66,6 +75,7 @@ class Wire(httpx2.Auth):
         self._limit = config.result_bytes
         self._silence = max(SILENCE_SECONDS, config.call_seconds + CALL_MARGIN)
         self.status: int | None = None  # of the last answer
+        self._sent: deque[str] = deque(maxlen=TOKENS)
 
     def client(self, *_: Any, **__: Any) -> httpx2.AsyncClient:
         """A client of this wire; the arguments are those of the SDK's client factories, which have nothing to add."""
@@ -85,20 +95,31 @@ class Wire(httpx2.Auth):
         if token is None:
             yield request
             return
-        _sign(request, token)
+        self._sign(request, token)
         response = yield request
         if response.status_code == 401 and (fresh := await self._authority.renewed(token)) is not None:
-            _sign(request, fresh)
+            self._sign(request, fresh)
             yield request
+
+    def redact(self, text: str) -> str:
+        """Take tokens that were sent out of what the server says in an error, which may repeat them."""
+        for token in self._sent:
+            text = text.replace(token, "****")
+        return text
+
+    def _sign(self, request: httpx2.Request, token: str) -> None:
+        if token not in self._sent:
+            self._sent.append(token)
+        request.headers["authorization"] = f"Bearer {token}"
 
     async def _answered(self, response: httpx2.Response) -> None:
         self.status = response.status_code
         if response.request.method == "POST" and (sending := SENDING.get()) is not None:
             sending.status = response.status_code
-        if response.headers.get("content-encoding", "identity") != "identity":
-            raise httpx2.DecodingError("the answer is compressed", request=response.request)  # a bound would not hold
         assert isinstance(response.stream, httpx2.AsyncByteStream)
-        if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
+        if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
+            response.stream = _Packed(response.stream)
+        elif not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
             response.stream = _Bounded(response.stream, self._limit)  # the SDK bounds the events of a stream itself
 
 
@@ -119,13 +140,23 @@ class _Bounded(httpx2.AsyncByteStream):
         await self._inner.aclose()
 
 
+class _Packed(httpx2.AsyncByteStream):
+    """Closes without a byte having been read."""
+
+    def __init__(self, inner: httpx2.AsyncByteStream) -> None:
+        self._inner = inner
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        raise AnswerPacked
+        yield b""
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
 async def _mark(name: str, _: object) -> None:
     if name.endswith(".send_request_headers.started") and (sending := SENDING.get()) is not None:
         sending.sent = True
-
-
-def _sign(request: httpx2.Request, token: str) -> None:
-    request.headers["authorization"] = f"Bearer {token}"
 
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import httpx2
 from mcp import MCPError
 from pydantic import ValidationError
@@ -12,8 +14,9 @@ LONGEST_MESSAGE = 2000
 LONGEST_REASON = 300
 
 
-def why(problem: BaseException, status: int | None) -> NotConnected:
-    """In words, without the URL and without what the server said in a body."""
+def why(problem: BaseException, status: int | None, redact: Callable[[str], str]) -> NotConnected:
+    """In words, without the URL and without what the server said in a body. `redact` takes our own credentials out of
+    what it said in an error."""
     if status in (401, 403):
         return NotAuthorized(f"it answered with HTTP {status}")
     leaf = _leaf(problem)
@@ -25,9 +28,11 @@ def why(problem: BaseException, status: int | None) -> NotConnected:
         return NotConnected(f"it answered with HTTP {status}")
     if isinstance(leaf, ValidationError):
         found = leaf.errors(include_input=False, include_url=False)[0]
-        return NotConnected(f"its answer is not valid: {_place(found['loc'])}: {found['msg']}"[:LONGEST_REASON])
+        return NotConnected(
+            f"its answer is not valid: {clipped(redact(_place(found['loc'])))}: {found['msg']}"[:LONGEST_REASON]
+        )
     if isinstance(leaf, MCPError):
-        return NotConnected(f"it answered: {_first_line(leaf.message)}")
+        return NotConnected(f"it answered: {_first_line(redact(leaf.message))}")
     return NotConnected(f"it does not speak MCP as expected ({type(leaf).__name__})")
 
 
@@ -43,7 +48,7 @@ def clipped(text: str) -> str:
 
 
 def _place(location: tuple[int | str, ...]) -> str:
-    return clipped(".".join(str(part) for part in location))
+    return ".".join(str(part) for part in location)
 
 
 def _first_line(text: str) -> str:
