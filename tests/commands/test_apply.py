@@ -293,7 +293,8 @@ def test_servers_that_can_t_be_used(server: Server, tmp_path: Path) -> None:
 def test_the_api_itself_takes_no_short_forms(server: Server) -> None:
     body = {"name": "a", "model": "claude-opus-5-5", "tools": [{"type": "bash"}]}
     answer = httpx2.post(f"{server.base_url}/v1/agents", headers=server.headers, json=body)
-    assert (answer.status_code, answer.json()["error"]["message"]) == (400, "tools.0.type: Invalid value 'bash'")
+    says = "tools.0.type: Invalid value 'bash'; expected agent_toolset_20260401, custom, mcp_toolset"
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, says)
 
 
 def test_the_reference_agent_applies_and_works(tmp_path: Path) -> None:

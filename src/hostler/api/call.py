@@ -89,7 +89,7 @@ def decode(body: bytes, kind: type[T]) -> T:
     try:
         result: T = decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise InvalidRequest(explain(error)) from error
+        raise InvalidRequest(explain(error, kind=kind)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"The request body is not valid JSON: {error}") from error
     except RecursionError as error:

@@ -40,7 +40,7 @@ def resolved_tools(tools: list[Any]) -> Any:
     try:
         params = msgspec.convert(tools, list[ToolParams])
     except msgspec.ValidationError as error:
-        raise InvalidRequest(explain(error, "tools")) from error
+        raise InvalidRequest(explain(error, "tools", list[ToolParams])) from error
     return msgspec.to_builtins(resolve.tools(params))
 
 

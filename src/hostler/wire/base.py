@@ -16,6 +16,8 @@ import msgspec
 from msgspec import UNSET, Meta
 from msgspec import UnsetType as Unset
 
+from hostler.wire.choices import choices
+
 __all__ = [
     "UNSET", "Metadata", "MetadataPatch", "ModelId", "Name", "Params", "Reference", "Unset", "Version", "Wire",
     "encode", "explain", "given", "has_nul", "matching", "parse_timestamp", "timestamp",
@@ -87,26 +89,31 @@ def matching(pattern: str, words: str, **more: Any) -> Meta:
 
 
 _PATTERN = re.compile(r"Expected `str` matching regex (?P<quoted>.*)\Z", re.DOTALL)
+_LITERAL = re.compile(r"Invalid (?:enum )?value ")
 _PLACE = re.compile(r"(?P<what>.*) - at (?:`key` in )?`\$(?P<path>[^`]*)`\Z", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<field>[^`]*)`")
 _EXTRA = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`")
 
 
-def explain(error: msgspec.ValidationError, within: str = "") -> str:
+def explain(error: msgspec.ValidationError, within: str = "", kind: Any = None) -> str:
     """Return `tools.0.name: Field required`: the field's path in the API's dotted style, and what is wrong with it.
 
-    `within` is the path of the value that was decoded, when it was not the whole body.
+    `within` is the path of the value that was decoded, when it was not the whole body. With the `kind` that it should
+    have been, a wrong literal is answered with the right ones.
     """
     what, path = str(error), ""
     if place := _PLACE.match(what):
         what, path = place["what"], place["path"]
-    parts = [part for part in [within, *re.split(r"[.\[\]]+", path.replace("[...]", ""))] if part]
+    inner = [part for part in re.split(r"[.\[\]]+", path.replace("[...]", "")) if part]
+    parts = [within, *inner] if within else inner
     if missing := _MISSING.match(what):
         return ".".join([*parts, missing["field"]]) + ": Field required"
     if extra := _EXTRA.match(what):
         return ".".join([*parts, extra["field"]]) + ": Extra inputs are not permitted"
     if pattern := _PATTERN.match(what):
         what = _WORDS.get(pattern["quoted"], what)
+    elif kind is not None and _LITERAL.match(what) and (possible := choices(kind, inner)):
+        what = f"{what}; expected {', '.join(possible)}"
     return f"{'.'.join(parts)}: {what}" if parts else what
 
 

@@ -63,6 +63,29 @@ def test_a_bad_value_is_named_by_its_path(kind: type, body: bytes, text: str) ->
     assert explain(caught.value) == text
 
 
+@pytest.mark.parametrize(
+    ("kind", "body", "says"),
+    [
+        (
+            AgentCreate,
+            {"name": "a", "model": "m", "tools": [{"type": "z"}]},
+            "agent_toolset_20260401, custom, mcp_toolset",
+        ),
+        (
+            EventsSend,
+            {"events": [{"type": "user.tool_confirmation", "tool_use_id": "t", "result": "no"}]},
+            "allow, deny",
+        ),
+        (SessionCreate, {"agent": "a", "environment_id": "e", "budget": {"type": "x", "max_list_cost": {}}}, "limit"),
+        (AgentCreate, {"name": "a", "model": {"id": "m", "speed": "warp"}}, "fast, standard"),
+    ],
+)
+def test_a_wrong_literal_is_answered_with_the_right_ones(kind: type, body: object, says: str) -> None:
+    with pytest.raises(msgspec.ValidationError) as caught:
+        msgspec.json.decode(msgspec.json.encode(body), type=kind)
+    assert explain(caught.value, kind=kind).endswith(f"; expected {says}")
+
+
 def test_absent_and_null_differ() -> None:
     assert msgspec.json.decode(b"{}", type=AgentUpdate).system is UNSET
     assert msgspec.json.decode(b'{"system":null}', type=AgentUpdate).system is None
