@@ -115,6 +115,8 @@ class McpServer(LocalServer):
         super().__init__()
         self.good = list(good)
         self.script: list[Said] = []
+        self.tools: list[dict[str, Any]] = []  # each gives the text "3"
+        self.errors: set[str] = set()  # methods whose error repeats the request's headers
         self.streams = False
         self.deleted = 0
 
@@ -132,6 +134,8 @@ class McpServer(LocalServer):
         if asked.method == "DELETE":
             self.deleted += 1
             return Said(200, {})
+        if asked.method == "GET":
+            return Said(405, {"error": "no stream"})
         message = json.loads(asked.body)
         if "id" not in message:
             return Said(202, {})
@@ -141,9 +145,16 @@ class McpServer(LocalServer):
                 "capabilities": {"tools": {}},
                 "serverInfo": {"name": "local", "version": "1"},
             },
-            "tools/list": {"tools": []},
+            "tools/list": {"tools": self.tools},
+            "tools/call": {"content": [{"type": "text", "text": "3"}]},
         }
-        reply = {"jsonrpc": "2.0", "id": message["id"], "result": results[message["method"]]}
+        reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
+        if message["method"] in self.errors:
+            reply["error"] = {"code": -32603, "message": f"not good: {asked.headers}"}
+        elif message["method"] in results:
+            reply["result"] = results[message["method"]]
+        else:
+            reply["error"] = {"code": -32601, "message": "no such method"}
         headers = {"mcp-session-id": "local-1"}
         if self.streams:
             text = f": hello\r\n\r\nevent: message\r\ndata: {json.dumps(reply)}\r\n\r\n"

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from hostler.app import configuration, open_router
+from hostler.configuration import configuration, open_router
 from hostler.errors import HostlerError
 from hostler.git.process import Git
 from hostler.mcp.config import McpConfig

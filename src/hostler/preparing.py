@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from hostler.app import configuration
+from hostler.configuration import configuration
 from hostler.sandbox import layerfiles
 from hostler.sandbox.backends import SandboxConfig, open_layers
 from hostler.sandbox.contract import Check, Layer

@@ -17,7 +17,7 @@ from typing import Any
 import httpx2
 import msgspec
 
-from hostler import app
+from hostler import app, serving
 from hostler.errors import HostlerError
 from hostler.models.record import Recorder
 from hostler.settings import Settings
@@ -94,7 +94,7 @@ async def _served(settings: Settings, job: Job) -> AsyncIterator[tuple[app.Rooms
     stop = asyncio.Event()
     opened: asyncio.Future[tuple[app.Rooms, str, str | None]] = asyncio.get_running_loop().create_future()
     server = asyncio.create_task(
-        app.serve(
+        serving.serve(
             settings,
             lambda *said: opened.set_result(said),
             lambda model: Recorder(model, job.output, name=job.output.stem),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from anthropic import AsyncAnthropic
 
-pytest.register_assert_rewrite("contract.world", "contract.scenarios")
+pytest.register_assert_rewrite("contract.world", "contract.scenarios", "contract.teams")
 
 from contract.world import CONFIG, DEADLINE, SCRIPT, Blocking, Loop, World, sync_world  # noqa: E402
 from githost import GitHost  # noqa: E402

@@ -481,11 +481,48 @@ def errors(client: Client) -> None:
     assert "Authentication failed" in str(refused(wrong.beta.agents.list, anthropic.AuthenticationError))
 
 
+def threads(client: Client) -> None:
+    """A coordinator, a child that asks, and the endpoints of threads."""
+    beta = client.beta
+    helper = beta.agents.create(name="helper", model="claude-opus-5-5", tools=[WEATHER])
+    team = {"type": "coordinator", "agents": [helper.id, {"type": "advisor", "model": "claude-opus-5-5"}]}
+    lead = beta.agents.create(name="lead", model="claude-opus-5-5", multiagent=team)
+    session_id = beta.sessions.create(agent=lead.id, environment_id=client.environment).id
+    events = client.turn(session_id, message("delegate: ask the client"))
+    (use,) = of(events, "agent.custom_tool_use")
+    primary, child = beta.sessions.threads.list(session_id)
+    assert (use.session_thread_id, child.parent_thread_id) == (child.id, primary.id)
+    answer = {"type": "user.custom_tool_result", "custom_tool_use_id": use.id, "content": message("sunny")["content"]}
+    client.turn(session_id, answer)
+    client.check(session_id, "session.thread_created", "agent.thread_message_sent", "agent.thread_message_received")
+    own = [event.type for event in beta.sessions.threads.events.list(child.id, session_id=session_id)]
+    assert own[-2:] == ["agent.thread_message_sent", "session.thread_status_idle"]
+    client.turn(session_id, message("advise"))
+    advisor = list(beta.sessions.threads.list(session_id))[-1]
+    assert (advisor.agent.type, advisor.status) == ("advisor", "terminated")
+    with beta.sessions.threads.events.stream(advisor.id, session_id=session_id) as stream:
+        assert list(stream) == [], "it is over"
+    assert beta.sessions.threads.archive(child.id, session_id=session_id).status == "terminated"
+    assert beta.sessions.threads.retrieve(primary.id, session_id=session_id).status == "idle"
+
+
+def outcomes(client: Client) -> None:
+    session_id = client.session(BUILTINS)
+    define = {"type": "user.define_outcome", "description": "reach it later",
+              "rubric": {"type": "text", "content": "It rhymes."}}  # fmt: skip
+    events = client.turn(session_id, define)
+    assert [end.result for end in of(events, "span.outcome_evaluation_end")] == ["needs_revision", "satisfied"]
+    client.check(session_id, "user.define_outcome", "span.outcome_evaluation_start", "span.outcome_evaluation_end")
+    (shown,) = client.beta.sessions.retrieve(session_id).outcome_evaluations
+    assert (shown.result, shown.iteration) == ("satisfied", 1)
+
+
 SCENARIOS = {
     play.__name__: play
     for play in (
         agents, agent_parts, environments, sessions, files, repositories, skills, vaults, models, a_turn, previews,
         built_in_tools, web_tools, custom_tools, interrupts, errors_of_the_model, compaction, budgets, mcp_servers,
+        threads, outcomes,
         ends, asynchronously, errors,
     )
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """One scenario for each event type that a session here can have: it plays, checks what is particular, and returns the
 session and what was streamed. What holds for all of them is checked by those who play them.
 
-What is not here can't occur yet: outcomes, self-hosted tools, child threads and workflow runs.
+What is not here can't occur yet: self-hosted tools and workflow runs. Threads and outcomes are in `teams`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from contract.teams import TEAMS
 from contract.world import (
     BUILTINS,
     IDLE,
@@ -26,16 +27,7 @@ from contract.world import (
 
 JUDGED = {**BUILTINS, "default_config": {"permission_policy": {"type": "auto"}}}
 ASKING = {**BUILTINS, "default_config": {"permission_policy": {"type": "always_ask"}}}
-NOT_YET = (
-    "user.tool_result",
-    "user.define_outcome",
-    "agent.thread_message_sent",
-    "agent.thread_message_received",
-    "session.thread_created",
-    "span.outcome_evaluation_start",
-    "span.outcome_evaluation_ongoing",
-    "span.outcome_evaluation_end",
-)
+NOT_YET = ("user.tool_result",)
 MODEL_ERRORS = {
     "overloaded": "model_overloaded_error",
     "rate limited": "model_rate_limited_error",
@@ -380,6 +372,7 @@ SCENARIOS: dict[str, tuple[Callable[[World], list[Any]], set[str]]] = {
     "budgets": (budgets, {IDLE, "session.updated", "session.usage"}),
     "web": (web_fetch, {"agent.tool_use", "agent.tool_result"}),
     "archival": (archival, {"session.status_terminated", "session.thread_status_terminated"}),
+    **TEAMS,
 }  # fmt: skip
 
 
@@ -394,5 +387,5 @@ def judge(world: World, name: str) -> None:
     assert unknown_fields(listed) == unknown_fields(world.beta.sessions.retrieve(session_id)) == []
     for kind in sorted(promised):
         assert world.listed(session_id, types=[kind]) == only(listed, kind)
-    (thread,) = world.beta.sessions.threads.list(session_id)
+    thread, *_ = world.beta.sessions.threads.list(session_id)
     assert list(world.beta.sessions.threads.events.list(thread.id, session_id=session_id)) == listed

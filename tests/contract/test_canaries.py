@@ -1,61 +1,54 @@
-"""Secrets are planted wherever the API takes one, and used; then everything that the server keeps or says is searched
-for them. None may be found.
+"""Secrets are planted wherever the API or the operator gives one, and used; then everything that the server keeps or
+says is searched for them. None may be found.
 
 To extend it: plant with a function of `PLANTERS`, which gives the secrets it planted, or put another place that may
-leak into `everything`. A secret that others make, like the tokens of `TokenServer`, is found if it contains `MARK`.
+leak into `canaries.everything`. A secret that others make, like the tokens of `TokenServer`, is found if it contains
+`MARK`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import base64
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import quote, quote_plus
+from typing import Any
 
-import httpx2
 import pytest
 
-from contract.world import BUILTINS, CONFIG, IDLE, SCRIPT, World, sync_world
-from credentials import auth_of
-from databases import Databases
-from hostler.ids import new_id
-from hostler.vault.sealing import Key
-from running import Server
-from tokens import McpServer, Said, TokenServer
+pytest.register_assert_rewrite("contract.canaries")
 
-MARK = "s3cret"
-# Written so that the command itself, which is in the log, is no find.
-SEARCH = (
-    "env; cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n'; "
-    "grep -rsl 's3cre[t]' /workspace /mnt /tmp /home /etc /run /var 2>/dev/null; echo done"
+from contract.canaries import (  # noqa: E402
+    MARK,
+    ROUTE_KEY,
+    SEARCH_KEY,
+    House,
+    Loud,
+    Mind,
+    SearchSite,
+    config,
+    finds,
+    search_inside,
+    spellings,
 )
+from contract.world import only, sync_world  # noqa: E402
+from credentials import auth_of  # noqa: E402
+from databases import Databases  # noqa: E402
+from githost import GitHost  # noqa: E402
+from hostler.ids import new_id  # noqa: E402
+from hostler.skills import requirements  # noqa: E402
+from hostler.vault.sealing import Key  # noqa: E402
+from sandbox.wheels import serving, wheel  # noqa: E402
+from tokens import McpServer, Said, TokenServer  # noqa: E402
 
-
-class House(NamedTuple):
-    """A server with a world, the local servers that it talks to, and all that it answered."""
-
-    server: Server
-    world: World
-    mcp: McpServer
-    tokens: TokenServer
-    answers: list[bytes]
-
-
-class Planted(NamedTuple):
-    """What a planter planted, and the vaults that sessions are to be given because of it."""
-
-    secrets: list[str]
-    vault_ids: list[str]
+GIT = "git -c user.name=a -c user.email=a@example.com"
 
 
 # -- planting ------------------------------------------------------------------------------------------------------
 
 
-def credentials_of_each_type(house: House) -> Planted:
-    post = poster(house)
-    vault = post("/v1/vaults", {"display_name": "canaries"})["id"]
+def credentials_of_each_type(house: House) -> list[str]:
+    post = house.post
+    vault = house.vault()
     place = f"/v1/vaults/{vault}/credentials"
     secrets = [f"{MARK}-{name}-7Qz/+ &w" for name in ("bearer", "client", "value", "access", "refresh")]
     bearer, client, value, access, refresh = secrets
@@ -73,13 +66,14 @@ def credentials_of_each_type(house: House) -> Planted:
     house.mcp.good = []
     house.tokens.script = [Said(400, {"error": "invalid_grant", "error_description": f"what about {MARK}-refresh-1"})]
     assert post(f"{place}/{made}/mcp_oauth_validate")["refresh"]["status"] == "failed"
-    return Planted(secrets, [vault])
+    planted_in(house, vault)
+    return secrets
 
 
-def credentials_that_are_refused(house: House) -> Planted:
+def credentials_that_are_refused(house: House) -> list[str]:
     """What is wrong with a request must be said without repeating it."""
-    post = poster(house)
-    vault = post("/v1/vaults", {"display_name": "refused"})["id"]
+    post = house.post
+    vault = house.vault()
     place = f"/v1/vaults/{vault}/credentials"
     secret = f"{MARK}-refused"
     wrong = [
@@ -96,78 +90,193 @@ def credentials_that_are_refused(house: House) -> Planted:
         assert "error" in post(place, {"auth": auth}, status=400)
     post(place, {"auth": auth_of("static_bearer", token=secret)})
     post(place, {"auth": auth_of("static_bearer", token=secret)}, status=409)
-    return Planted([secret], [vault])
+    planted_in(house, vault)
+    return [secret]
 
 
-def credentials_that_were_changed(house: House) -> Planted:
+def credentials_that_were_changed(house: House) -> list[str]:
     """Secrets that were replaced, purged or deleted are gone, not merely forgotten."""
-    post = poster(house)
-    vault = post("/v1/vaults", {"display_name": "changed"})["id"]
+    post = house.post
+    vault = house.vault()
     place = f"/v1/vaults/{vault}/credentials"
     secrets = [f"{MARK}-{name}" for name in ("before", "after", "archived")]
     one = post(place, {"auth": auth_of("static_bearer", token=secrets[0])})["id"]
     post(f"{place}/{one}", {"auth": {"type": "static_bearer", "token": secrets[1]}})
     two = post(place, {"auth": auth_of("environment_variable", secret_value=secrets[2])})["id"]
     post(f"{place}/{two}/archive")
-    return Planted(secrets, [vault])
+    planted_in(house, vault)
+    return secrets
 
 
-PLANTERS: list[Callable[[House], Planted]] = [
+def tokens_of_mcp_servers(house: House) -> list[str]:
+    """One that is refreshed in the middle of a session, and then can't be any more."""
+    secrets = [f"{MARK}-mcp-{name}" for name in ("access", "refresh", "client")]
+    access, refresh, client = secrets
+    house.tokens.good, house.mcp.good = refresh, [access]
+    house.mcp.tools = [{"name": "add", "inputSchema": {"type": "object"}}]
+    client_auth = {"type": "client_secret_post", "client_secret": client}
+    settings = {"client_id": "c", "refresh_token": refresh, "token_endpoint": f"{house.tokens.url}/token"}
+    refreshing = {**settings, "token_endpoint_auth": client_auth}
+    vault = house.vault(auth_of("mcp_oauth", mcp_server_url=house.mcp.url, access_token=access, refresh=refreshing))
+    session = house.session(*with_mcp(), vault_ids=[vault], agent={"mcp_servers": servers(house.mcp.url)})
+    assert answered(house, session) == "3"
+    house.mcp.good = [f"{MARK}-access-{len(house.tokens.given) + 1}"]
+    assert answered(house, session) == "3"
+    assert house.mcp.good == house.tokens.given[-1:]
+    house.mcp.good = []
+    said = {"error": "invalid_grant", "error_description": f"what about {house.tokens.good}"}
+    house.tokens.script = [Said(400, said)] * 9
+    house.turn(session, "call mcp__local__add {}")
+    assert "mcp_authentication_failed_error" in errors(house, session)
+    house.tokens.script = []
+    return secrets
+
+
+def bearers_of_mcp_servers(house: House) -> list[str]:
+    """One that is good, one that the server refuses and repeats, and one for a server that is not there."""
+    secrets = [f"{MARK}-good-bearer", f"{MARK}-bad-bearer", f"{MARK}-lost-bearer"]
+    house.mcp.good = secrets[:1]
+    house.mcp.tools = [{"name": "add", "inputSchema": {"type": "object"}}]
+    nobody = "http://127.0.0.1:9/mcp"
+    for token, url, wanted in zip(secrets, (house.mcp.url, house.mcp.url, nobody), ("3", "", ""), strict=True):
+        vault = house.vault(auth_of("static_bearer", mcp_server_url=url, token=token))
+        session = house.session(*with_mcp(), vault_ids=[vault], agent={"mcp_servers": servers(url)})
+        if wanted:
+            assert answered(house, session) == wanted
+            house.mcp.errors = {"tools/call"}
+            assert "not good" in answered(house, session)
+            house.mcp.errors = {"server/discover", "initialize"}
+            house.restart()
+            house.turn(session, "hello")
+            assert errors(house, session) == ["mcp_connection_failed_error"]
+            house.mcp.errors = set()
+        else:
+            house.turn(session, "call mcp__local__add {}")
+            assert errors(house, session)
+    return secrets
+
+
+def tokens_of_repositories(house: House) -> list[str]:
+    """A clone, a fetch and a push with a token, another one after it was rotated, one that is wrong, and a clone that
+    fails."""
+    secrets = [f"{MARK}-git-{name}" for name in ("first", "second", "wrong", "broken")]
+    first, second, wrong, broken = secrets
+    good = house.git.repository("o/good", tokens={first})
+    good.commit({"a.txt": b"one\n"})
+    house.git.repository("o/wrong", tokens={f"{MARK}-git-right"})
+    house.git.repository("o/broken", tokens={broken}).status = 500
+    resources = [
+        {"type": "github_repository", "url": house.git.url(name), "authorization_token": token, "mount_path": path}
+        for name, token, path in (
+            ("o/good", first, "good"),
+            ("o/wrong", wrong, "wrong"),
+            ("o/broken", broken, "broken"),
+        )
+    ]
+    session = house.session(resources=resources)
+    house.git.hold = threading.Event()
+    push = (
+        f"cd good && {GIT} commit -q --allow-empty -m x && git push -q origin HEAD:made && git fetch && cat .git/config"
+    )
+    house.turn_held(session, f"run: {push}", house.git.holding, house.git.hold)
+    house.git.hold = None
+    assert good.tip("made")
+    assert sorted(errors(house, session)) == ["repository_authentication_error", "repository_clone_error"]
+    good.tokens = {second}
+    traced = "cd good && GIT_TRACE=1 GIT_TRACE_CURL=1 GIT_TRACE_CURL_NO_DATA=0 git fetch 2>&1; git remote -v"
+    house.turn(session, f"run: {traced}")
+    (resource, *_) = house.world.http.get(f"/v1/sessions/{session}/resources").json()["data"]
+    house.post(f"/v1/sessions/{session}/resources/{resource['id']}", {"authorization_token": second})
+    good.commit({"a.txt": b"two\n"})
+    house.turn(session, f"run: {traced} && git push origin HEAD:again 2>&1")
+    assert good.tip("again")
+    return secrets
+
+
+def keys_of_search_and_web(house: House) -> list[str]:
+    """The provider takes its key, then refuses it; pages are fetched through a proxy that wants a password."""
+    session = house.session()
+    call = 'call web_search {"query": "canaries"}'
+    assert "Found" in str(only(house.turn(session, call), "agent.tool_result"))
+    house.site.refuses = True
+    assert "401" in str(only(house.turn(session, call), "agent.tool_result"))
+    assert house.site.asked[0].headers["x-subscription-token"] == house.environ[SEARCH_KEY]
+    house.turn(session, 'call web_fetch {"url": "http://example.com/"} which is http://example.com/')
+    house.turn(session, "run: curl -sv http://example.com/ 2>&1; curl -sv https://example.com/ 2>&1")
+    return [house.environ[SEARCH_KEY], f"{MARK}-web-proxy", f"{MARK}-proxy"]
+
+
+def keys_of_models(house: House) -> list[str]:
+    """One that is good, and those that the vendor refuses and repeats, or that never reach it."""
+    for model in ("refused-model", "refused-too-model", "unreachable-model"):
+        session = house.session(agent={"model": model})
+        house.turn(session, "hello")
+        assert errors(house, session), model
+    asked = [asked for asked in house.mind.asked if asked.path.startswith("/refused")]
+    assert {asked.headers["x-more"] for asked in asked} == {f"{MARK}-header"}
+    assert len({asked.path for asked in asked}) == 2
+    return [house.environ["HOSTLER_MODEL_API_KEY"], house.environ[ROUTE_KEY], f"{MARK}-written", f"{MARK}-address"]
+
+
+def keys_of_this_server(house: House) -> list[str]:
+    """Clients that come with a wrong key, in all the ways to bring one."""
+    wrong = f"{MARK}-wrong-key"
+    for headers in ({"authorization": f"Bearer {wrong}"}, {"x-api-key": wrong}, {"authorization": wrong}):
+        without = {**house.server.headers, "authorization": "", **headers}
+        assert house.world.http.get("/v1/agents", headers=without).status_code == 401
+    return [house.server.key, wrong]
+
+
+def passwords_of_package_indexes(house: House) -> list[str]:
+    """Of two skills, the packages of one are there."""
+    for line in requirements.of("docx"):
+        name, _, version = line.partition("==")
+        wheel(house.index.folder, name.replace("-", "_"), version)
+    for skill, there in (("docx", True), ("pdf", False)):
+        house.index.reached.clear()
+        house.index.held = threading.Event()
+        session = house.session(agent={"skills": [{"type": "anthropic", "skill_id": skill}]})
+        house.turn_held(session, "run: echo $PYTHONPATH; pip config list", house.index.reached, house.index.held)
+        assert bool(errors(house, session)) != there
+    return ["reader:s3cret-pass"]
+
+
+PLANTERS: list[Callable[[House], list[str]]] = [
     credentials_of_each_type,
     credentials_that_are_refused,
     credentials_that_were_changed,
+    tokens_of_mcp_servers,
+    bearers_of_mcp_servers,
+    tokens_of_repositories,
+    keys_of_search_and_web,
+    keys_of_models,
+    keys_of_this_server,
+    passwords_of_package_indexes,
 ]
 
 
-def poster(house: House) -> Callable[..., Any]:
-    def post(path: str, body: Any = None, status: int = 200) -> Any:
-        answer = house.world.http.post(path, json=body)
-        assert answer.status_code == status, path
-        return answer.json()
-
-    return post
+def planted_in(house: House, vault: str) -> None:
+    """A session is given the vault; what it finds is looked for at the end."""
+    house.session(vault_ids=[vault])
 
 
-# -- searching -----------------------------------------------------------------------------------------------------
+def with_mcp() -> list[dict[str, Any]]:
+    policy = {"permission_policy": {"type": "always_allow"}}
+    return [{"type": "mcp_toolset", "mcp_server_name": "local", "default_config": policy}]
 
 
-def everything(house: House) -> Iterator[tuple[str, bytes]]:
-    """Each place that could leak, and what is in it."""
-    for file in house.server.data_dir.rglob("*"):
-        if file.is_file() and not file.is_symlink():
-            yield str(file.relative_to(house.server.data_dir)), file.read_bytes()
-    yield "the log", house.server.log_file.read_bytes()
-    if house.server.database:
-        yield from asyncio.run(tables(house.server.database))
-    for number, answer in enumerate(house.answers):
-        yield f"answer {number}", answer
+def servers(url: str) -> list[dict[str, Any]]:
+    return [{"type": "url", "name": "local", "url": url}]
 
 
-async def tables(url: str) -> list[tuple[str, bytes]]:
-    """All rows of all tables of a PostgreSQL database, dead ones not included."""
-    import asyncpg
-
-    connection = await asyncpg.connect(url)
-    names = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-    found = []
-    for (name,) in names:
-        rows = [list(row.values()) for row in await connection.fetch(f'SELECT * FROM "{name}"')]
-        values = [value if isinstance(value, bytes) else str(value).encode() for row in rows for value in row]
-        found.append((name, b"\n".join(values)))
-    await connection.close()
-    return found
+def answered(house: House, session: str) -> str:
+    """What a call of the MCP server's tool gives."""
+    (result,) = only(house.turn(session, "call mcp__local__add {}"), "agent.mcp_tool_result")
+    return str(result["content"][0]["text"])
 
 
-def spellings(secret: str) -> set[bytes]:
-    """The forms in which a secret would be seen, half-hidden ones included."""
-    raw = secret.encode()
-    packed = {base64.b64encode(b"x" * shift + raw)[4:-4] for shift in range(3)}
-    return {raw, quote(secret, safe="").encode(), quote_plus(secret).encode(), raw.hex().encode(), *packed}
-
-
-def finds(house: House, secrets: list[str]) -> list[str]:
-    wanted = {MARK.encode(), *(spelling for secret in secrets for spelling in spellings(secret))}
-    return [f"{place}: {one!r}" for place, content in everything(house) for one in wanted if one in content]
+def errors(house: House, session: str) -> list[str]:
+    return [event["error"]["type"] for event in only(house.world.raw(session, limit=1000), "session.error")]
 
 
 # -- the test ------------------------------------------------------------------------------------------------------
@@ -175,18 +284,43 @@ def finds(house: House, secrets: list[str]) -> list[str]:
 
 @pytest.fixture
 def house(tmp_path: Path, databases: Databases, key: Key) -> Iterator[House]:
-    answers: list[bytes] = []
+    (tmp_path / "wheels").mkdir()
+    with (
+        Mind() as mind,
+        TokenServer("") as tokens,
+        McpServer() as mcp,
+        SearchSite() as site,
+        GitHost(tmp_path / "git") as git,
+        serving(tmp_path / "wheels") as index,
+    ):
+        environ = {**operators(mind, index.url), "HOSTLER_SECRET_KEY": key.text}
+        server = Loud(
+            tmp_path / "data",
+            config=config(mind, git, site),
+            database=databases.url(new_id("t").lower()),
+            key=f"sk-hostler-{MARK}-own-key",
+            environ=environ,
+        )
+        with server, sync_world(server) as world:
+            house = House(server, world, mind, mcp, tokens, git, site, index, environ, [], [])
+            world.http.event_hooks["response"].append(house.keep)
+            yield house
 
-    def keep(response: httpx2.Response) -> None:
-        answers.append(str(response.headers).encode() + response.read())
 
-    database = databases.url(new_id("t").lower())
-    server = Server(
-        tmp_path / "data", config=CONFIG, scripted=SCRIPT, database=database, environ={"HOSTLER_SECRET_KEY": key.text}
-    )
-    with TokenServer("") as tokens, McpServer() as mcp, server, sync_world(server) as world:
-        world.http.event_hooks["response"].append(keep)
-        yield House(server, world, mcp, tokens, answers)
+def operators(mind: Mind, index_url: str) -> dict[str, str]:
+    """What an operator has in the environment."""
+    proxy = f"http://someone:{MARK}-proxy@127.0.0.1:9"
+    pip = {"PIP_INDEX_URL": index_url, "PIP_CONFIG_FILE": "/dev/null", "PIP_RETRIES": "0"}
+    return {
+        "HOSTLER_MODEL_API_KEY": f"{MARK}-model-key",
+        "HOSTLER_MODEL_BASE_URL": mind.url,
+        ROUTE_KEY: f"{MARK}-route-key",
+        SEARCH_KEY: f"{MARK}-search-key",
+        **pip,
+        **dict.fromkeys(("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL"), ""),
+        **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy),
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),
+    }
 
 
 @pytest.fixture
@@ -195,24 +329,20 @@ def key() -> Key:
 
 
 def test_no_secret_is_found_anywhere(house: House, key: Key) -> None:
-    world, secrets, vault_ids = house.world, [key.text, house.server.key], []
+    secrets = [key.text]
     for planter in PLANTERS:
-        planted = planter(house)
-        secrets += planted.secrets
-        vault_ids += planted.vault_ids
-    session_id = world.session(BUILTINS, vault_ids=vault_ids)
-    events = world.turn(session_id, f"run: {SEARCH} | tee /mnt/session/outputs/found.txt")
-    assert events[-1].type == IDLE
-    assert "done" in world.last_text(session_id), "the search in the sandbox did run"
-    for path in (f"/v1/sessions/{session_id}", "/v1/sessions", f"/v1/sessions/{session_id}/events", "/v1/vaults"):
-        assert world.http.get(path).status_code == 200
-    for vault_id in vault_ids:
-        assert world.http.get(f"/v1/vaults/{vault_id}/credentials", params={"include_archived": True}).json()["data"]
-    (output,) = world.beta.files.list(scope_id=session_id)
-    house.answers.append(world.beta.files.download(output.id).read())
+        secrets += planter(house)
+    for session in house.sessions:
+        if not house.world.beta.sessions.retrieve(session).agent.model.id.startswith("claude"):
+            continue  # one that has no model to tell
+        command = f"{search_inside(secrets)} | tee /mnt/session/outputs/found.txt"
+        (result,) = only(house.turn(session, f"run: {{ {command}; }}"), "agent.tool_result")
+        assert "done" in result["content"][0]["text"], "the search in the sandbox did run"
+        assert "LEAK" not in result["content"][0]["text"]
+    house.look_around()
     assert finds(house, secrets) == [], "while the server runs"
-    world.http.post(f"/v1/vaults/{vault_ids[0]}/archive")
-    world.http.delete(f"/v1/vaults/{vault_ids[1]}")
+    for vault in house.world.http.get("/v1/vaults").json()["data"][::2]:
+        house.post(f"/v1/vaults/{vault['id']}/archive")
     house.server.kill()
     assert finds(house, secrets) == [], "after it was killed"
     house.server.start()

@@ -81,16 +81,23 @@ class Chaos:
                 stream.until("span.model_request_start", "span.model_request_end", IDLE, seconds=0.1)
 
     def _rest(self, stream: Follower) -> None:
-        """Interrupt until it is at rest: messages that wait are taken up after an interrupt, and may meet silence."""
+        """Interrupt until it is at rest: messages that wait are taken up after an interrupt, and may meet silence, or
+        make the agent call a client's tool, so that it is idle but waits."""
         while True:
             (last,) = self.world.send(self.session_id, INTERRUPT)
             stream.until("user.interrupt", where=lambda event, id=last.id: event.id == id and event.processed_at)
-            if self.world.beta.sessions.retrieve(self.session_id).status == "idle":
+            if self.world.beta.sessions.retrieve(self.session_id).status != "idle":
+                stream.until("span.model_request_start", IDLE)
+            elif not self._waits():
                 break
-            stream.until("span.model_request_start", IDLE)
         done = self.world.send(self.session_id, message("say: The end."))[0]
         stream.until("user.message", where=lambda event: event.id == done.id and event.processed_at)
         stream.until(IDLE)
+
+    def _waits(self) -> bool:
+        """Whether a session that is idle waits for an answer."""
+        last = only(self.world.raw(self.session_id, order="desc", limit=20), IDLE)[:1]
+        return any(event["stop_reason"]["type"] == "requires_action" for event in last)
 
 
 def check_laws(events: list[dict[str, Any]]) -> None:

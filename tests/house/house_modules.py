@@ -37,6 +37,8 @@ FLOORS = {
     "console": 6,
     "workspace": 6,
     "app": 7,
+    "configuration": 7,
+    "serving": 7,
     "applying": 7,
     "cli": 7,
     "doctor": 7,
@@ -44,8 +46,10 @@ FLOORS = {
     "recording": 7,
 }
 SIDEWAYS = {
-    ("log", "store"), ("settings", "errors"), ("cli", "app"), ("cli", "applying"), ("cli", "doctor"),
-    ("cli", "preparing"), ("cli", "recording"), ("doctor", "app"), ("doctor", "preparing"), ("preparing", "app"),
+    ("log", "store"), ("settings", "errors"), ("app", "configuration"), ("serving", "app"), ("cli", "app"),
+    ("cli", "configuration"), ("cli", "serving"), ("doctor", "configuration"), ("preparing", "configuration"),
+    ("recording", "serving"), ("cli", "applying"), ("cli", "doctor"),
+    ("cli", "preparing"), ("cli", "recording"), ("doctor", "preparing"),
     ("recording", "app"),
 }  # fmt: skip
 

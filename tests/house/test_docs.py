@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from house_modules import ROOT
 
-from hostler import app, settings
+from hostler import configuration, settings
 from hostler.api.app import Services
 from hostler.api.app import routes as api_routes
 from hostler.cli import main
@@ -40,7 +40,8 @@ REQUESTS: list[Any] = [
     vaults.LimitedHosts, vaults.InjectionLocationParams, *get_args(vaults.AuthUpdate), vaults.RefreshUpdate,
     tools.McpToolsetParams, tools.McpToolConfigParams, tools.McpServer, multiagent.MultiagentCoordinatorParams,
     multiagent.Multiagent20261001Params, multiagent.TeamEnabledParams, multiagent.AdvisorParams,
-    resources.FileResourceParams, resources.RepositoryResourceParams, resources.ResourceUpdate,
+    resources.FileResourceParams, events.TextRubric, events.FileRubric,
+    resources.RepositoryResourceParams, resources.ResourceUpdate,
     resources.BranchCheckout, resources.CommitCheckout, events.EventsSend, *get_args(events.ClientEvent),
 ]  # fmt: skip
 
@@ -136,4 +137,4 @@ def test_the_example_of_a_config_file_is_valid(tmp_path: Path) -> None:
     assert set(tomllib.loads(example)) == {"server", *settings.TABLES}
     file = tmp_path / "config.toml"
     file.write_text(example)
-    app.configuration(settings.load(config_file=file, environ={"HOME": str(tmp_path)}))
+    configuration.configuration(settings.load(config_file=file, environ={"HOME": str(tmp_path)}))

@@ -39,7 +39,7 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_serving_loads_no_vendor_library() -> None:
-    assert loaded("import hostler.app") & {"anthropic", "mcp", "openai", "pydantic"} == set()
+    assert loaded("import hostler.serving") & {"anthropic", "mcp", "openai", "pydantic"} == set()
 
 
 def test_help_is_instant() -> None:

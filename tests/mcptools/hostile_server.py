@@ -26,6 +26,7 @@ DEEP: dict[str, Any] = {"type": "object"}
 for _ in range(70):
     DEEP = {"type": "object", "properties": {"x": DEEP}}
 
+JSON = "application/json"
 SESSIONS: list[str] = []
 ODD = [
     {"name": "a b", "inputSchema": {"type": "object"}},
@@ -82,6 +83,10 @@ async def answer(request: Request) -> Response:
         return RedirectResponse(options.elsewhere, status_code=307)
     if options.how == "silent":
         await asyncio.sleep(600)
+    if options.how == "zipped":
+        return Response(gzip.compress(b" " * 10_000_000), headers={"content-encoding": "gzip"}, media_type=JSON)
+    if options.how == "list":
+        return JSONResponse({"jsonrpc": "2.0", "id": body.get("id"), "result": []})
     if options.how == "html":
         return Response("<html>Welcome</html>", media_type="text/html")
     if options.how == "forbidden" or (options.how == "forbidden later" and method == "tools/call"):
@@ -106,7 +111,7 @@ async def answer(request: Request) -> Response:
         packed = gzip.compress(json.dumps({"jsonrpc": "2.0", "id": body["id"], "result": large}).encode())
         return Response(packed, media_type="application/json", headers={"content-encoding": "gzip"})
     elif options.how == "flood":
-        return Response("x" * 40_000_000, media_type="application/json")
+        return Response("x" * 40_000_000, media_type=JSON)
     else:
         result = called()
     headers = {}

@@ -82,7 +82,7 @@ def test_listings_end(start: Start, how: str, least: int, most: int) -> None:
     on(work)
 
 
-@pytest.mark.parametrize("how", ["broken", "html"])
+@pytest.mark.parametrize("how", ["broken", "html", "zipped", "list"])
 def test_what_is_no_mcp(start: Start, how: str) -> None:
     at = key(hostile(start, how))
 
@@ -198,6 +198,27 @@ def test_programs_that_are_no_servers(command: str) -> None:
             await pool.connection(Key("s", "real", "stdio:p"), NONE)
 
     on(work, stdio={"p": StdioServer(command=command)}, setup_seconds=2.0)
+
+
+@pytest.mark.parametrize("url", ["http://\U0001f600/", "http://a..b/", "http://%/", "http://xn--/mcp"])
+def test_urls_that_lead_nowhere(url: str) -> None:
+    async def work(pool: Pool) -> None:
+        with pytest.raises(NotConnected):
+            await pool.connection(Key("s", "real", url), NONE)
+
+    on(work)
+
+
+def test_a_program_that_leaves_at_the_newer_protocol(tmp_path: Path) -> None:
+    """Older servers may end at a first message that is not `initialize`."""
+    ledger = tmp_path / "ledger"
+    real = [sys.executable, str(HERE / "real_server.py"), "stdio", "--ledger", str(ledger)]
+    picky = StdioServer(command="/bin/bash", args=[str(HERE / "picky.sh"), *real])
+
+    async def work(pool: Pool) -> None:
+        assert len(await pool.tools(Key("s", "real", "stdio:p"), NONE, fresh=True)) == 8
+
+    on(work, stdio={"p": picky})
 
 
 def test_a_line_without_an_end_is_not_read_for_ever() -> None:

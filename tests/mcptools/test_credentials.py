@@ -11,19 +11,20 @@ from typing import Any
 import msgspec
 from stage import AGENT, Stage
 
+from contract.world import only
+from databases import Databases
 from hostler.harness.loop import advance
 from hostler.harness.mcp_tools import McpTools
+from hostler.harness.served import Offer
+from hostler.ids import new_id
 from hostler.mcp.config import McpConfig
 from hostler.mcp.pool import Pool
-from mcptools.conftest import Start
+from hostler.vault.bearer import Bearer
+from mcptools.conftest import Serve, Start
 from mcptools.processes import Process, calls
-from mcptools.test_turns import SCRIPT
+from mcptools.test_turns import SCRIPT, session
 
 SECRET = "canary-token"
-
-
-class Held(msgspec.Struct, frozen=True):
-    token: str
 
 
 class Vault:
@@ -35,13 +36,17 @@ class Vault:
         self.asked: list[tuple[list[str], str]] = []
         self.rejected: list[str] = []
 
-    async def authorization(self, vault_ids: Sequence[str], server_url: str) -> Held | None:
+    async def authorization(self, vault_ids: Sequence[str], server_url: str) -> Bearer | None:
         self.asked.append((list(vault_ids), server_url))
-        return Held(self.token) if self.token is not None else None
+        return held(self.token) if self.token is not None else None
 
-    async def refreshed(self, bearer: Held, rejected_token: str) -> Held | None:
+    async def refreshed(self, bearer: Bearer, rejected_token: str) -> Bearer | None:
         self.rejected.append(rejected_token)
-        return Held(self.spare) if self.spare is not None else None
+        return held(self.spare) if self.spare is not None else None
+
+
+def held(token: str) -> Bearer:
+    return Bearer(token, "vcrd_1", "vlt_1")
 
 
 def play(folder: Path, vault: Vault, url: str, *turns: Any, script: dict[str, Any] = SCRIPT) -> list[dict[str, Any]]:
@@ -165,10 +170,39 @@ def test_an_agent_without_servers_asks_nobody(tmp_path: Path) -> None:
         pool = Pool(McpConfig(), {})
         await stage.say("say: x")
         wake = await stage.wake()
-        offer = await McpTools(pool, vault).offer(wake.primary)
-        assert (offer.tools, offer.problems) == ([], [])
+        assert McpTools(pool, vault).offer(wake.primary) == Offer()
         await pool.aclose()
         await stage.store.close()
 
     asyncio.run(main())
     assert vault.asked == []
+
+
+def test_a_vault_of_the_api(serve: Serve, start: Start, tmp_path: Path, databases: Databases) -> None:
+    """The whole way: a credential is added, rotated and archived while the session is in use."""
+    world = serve(scripted=SCRIPT, database=databases.url(new_id("t").lower()))
+    real, wanted = guarded(start, tmp_path, SECRET)
+    vault = world.beta.vaults.create(display_name="v")
+    session_id = session(world, real.url, created={"vault_ids": [vault.id]})
+    (problem,) = only(world.turn(session_id, "say: x"), "session.error")
+    assert problem.error.type == "mcp_authentication_failed_error"
+
+    auth = {"type": "static_bearer", "mcp_server_url": real.url, "token": SECRET}
+    credential = world.beta.vaults.credentials.create(vault.id, auth=auth)
+    events = world.turn(session_id, "add")
+    assert (world.last_text(session_id), only(events, "session.error")) == ("3", [])
+
+    wanted.write_text(f"{SECRET}-2")
+    rotated = {"type": "static_bearer", "token": f"{SECRET}-2"}
+    world.beta.vaults.credentials.update(credential.id, vault_id=vault.id, auth=rotated)
+    world.turn(session_id, "add")
+    assert real.noted() == ["add 1 2"] * 2
+
+    world.beta.vaults.credentials.archive(credential.id, vault_id=vault.id)
+    events = world.turn(session_id, "add")
+    assert only(events, "agent.mcp_tool_result")[0].is_error is True
+    assert real.noted() == ["add 1 2"] * 2
+    assert SECRET not in str(world.raw(session_id))
+    world.server.stop()
+    for file in [path for path in (tmp_path / "data").rglob("*") if path.is_file()] + [world.server.log_file]:
+        assert SECRET.encode() not in file.read_bytes(), file

@@ -33,11 +33,12 @@ SCRIPT = calls(
 )
 
 
-def session(world: World, url: str, *more: Any, policy: Any = ALLOW, configs: Any = (), **fields: Any) -> str:
+def session(world: World, url: str, *more: Any, policy: Any = ALLOW, configs: Any = (), created: Any = None) -> str:
+    """A session whose agent has one server, named real, and these further tools; `created` goes into its creation."""
     default = {"permission_policy": policy}
     toolset = {"type": "mcp_toolset", "mcp_server_name": "real", "default_config": default, "configs": list(configs)}
     server = {"type": "url", "name": "real", "url": url}
-    return world.session(agent=world.agent(toolset, *more, mcp_servers=[server], **fields).id)
+    return world.session(agent=world.agent(toolset, *more, mcp_servers=[server]).id, **(created or {}))
 
 
 @pytest.fixture

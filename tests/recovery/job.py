@@ -29,6 +29,8 @@ class Died(Exception):
 class Job:
     """A client of one session. It keeps every event that it was told is stored."""
 
+    begins_with = "user.message"
+
     def __init__(self, server: Mortal, text: str, agent: Event | None = None, **session: Any) -> None:
         self.server = server
         self.text = text
@@ -156,7 +158,7 @@ class Job:
             events = self.listed()
             for event in events:
                 self._note(event)
-            if not any(event["type"] == "user.message" for event in events):
+            if not any(event["type"] == self.begins_with for event in events):
                 self.say(self.text)  # the first try was not acknowledged, and not taken
             elif (last := last_status(events)) is not None and last["type"] == "session.status_idle":
                 if last["stop_reason"]["type"] != "requires_action":
@@ -263,9 +265,11 @@ def check_log(job: Job, events: list[Event]) -> None:
 
 
 def check_pairs(events: list[Event]) -> None:
-    """Running and idle take turns, for session and thread alike, and every request's span ends once."""
-    for kind in ("session.status", "session.thread_status"):
-        states = [event["type"].removeprefix(f"{kind}_") for event in events if event["type"].startswith(f"{kind}_")]
+    """Running and idle take turns, for the session and each thread alike, and every request's span ends once."""
+    threads = {event["session_thread_id"] for event in events if event["type"].startswith("session.thread_status_")}
+    for kind, thread in (("session.status", None), *(("session.thread_status", thread) for thread in threads)):
+        mine = [event["type"] for event in events if event.get("session_thread_id") == thread]
+        states = [name.removeprefix(f"{kind}_") for name in mine if name.startswith(f"{kind}_")]
         again = [i for i, state in enumerate(states) if state == "rescheduled"]  # and running, once more
         assert all(states[i + 1] == "running" for i in again)
         states = [state for i, state in enumerate(states) if i not in again and i - 1 not in again]

@@ -30,6 +30,7 @@ from hostler.store.blobs import Blobs
 ORDERS = Path(os.environ["HOSTLER_TEST_ORDERS"]) / "kill"
 _passed: Counter[str] = Counter()
 _collecting: list[str] = []
+_session_of: dict[str, str] = {}
 
 
 def passing(session_id: str, point: str) -> None:
@@ -99,15 +100,28 @@ def on_stream() -> None:
     stream = ScriptedModel.stream
 
     async def wrapped(self: ScriptedModel, request: ModelRequest) -> AsyncIterator[ModelEvent]:
-        passing(request.session_id, "before:stream")
+        asker, _, grader = request.session_id.partition("/")
+        session_id = _session_of.get(asker, asker)  # a child asks in its thread's name
+        point = "evaluation" if grader else "stream"
+        passing(session_id, f"before:{point}")
         async for event in stream(self, request):
             yield event
             if isinstance(event, TextDelta):
-                passing(request.session_id, "mid:stream")
+                passing(session_id, f"mid:{point}")
             elif isinstance(event, ModelResponse):
-                passing(request.session_id, "end:stream")
+                passing(session_id, f"end:{point}")
 
     ScriptedModel.stream = wrapped  # type: ignore[method-assign]
+
+
+def on_threads() -> None:
+    made = Run.__init__
+
+    def wrapped(self: Run, wake: Any, row: Any) -> None:
+        _session_of[row.id] = wake.session_id
+        made(self, wake, row)
+
+    Run.__init__ = wrapped  # type: ignore[method-assign]
 
 
 def on_tools() -> None:
@@ -193,6 +207,7 @@ def _of_sandbox(sandbox: BubblewrapSandbox, *_: Any) -> str:
 if __name__ == "__main__":
     on_append()
     on_publish()
+    on_threads()
     on_stream()
     on_tools()
     on_sandboxes()

@@ -11,9 +11,7 @@ from hostler.api.render import json
 from hostler.api.router import Route
 from hostler.api.sessions import STATUSES
 from hostler.api.sse import EventStream
-from hostler.errors import InvalidRequest
 from hostler.services.events import Events
-from hostler.services.paging import BAD_CURSOR
 from hostler.services.threads import Threads
 from hostler.wire.pages import Page
 
@@ -22,11 +20,10 @@ def routes(threads: Threads, events: Events) -> list[Route]:
     async def index(call: Call) -> Response:
         query = call.query
         statuses = query.all_of("statuses", STATUSES)
-        query.limit(MAX_LIMIT, MAX_LIMIT)
-        if query.text("page") is not None:
-            raise InvalidRequest(BAD_CURSOR)  # one thread is one page
+        limit, page = query.limit(MAX_LIMIT, MAX_LIMIT), query.text("page")
         query.end()
-        return json(Page(data=await threads.list(call.params["session_id"], statuses)))
+        found = await threads.list(call.params["session_id"], statuses, limit=limit, page=page)
+        return json(Page(data=found.data, next_page=found.next_page))
 
     async def retrieve(call: Call) -> Response:
         call.query.end()

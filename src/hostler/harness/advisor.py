@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from hostler import clock
+from hostler.harness.budget import exhausted
 from hostler.harness.ledger import Ledger
 from hostler.harness.listening import listen
 from hostler.harness.parts import Call
@@ -49,7 +50,7 @@ class AdvisorTool:
         self._model = model
         self._catalogue = catalogue
 
-    async def offer(self, run: Run) -> Offer:
+    def offer(self, run: Run) -> Offer:
         roster = roster_of(run.agent) if run.primary else None
         return Offer([_TOOL]) if roster is not None and roster.advisor else Offer()
 
@@ -61,6 +62,8 @@ class AdvisorTool:
         question = str(call.input.get("question") or "").strip()
         if roster is None or not roster.advisor or not question:
             return _text("Invalid input: `question` is required.", is_error=True)
+        if exhausted(run, self._catalogue):
+            return _text(FAILED.format(reason="the budget is used up."), is_error=True)
         request = _request(run, roster.advisor, question)
         started = clock.now()
         try:
@@ -71,7 +74,8 @@ class AdvisorTool:
         return self._result(run, roster.advisor, response, advice or "(The advisor said nothing.)", started)
 
     def _result(self, run: Run, model: str, response: ModelResponse, advice: str, started: int) -> ServedResult:
-        cost = self._catalogue.list_cost(model, response.usage)
+        geo = run.agent.model.inference_geo
+        cost = self._catalogue.list_cost(model, response.usage, inference_geo=geo)
         row = ThreadRow(
             id=new_id("sthr"),
             parent_id=run.id,
@@ -117,6 +121,7 @@ def _request(run: Run, model: str, question: str) -> ModelRequest:
         messages=[{"role": "user", "content": [{"type": "text", "text": text}]}],
         max_tokens=MAX_ANSWER_TOKENS,
         system=[{"type": "text", "text": SYSTEM}],
+        inference_geo=run.agent.model.inference_geo,
         session_id=run.session_id,
     )
 

@@ -10,14 +10,15 @@ from hostler.harness.deps import Deps
 from hostler.harness.run import Idle, Run
 from hostler.harness.settle import deliver
 from hostler.harness.wake import BUDGET_REACHED
+from hostler.models.catalogue import Catalogue
 
 
-def exhausted(run: Run, deps: Deps) -> bool:
+def exhausted(run: Run, catalogue: Catalogue) -> bool:
     """Whether the budget allows no further model request: it is used up, or the model has no price to measure it by."""
     budget = run.wake.budget
     if budget is None:
         return False
-    unpriced = deps.catalogue.price(run.agent.model.id) is None
+    unpriced = catalogue.price(run.agent.model.id) is None
     return unpriced or run.ledger.reaches(budget, run.wake.paused()["active_us"])
 
 

@@ -78,18 +78,14 @@ async def place(run: Run, deps: Deps, tools: ToolTable) -> bool:
     if waiting or not run.thread.running or run.thread.rescheduled:
         await run.append(run.taken() if waiting else [], strict=True, opening=True)
     try:
-        await run.unless_interrupted(run.wake.repositories_lock.acquire())
-    except Interrupted:
-        return True
-    try:
-        await _place_missing(run, deps)
+        # Not interrupted: a sandbox that is half started would be in the way of the next one.
+        sandbox = await sandbox_of(run.wake, deps)
+        await run.unless_interrupted(_place_missing(run, deps, sandbox))
     except Interrupted:
         pass
     except SandboxUnavailable as problem:  # the first tool will say so
         log.warning("session %s: no sandbox for its repositories: %s", run.session_id, problem)
         run.wake.repositories_tried = True
-    finally:
-        run.wake.repositories_lock.release()
     return True
 
 
@@ -99,12 +95,20 @@ def _missing(run: Run) -> list[Repository]:
     return [] if run.wake.repositories_tried else [wanted for wanted in run.row.repositories if wanted.id not in known]
 
 
-async def _place_missing(run: Run, deps: Deps) -> None:
-    if missing := _missing(run):
-        sandbox = await sandbox_of(run.wake, deps)
-        outcomes = await run.unless_interrupted(_place_all(run, deps, sandbox, missing))
+async def _place_missing(run: Run, deps: Deps, sandbox: Sandbox) -> None:
+    """Stopped at any point, it is taken up again: the sandbox keeps the result of a clone until the log has it."""
+    async with run.wake.repositories_lock:
+        missing = _missing(run)
+        if not missing:
+            return
+        await run.append(await _place_all(run, deps, sandbox, missing))
         run.wake.repositories_tried = True
-        await run.append(outcomes)
+        for known in missing:
+            await sandbox.acknowledge(_call_id(known))
+
+
+def _call_id(repository: Repository) -> str:
+    return f"checkout_{repository.id}"
 
 
 async def _place_all(run: Run, deps: Deps, sandbox: Sandbox, missing: list[Repository]) -> list[Draft]:
@@ -135,18 +139,18 @@ async def _clone(sandbox: Sandbox, wanted: Repository) -> CommandResult:
     """Clone inside, or wait for the clone that an earlier process has begun. Raises RepositoryFailure."""
     kind = "branch" if wanted.branch else "commit" if wanted.commit else "default"
     words = [wanted.url, wanted.mount_path, kind, wanted.branch or wanted.commit or ""]
-    call_id = f"checkout_{wanted.id}"
+    call_id = _call_id(wanted)
     command = Exec(argv=["/bin/sh", "-c", _SCRIPT, "checkout", *words], cwd="/", timeout_ms=CLONE_MS)
     try:
         result = await sandbox.attach(call_id)
-        await sandbox.acknowledge(call_id)
         if result.exit_code == 0:
-            return result  # else the server that it cloned from was killed meanwhile
+            return result
+        await sandbox.acknowledge(call_id)  # the server that it cloned from was killed meanwhile
     except UnknownCall:
         pass
     result = await sandbox.run(call_id, command)
-    await sandbox.acknowledge(call_id)
     if result.exit_code != 0:
+        await sandbox.acknowledge(call_id)
         raise RepositoryFailure("clone", _why(result, wanted))
     return result
 

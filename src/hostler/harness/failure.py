@@ -58,7 +58,7 @@ async def give_up(run: Run, items: list[Item], *, tell: bool = True) -> None:
     while True:
         told = report(run, idle) if tell else []
         try:
-            await run.append([*items, *run.taken(), *told], strict=True, idle=idle)
+            await run.append([*items, *run.taken(), *told], strict=True, opening=True, idle=idle)
         except NewInput:
             continue  # it is consumed, too: idle, nobody would come for it
         return

@@ -14,6 +14,7 @@ import msgspec
 
 from hostler import clock
 from hostler.harness.act import sandbox_of
+from hostler.harness.budget import exhausted
 from hostler.harness.deps import Deps
 from hostler.harness.failure import delay
 from hostler.harness.ledger import span_usage, summed
@@ -67,16 +68,21 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 async def grade(run: Run, deps: Deps, outcome: Outcome) -> None:
-    """One evaluation, from its start to its end. Raises NewInput when something came in just before it."""
+    """One evaluation, from its start to its end, or to where the budget stops it. Raises NewInput when something came
+    in just before it."""
     about = {"outcome_id": outcome.id, "iteration": outcome.iteration}
     start_id = outcome.start_id
     if start_id is None:
         start = Draft(type="span.outcome_evaluation_start", fields=about)
         await run.append([start], strict=True, opening=True, patch=outcomes_column(run, outcome, result="evaluating"))
         start_id = start.id
+    elif not run.thread.running:
+        await run.append([], strict=True, opening=True)  # a budget had stopped it
     try:
         verdict = await run.unless_interrupted(_evaluate(run, deps, outcome))
     except Interrupted:
+        return
+    if verdict is None:
         return
     if verdict.result == NEEDS_REVISION and outcome.last:
         verdict = msgspec.structs.replace(verdict, result="max_iterations_reached")
@@ -125,11 +131,13 @@ def _shown(outcome: Outcome, verdict: Verdict) -> dict[str, Any]:
     return {"result": verdict.result, "explanation": verdict.explanation}
 
 
-async def _evaluate(run: Run, deps: Deps, outcome: Outcome) -> Verdict:
-    """Let the grader look until it gives its verdict."""
+async def _evaluate(run: Run, deps: Deps, outcome: Outcome) -> Verdict | None:
+    """Let the grader look until it gives its verdict; None when the budget ends that first."""
     messages: list[dict[str, Any]] = [{"role": "user", "content": [{"type": "text", "text": _opening(run, outcome)}]}]
     used: list[ModelUsage] = []
     for _ in range(MAX_REQUESTS):
+        if exhausted(run, deps.catalogue):
+            return None
         try:
             response = await _asked(run, deps, messages)
         except ModelFailure as failure:
@@ -193,7 +201,7 @@ def _verdict(response: ModelResponse, calls: list[dict[str, Any]]) -> Verdict | 
     try:
         value = given[0] if given else msgspec.json.decode(text.strip().removeprefix("```json").strip("`\n "))
         verdict = msgspec.convert(value, Verdict)
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return None
     return verdict if verdict.result in ("satisfied", NEEDS_REVISION, "failed") else None
 

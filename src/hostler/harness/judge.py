@@ -75,7 +75,7 @@ async def judge(run: Run, deps: Deps, tools: ToolTable, response: ModelResponse)
     judged: there was no time, no budget, no usable answer, or an interrupt came in."""
     judged: dict[str, Judgement] = {}
     blocks = [block for block in response.content if block["type"] == "tool_use" and _due(tools, block, response)]
-    if blocks and not exhausted(run, deps):
+    if blocks and not exhausted(run, deps.catalogue):
         with contextlib.suppress(Interrupted, TimeoutError):
             await run.unless_interrupted(_judge_all(run, deps, tools, response, blocks, judged))
     return judged

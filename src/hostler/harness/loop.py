@@ -14,6 +14,7 @@ from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, session_error, span_end
 from hostler.harness.failure import give_up
 from hostler.harness.grader import grade, interrupted
+from hostler.harness.mail import stopped
 from hostler.harness.outcomes import Outcome
 from hostler.harness.parts import Said
 from hostler.harness.run import Idle, Run
@@ -22,11 +23,10 @@ from hostler.harness.state import INTERRUPTS
 from hostler.harness.summarise import due, summarise
 from hostler.harness.team import advance_all
 from hostler.harness.tooltable import ToolTable
-from hostler.harness.wake import Wake
+from hostler.harness.wake import END_TURN, Wake
 from hostler.log.append import NewInput
 from hostler.store.store import Duplicate
 
-END_TURN = {"type": "end_turn"}
 TOO_MANY = "The agent made {limit} model requests in one turn; send a message to let it go on."
 
 
@@ -67,14 +67,14 @@ async def _step(run: Run, deps: Deps, tools: ToolTable) -> bool:
         await settle(run, deps, {"type": "requires_action", "event_ids": thread.waiting})
         return True
     if thread.queued or thread.wants_answer:
-        if exhausted(run, deps):
+        if exhausted(run, deps.catalogue):
             await pause(run, deps)
             return True
         if await place(run, deps, tools):
             return False
         return await _speak(run, deps, tools)
     if (outcome := _to_grade(run)) is not None:
-        if exhausted(run, deps):
+        if exhausted(run, deps.catalogue):
             await pause(run, deps)
             return True
         await grade(run, deps, outcome)
@@ -87,7 +87,7 @@ def _only_refused(run: Run, deps: Deps) -> bool:
     """Whether nothing is to be run before the next request: `ask` then answers the refused calls in its own commit, so
     that their results stand right before the request."""
     asks_next = run.thread.requests < deps.config.requests_per_turn and not due(run, deps)
-    return asks_next and not exhausted(run, deps) and all(call.refused for call in run.thread.open_calls)
+    return asks_next and not exhausted(run, deps.catalogue) and all(call.refused for call in run.thread.open_calls)
 
 
 async def _speak(run: Run, deps: Deps, tools: ToolTable) -> bool:
@@ -114,7 +114,7 @@ def _to_grade(run: Run) -> Outcome | None:
     """The outcome that is to be evaluated now: the agent has ended an attempt, and all it delegated is done."""
     outcome = run.thread.outcome
     refused = bool(run.thread.parts) and getattr(run.thread.parts[-1], "stop_reason", "") == "refusal"
-    if outcome is None or run.thread.settled or refused or run.wake.others_active(run):
+    if outcome is None or run.thread.settled or refused or run.wake.others_busy(run):
         return None
     return outcome
 
@@ -132,16 +132,19 @@ async def _interrupt(run: Run, deps: Deps) -> bool:
     if resting:
         taken = queue[: queue.index(taken[-1]) + 1]
     consumed = run.taken(taken)
-    redirected = len(queue) > len(taken)
-    if resting and all(entry.type in INTERRUPTS for entry in taken):
+    outcome = thread.outcome
+    redefined = outcome is not None and outcome.seq > taken[-1].seq
+    redirected = len(queue) > len(taken) or redefined
+    ended, columns = interrupted(run) if not redefined else ([], {})
+    if resting and not ended and all(entry.type in INTERRUPTS for entry in taken):
         await run.append(consumed, strict=True, release=not redirected)
         return not redirected
     cancelled = await cancel_dispatched(run, deps)
     results = [error_result(call, INTERRUPTED) for call in thread.open_calls]
     delivered = [] if redirected else await deliver(run, deps)
     idle = None if redirected else Idle(END_TURN)
-    ended, columns = interrupted(run)
-    items = [*ended, *results, *consumed, *delivered]
+    told = [] if redirected or resting else stopped(run, taken)
+    items = [*ended, *results, *consumed, *delivered, *told]
     await run.append(items, patch={"pending": b"[]", **columns}, strict=True, opening=True, idle=idle)
     await forget(run, deps, cancelled)
     return not redirected

@@ -6,12 +6,13 @@ repeats none.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from hostler.harness.parts import Said
 from hostler.harness.run import Idle, Run
-from hostler.harness.state import MAIL
-from hostler.log.entries import Draft, Item
+from hostler.harness.state import INTERRUPT, MAIL
+from hostler.log.entries import Draft, Entry, Item
 
 NOTHING_SAID = "(The agent ended its turn without a message.)"
 STOPPED = "(The agent stopped before it was done: {reason}.)"
@@ -39,6 +40,14 @@ def report(run: Run, idle: Idle) -> list[Item]:
         return []
     text = _last_text(run) if reason == "end_turn" else STOPPED.format(reason=reason)
     return sent(run, parent, None, [{"type": "text", "text": text}])
+
+
+def stopped(run: Run, interrupts: Sequence[Entry]) -> list[Item]:
+    """What a child thread sends its parent when it alone was interrupted: else the parent would wait for it."""
+    parent = run.row_of_thread.parent_id
+    if parent is None or all(entry.type == INTERRUPT for entry in interrupts):
+        return []
+    return sent(run, parent, None, [{"type": "text", "text": STOPPED.format(reason="it was interrupted")}])
 
 
 def _last_text(run: Run) -> str:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import msgspec
 
@@ -51,17 +51,14 @@ GONE = "The tool {name} of the MCP server {server} is not available any more, so
 class Authority:
     """The credential for one server in one session, looked up again at each wake; see `mcp.http.Authority`."""
 
-    def __init__(self, credentials: Credentials | None, server_url: str) -> None:
+    def __init__(self, credentials: Credentials, server_url: str) -> None:
         self._credentials = credentials
         self._server_url = server_url
-        self._vault_ids: list[str] = []
         self._found: Bearer | None = None
         self._sent: deque[str] = deque(maxlen=KEPT_TOKENS)
 
     async def resolve(self, vault_ids: list[str]) -> None:
-        self._vault_ids = vault_ids
-        if self._credentials is not None:
-            self._found = await self._credentials.authorization(vault_ids, self._server_url) if vault_ids else None
+        self._found = await self._credentials.authorization(vault_ids, self._server_url) if vault_ids else None
 
     async def token(self) -> str | None:
         if self._found is None:
@@ -77,7 +74,7 @@ class Authority:
         return text
 
     async def renewed(self, rejected: str) -> str | None:
-        if self._credentials is None or self._found is None:
+        if self._found is None:
             return None
         if self._found.token == rejected:  # else another request has had it renewed meanwhile
             self._found = await self._credentials.refreshed(self._found, rejected)
@@ -97,21 +94,23 @@ class McpTools:
 
     effect: Effect = "outside"
 
-    def __init__(self, pool: Pool, credentials: Credentials | None) -> None:
+    def __init__(self, pool: Pool, credentials: Credentials) -> None:
         self._pool = pool
         self._credentials = credentials
         self._wakes: WeakKeyDictionary[Wake, dict[Key, View]] = WeakKeyDictionary()
-        self._authorities: dict[Key, Authority] = {}
+        # A connection keeps its authority; nothing else of an idle session stays.
+        self._authorities: WeakValueDictionary[Key, Authority] = WeakValueDictionary()
 
     @property
     def programs(self) -> frozenset[str]:
         """The stdio servers that agents may name."""
         return frozenset(self._pool.config.stdio)
 
-    async def offer(self, run: Run) -> Offer:
+    def offer(self, run: Run) -> Offer | Awaitable[Offer]:
         toolsets = [tool for tool in run.agent.tools if isinstance(tool, McpToolset)]
-        if not toolsets:
-            return NOTHING
+        return self._offer(run, toolsets) if toolsets else NOTHING
+
+    async def _offer(self, run: Run, toolsets: list[McpToolset]) -> Offer:
         servers = {server.name: server for server in run.agent.mcp_servers}
         wanted = [(toolset, servers[toolset.mcp_server_name]) for toolset in toolsets]
         views = await asyncio.gather(*(self._look(run, server) for _, server in wanted))
@@ -152,8 +151,6 @@ class McpTools:
     def forget(self, session_id: str) -> None:
         """The session has ended."""
         self._pool.forget(session_id)
-        for key in [key for key in self._authorities if key.session_id == session_id]:
-            del self._authorities[key]
 
     async def _called(self, run: Run, server: McpServer, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """The result of a call; one that provably was not sent is sent once more, over a new connection.

@@ -41,6 +41,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     result: str = "pending"
     explanation: str | None = None
     start_id: str | None = None
+    seq: int = 0  # the order in which it was received
     ended_at: int | None = None  # microseconds
     unseen: bool = True  # no request has gone out since it was defined
 

@@ -1,5 +1,5 @@
-"""What a conversation is made of: what was said, heard and told, and the tool calls in it. It must not fold "
-"anything."""
+"""What a conversation is made of: what was said, heard and told, and the tool calls in it. It must not fold
+anything."""
 
 from __future__ import annotations
 

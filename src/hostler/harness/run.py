@@ -8,7 +8,8 @@ share is their `Wake`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -110,18 +111,34 @@ class Run:
         """
         addition = Addition(items=items, patch=patch or {}, strict=strict, **more)
         async with self.wake.lock:
-            before = self.thread.version
-            if strict and before != self.seen:
-                self.seen = before
-                raise NewInput(self.session_id)
-            try:
-                written = await self.wake.append(self, addition)
-            except (NewInput, Duplicate):
+            return await self._append(addition)
+
+    async def decide(self, make: Callable[[], Awaitable[Addition]]) -> None:
+        """Append what `make` makes of the whole session as it stands at that moment: nothing can come between. It must
+        not wait for anything. Raises Interrupted when an interrupt is found meanwhile."""
+        async with self.wake.lock:
+            while not self.thread.interrupted:
+                addition = await make()
                 self.seen = self.thread.version
-                raise
-            if before == self.seen:
-                self.seen = self.thread.version
-            return written
+                with contextlib.suppress(NewInput):
+                    await self._append(addition)
+                    return
+        raise Interrupted
+
+    async def _append(self, addition: Addition) -> list[Entry]:
+        """The caller holds the lock."""
+        before = self.thread.version
+        if addition.strict and before != self.seen:
+            self.seen = before
+            raise NewInput(self.session_id)
+        try:
+            written = await self.wake.append(self, addition)
+        except (NewInput, Duplicate):
+            self.seen = self.thread.version
+            raise
+        if before == self.seen:  # what others appended in between has not been looked at
+            self.seen += sum(entry.thread_id == self.id for entry in written)
+        return written
 
     def taken(self, entries: Iterable[Entry] | None = None) -> list[Item]:
         """What consumes all that waits, or some of it: what clients sent takes its place, a message of another thread

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, tool_result
 from hostler.harness.parts import Call
-from hostler.harness.run import Run
+from hostler.harness.run import Addition, Run
 from hostler.harness.served import ServedTools
 from hostler.harness.spilling import shortened
 from hostler.harness.state import DISPATCHED, SERVER
@@ -40,7 +41,7 @@ async def act_served(run: Run, deps: Deps, calls: list[Call], sandbox: Callable[
         if served is None:  # what offered it is not configured any more
             await run.append([error_result(call, NOT_SERVED.format(name=call.shown_name))])
         elif served.effect == "in_commit":
-            await _serve(run, served, call, keep)
+            await run.decide(partial(_decided, run, served, call))
     slow = [(served, call) for served, call in works if served is not None and served.effect != "in_commit"]
     marked = [call.id for served, call in slow if served.effect == "outside"]
     if marked:
@@ -59,6 +60,14 @@ async def both(*works: Coroutine[Any, Any, None] | None) -> None:
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
             raise outcome
+
+
+async def _decided(run: Run, served: ServedTools, call: Call) -> Addition:
+    """What a call whose effect is in its commit adds: decided on the threads as they are, and refused when they have
+    changed."""
+    result = await served.perform(run, call)
+    answer = tool_result(call, result.content, is_error=result.is_error)
+    return Addition(items=[*result.also, answer], strict=True, opened=result.opened, closed=result.closed)
 
 
 async def _serve(run: Run, served: ServedTools, call: Call, keep: Callable[[], Awaitable[Sandbox]] | None) -> None:

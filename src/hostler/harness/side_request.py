@@ -5,10 +5,10 @@ Nothing of it is in a session's log or usage: it is the operator's cost. It must
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from typing import Any
 
-from hostler.models.protocol import Model, ModelFailure, ModelRequest, ModelResponse
+from hostler.harness.listening import listen
+from hostler.models.protocol import Model, ModelFailure, ModelRequest
 from hostler.web.problem import WebProblem
 
 MAX_TOKENS = 4096
@@ -28,12 +28,8 @@ class SideRequest:
             system=[{"type": "text", "text": system}],
             tools=[tool],
         )
-        response = None
         try:
-            async with aclosing(self._model.stream(request)) as events:  # type: ignore[type-var]
-                async for event in events:
-                    response = event if isinstance(event, ModelResponse) else response
+            return (await listen(self._model, request)).content
         except ModelFailure as failure:
             code = "too_many_requests" if failure.kind in ("rate_limited", "overloaded") else "unavailable"
             raise WebProblem(code, "The search provider did not answer.") from None  # type: ignore[arg-type]
-        return response.content if response is not None else []

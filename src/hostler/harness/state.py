@@ -54,13 +54,14 @@ class Thread:
         self.paused = False  # the budget has stopped what there was to do
         self.wants_answer = False  # the model is to speak next, once no call is open
         self.failures = 0  # model attempts that failed in a row
-        self.requests = 0  # model messages in this turn
+        self.requests = 0  # model messages since a client, or its coordinator, has said something
         self.continuations = 0  # in a row, after max_tokens
         self.context_tokens = 0  # of the last request and its answer
         self.summaries = 0  # in a row, with no answer between
         self.rescheduled = False
         self.worked = False  # a tool went to the sandbox since the last idle event
         self.outcomes: dict[str, Outcome] = {}
+        self.late: list[Part] = []  # what came while a message was made: it stands behind it
 
     @property
     def interrupted(self) -> bool:
@@ -139,6 +140,8 @@ class Session:
         event = entry.decode()
         if event.get("session_thread_id", thread.id) == thread.id:  # else it shows what happened in another thread
             fold(thread, entry.id, event)
+        if entry.type == "user.define_outcome":
+            thread.outcomes[event["outcome_id"]].seq = entry.seq
         if entry.type == "span.outcome_evaluation_end" and not thread.outcomes[event["outcome_id"]].active:
             thread.outcomes[event["outcome_id"]].ended_at = entry.position
 
@@ -181,7 +184,9 @@ def _received(thread: Thread, _: str, event: dict[str, Any]) -> None:
         return  # its advice is the result of the call that asked for it
     thread.parts.append(_letter(event.get("from_agent_name"), event["from_session_thread_id"], event["content"]))
     thread.wants_answer = True
-    thread.failures = thread.requests = thread.continuations = 0
+    thread.failures = thread.continuations = 0
+    if "from_agent_name" not in event:  # a coordinator's requests are counted from client to client
+        thread.requests = 0
 
 
 def _letter(sender: str | None, thread_id: str, content: list[dict[str, Any]]) -> Heard:
@@ -195,7 +200,7 @@ def _letter(sender: str | None, thread_id: str, content: list[dict[str, Any]]) -
 def _defined(thread: Thread, _: str, event: dict[str, Any]) -> None:
     outcome = Outcome.of(event)
     thread.outcomes[outcome.id] = outcome
-    thread.parts.append(Heard([{"type": "text", "text": outcome.task()}]))
+    (thread.parts if thread.open_request is None else thread.late).append(Heard(_text(outcome.task())))
     thread.wants_answer, thread.settled = True, False
     thread.failures = thread.requests = thread.continuations = 0
 
@@ -211,9 +216,13 @@ def _evaluated(thread: Thread, _: str, event: dict[str, Any]) -> None:
 
 
 def _fed_back(thread: Thread, _: str, note: dict[str, Any]) -> None:
-    thread.parts.append(Heard([{"type": "text", "text": note["text"]}], "evaluation"))
+    thread.parts.append(Heard(_text(note["text"]), "evaluation"))
     thread.wants_answer = True
     thread.failures = thread.requests = thread.continuations = 0
+
+
+def _text(text: str) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": text}]
 
 
 def _told(thread: Thread, _: str, event: dict[str, Any]) -> None:
@@ -271,6 +280,8 @@ def _request_started(thread: Thread, event_id: str, _: dict[str, Any]) -> None:
 
 def _request_ended(thread: Thread, _: str, __: dict[str, Any]) -> None:
     thread.open_request = None
+    thread.parts += thread.late
+    thread.late = []
 
 
 def _attempt_failed(thread: Thread, _: str, __: dict[str, Any]) -> None:
@@ -295,7 +306,7 @@ def _idle(thread: Thread, _: str, event: dict[str, Any]) -> None:
     thread.paused = thread.stop["type"] == "budget_reached"
     if thread.stop["type"] not in ("requires_action", "budget_reached"):
         thread.wants_answer = False
-        thread.failures = thread.requests = thread.continuations = thread.summaries = 0
+        thread.failures = thread.continuations = thread.summaries = 0
 
 
 _SESSION_FOLDS: dict[str, Callable[[Session, Entry], None]] = {

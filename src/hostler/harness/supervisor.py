@@ -138,7 +138,7 @@ class Supervisor:
         except (StaleLease, Unavailable, AlreadyOpen):
             raise
         except Exception:
-            await self._crashed(wake)
+            await self._crashed(wake.lease)
             raise
         finally:
             if wake.sandbox is not None:
@@ -158,21 +158,20 @@ class Supervisor:
         while len(self._folds) > KEPT_FOLDS:
             self._folds.popitem(last=False)
 
-    async def _crashed(self, wake: Wake) -> None:
+    async def _crashed(self, lease: Lease) -> None:
         """Try again a little later; when that keeps failing, end the turn, so that the session stays usable."""
-        crashes = self._crashes.get(wake.session_id, 0) + 1
-        self._crashes[wake.session_id] = crashes
+        crashes = self._crashes.get(lease.session_id, 0) + 1
+        self._crashes[lease.session_id] = crashes
         if crashes < MAX_CRASHES:
-            await self._dispatcher.schedule(wake.lease, clock.now() + crashes * 1_000_000)
+            await self._dispatcher.schedule(lease, clock.now() + crashes * 1_000_000)
             return
-        del self._crashes[wake.session_id]
-        await wake.refresh()
+        del self._crashes[lease.session_id]
+        wake = await self._recall(lease)  # what failed may have left a fold that is not the log's
         # The primary thread last: with it the session turns idle.
-        for run in sorted(wake.runs.values(), key=lambda run: run.primary):
-            if run.primary or run.thread.active:
-                await run.refresh()
-                problem = [session_error("unknown_error", CRASHED, "exhausted")] if run.primary else []
-                await give_up(run, [*problem], tell=False)
+        active = sorted((run for run in wake.runs.values() if run.thread.active), key=lambda run: run.primary)
+        for run in active or [wake.primary]:
+            last = run is (active or [wake.primary])[-1]
+            await give_up(run, [session_error("unknown_error", CRASHED, "exhausted")] if last else [], tell=False)
 
     async def _heartbeat(self) -> None:
         while True:

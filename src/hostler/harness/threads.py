@@ -27,9 +27,8 @@ _OF_SESSION = (
         threads.c.usage,
         threads.c.active_us,
         threads.c.running_since,
-        threads.c.archived_at,
     )
-    .where(threads.c.session_id == bindparam("s"))
+    .where(threads.c.session_id == bindparam("s"), threads.c.archived_at.is_(None))
     .order_by(threads.c.created_at, threads.c.id)
 )
 _INSERT = insert(threads)
@@ -51,26 +50,22 @@ class ThreadRow(msgspec.Struct, kw_only=True):
 
 
 def threads_tx(session_id: str) -> Tx[list[ThreadRow]]:
-    """The stored threads of a session that work with an agent: those of advisors are over when they are written."""
+    """The stored threads of a session that have not ended, the primary one first. Those of advisors end as they are
+    written."""
     rows = yield _OF_SESSION, {"s": session_id}
-    found = []
-    for thread_id, parent_id, name, agent, usage, active_us, running_since, archived_at in rows:
-        if b'"type":"advisor"' in agent[:40]:
-            continue
-        found.append(
-            ThreadRow(
-                id=thread_id,
-                parent_id=parent_id,
-                name=name,
-                agent=read_agent(agent),
-                ledger=read_ledger(usage),
-                active_us=active_us,
-                running_since=running_since,
-                archived=archived_at is not None,
-                stored=True,
-            )
+    return [
+        ThreadRow(
+            id=thread_id,
+            parent_id=parent_id,
+            name=name,
+            agent=read_agent(agent),
+            ledger=read_ledger(usage),
+            active_us=active_us,
+            running_since=running_since,
+            stored=True,
         )
-    return found
+        for thread_id, parent_id, name, agent, usage, active_us, running_since in rows
+    ]
 
 
 def read_agent(body: bytes) -> SessionAgent:

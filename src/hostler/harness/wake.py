@@ -35,6 +35,7 @@ from hostler.wire.usage import BudgetLimit
 # A run is over: nobody holds the session, and nothing is due.
 RELEASED = {"wake_at": None, "lease_owner": None, "lease_until": None}
 BUDGET_REACHED = {"type": "budget_reached"}
+END_TURN = {"type": "end_turn"}
 
 
 class Input(msgspec.Struct, frozen=True):
@@ -148,7 +149,7 @@ class Wake:
         self.released = False  # the session is let go of: whoever works on it next claims it anew
         self._columns: dict[str, Any] = {}  # of the session, for the next append
         self._thread_columns: dict[str, dict[str, Any]] = {}  # of its threads, likewise
-        self.runs = {thread.id: Run(self, thread) for thread in row.threads if not thread.archived}
+        self.runs = {thread.id: Run(self, thread) for thread in row.threads}
         self._go_on_counting()
 
     @property
@@ -178,7 +179,12 @@ class Wake:
         self.row = await self.log.store.read(lambda: row_tx(self.session_id))
 
     async def refresh(self) -> None:
-        """Take in what others have appended since."""
+        """Take in what others have appended since. Not while an append is under way: what it consumes would be folded
+        behind what it adds."""
+        async with self.lock:
+            await self._refresh()
+
+    async def _refresh(self) -> None:
         self.session.absorb(await self.log.read(self.session_id, self.session.next_seq))
 
     def spend(self, thread_id: str, count: Callable[[Ledger], Ledger]) -> None:
@@ -207,15 +213,16 @@ class Wake:
                 also=statements,
             )
         except BaseException as problem:
-            self._columns, self._thread_columns = (
-                {**waiting[0], **self._columns},
-                {**waiting[1], **self._thread_columns},
-            )
+            self._columns = {**waiting[0], **self._columns}
+            for thread_id, changed in waiting[1].items():
+                self._thread_columns[thread_id] = {**changed, **self._thread_columns.get(thread_id, {})}
             if isinstance(problem, NewInput | Duplicate):
-                await self.refresh()
+                await self._refresh()
             raise
         self._written(run, columns, own, addition)
         await self._take_in(appended.entries, appended.next_seq, sum(1 for item in items if isinstance(item, Draft)))
+        if any(entry.queued and entry.thread_id != run.id for entry in appended.entries):
+            self.changed.set()
         return appended.entries
 
     def _complete(self, run: Run, addition: Addition) -> tuple[list[Item], dict[str, Any], dict[str, Any]]:
@@ -232,7 +239,7 @@ class Wake:
         if addition.idle:
             tail = self._idling(run, addition.idle, columns, own, last)
         if addition.release and last:
-            columns |= RELEASED
+            tail = self._releasing(run, columns)
         return crossposted([*head, *addition.items, *tail], run.id, self.row.thread_id), columns, own
 
     async def _take_in(self, written: list[Entry], next_seq: int, mine: int) -> None:
@@ -240,9 +247,7 @@ class Wake:
             self.session.absorb(written)
         else:
             self.session.absorb(entry for entry in written if entry.seq < self.session.next_seq)
-            await self.refresh()
-        if len(self.runs) > 1:
-            self.changed.set()
+            await self._refresh()
 
     def _opening(self, run: Run, columns: dict[str, Any], own: dict[str, Any]) -> list[Item]:
         """The running pair, as far as the session and the thread don't run already."""
@@ -265,13 +270,30 @@ class Wake:
         return items
 
     def _idling(self, run: Run, idle: Idle, columns: dict[str, Any], own: dict[str, Any], last: bool) -> list[Item]:
-        """The thread's idle event; and when no other thread has anything to do, the usage so far, the session's idle
-        event, and the columns that go with them."""
+        """The thread's idle event, and the session's when no other thread has anything to do."""
         stop = {"stop_reason": idle.stop_reason, "stop_details": idle.details}
         items: list[Item] = [Draft(type="session.thread_status_idle", fields={**run.label, **stop})]
         own |= _times(run.row_of_thread, "idle")
         if not last:
             return items
+        return items + self._session_idle(run, idle, columns)
+
+    def _releasing(self, run: Run, columns: dict[str, Any]) -> list[Item]:
+        """Nobody has anything to do, and the thread has turned idle before. The session has, too, unless the one that
+        it went on for was ended from outside."""
+        columns |= RELEASED
+        if not self.session.running:
+            return []
+        stop = self.primary.thread.stop or END_TURN
+        if run.thread.waiting:
+            stop = {"type": "requires_action", "event_ids": run.thread.waiting}
+        elif stop["type"] == "requires_action":
+            stop = END_TURN
+        return self._session_idle(run, Idle(stop), columns)
+
+    def _session_idle(self, run: Run, idle: Idle, columns: dict[str, Any]) -> list[Item]:
+        """The end of the session's turn, in which this thread was the last, and the columns that go with it."""
+        stop = {"stop_reason": idle.stop_reason, "stop_details": idle.details}
         waiting = self._waiting(run, idle)
         paused = idle.stop_reason == BUDGET_REACHED or any(other.paused for other in self._others(run))
         if waiting:
@@ -280,11 +302,9 @@ class Wake:
             stop = {"stop_reason": BUDGET_REACHED, "stop_details": None}
         times = self.paused()
         usage = {"usage": msgspec.to_builtins(self.ledger.wire(times["active_us"])), "budget": self.budget}
-        items.append(Draft(type="session.usage", fields=usage))
-        items.append(Draft(type="session.status_idle", fields=stop))
         columns |= {"status": "idle", "pending": msgspec.json.encode(waiting), "paused": int(paused)}
         columns |= {**times, **RELEASED}
-        return items
+        return [Draft(type="session.usage", fields=usage), Draft(type="session.status_idle", fields=stop)]
 
     def paused(self) -> dict[str, Any]:
         """The columns that end a running interval of the session. It ends when they are committed."""
@@ -306,6 +326,10 @@ class Wake:
         drafts = (item for item in items if isinstance(item, Draft) and item.queued)
         sent = any(draft.thread_id not in (None, run.id) and self._takes_up(draft.thread_id) for draft in drafts)
         return sent or any(thread.active for thread in self._others(run))
+
+    def others_busy(self, run: Run) -> bool:
+        """Whether another thread has something to do, or will have once a client answers it or the budget allows."""
+        return self.others_active(run) or any(thread.waiting or thread.paused for thread in self._others(run))
 
     def _takes_up(self, thread_id: str | None) -> bool:
         """Whether a thread looks at a message once it gets one: not while it waits for a client, or for money."""

@@ -25,16 +25,26 @@ from pydantic import ValidationError
 
 import hostler
 from hostler.mcp.config import McpConfig, Target
-from hostler.mcp.http import SENDING, Authority, Sending, Wire
+from hostler.mcp.http import SENDING, Authority, Sending, Wire, tls
 from hostler.mcp.listing import RemoteTool, remote_tool
-from hostler.mcp.problems import NotAuthorized, NotConnected, NotSent, OutcomeUnknown, Refused, Unauthorized
+from hostler.mcp.problems import (
+    NotAuthorized,
+    NotConnected,
+    NotSent,
+    NotStarted,
+    OutcomeUnknown,
+    Refused,
+    Unauthorized,
+)
 from hostler.mcp.program import program
+from hostler.mcp.reasons import clipped, why
+from hostler.mcp.watched import Watched
 
 PAGES = 50
 LISTED_TOOLS = 10_000
-LONGEST_MESSAGE = 2000
-LONGEST_REASON = 300
 _CLOSED = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
+
+tls()  # now, while this is loaded in a thread
 
 # What a server sends is not ours to write into our log, be it broken or hostile.
 logging.getLogger("mcp").setLevel(logging.CRITICAL)
@@ -49,8 +59,11 @@ async def connect(target: Target, authority: Authority, config: McpConfig) -> Co
     Raises NotConnected and NotAuthorized.
     """
     if target.program is not None:
-        return await Connection(lambda: program(target, config.result_bytes), None, config).start()
-    wire = Wire(target.url, authority, config.result_bytes)
+        return await _run(target, config)
+    try:
+        wire = Wire(target.url, authority, config)
+    except httpx2.InvalidURL:
+        raise NotConnected("its URL can't be used") from None
     try:
         return await Connection(lambda: _streamable(target.url, wire, config), wire, config).start()
     except NotAuthorized:
@@ -59,6 +72,16 @@ async def connect(target: Target, authority: Authority, config: McpConfig) -> Co
         if wire.status is None or not 400 <= wire.status < 500 or wire.status in (408, 429):
             raise
     return await Connection(lambda: _sse(target.url, wire), wire, config).start()
+
+
+async def _run(target: Target, config: McpConfig) -> Connection:
+    """Start a program. Some that know only the older protocol leave at its successor's first message."""
+    try:
+        return await Connection(lambda: program(target, config.result_bytes), None, config).start()
+    except NotStarted:
+        raise
+    except NotConnected:
+        return await Connection(lambda: program(target, config.result_bytes), None, config, mode="legacy").start()
 
 
 @asynccontextmanager
@@ -77,10 +100,14 @@ def _sse(url: str, wire: Wire) -> Streams:
 class Connection:
     """See the module. `changed` says that the server's tools are to be listed again, `closed` that it is over."""
 
-    def __init__(self, streams: Callable[[], Streams], wire: Wire | None, config: McpConfig) -> None:
+    def __init__(
+        self, streams: Callable[[], Streams], wire: Wire | None, config: McpConfig, *, mode: str = "auto"
+    ) -> None:
+        """`streams` makes the transport, which has a `wire` when it is HTTP; `mode` is the SDK's."""
         self._streams = streams
         self._wire = wire
         self._config = config
+        self._mode = mode
         self._client: Client | None = None
         self.closed = asyncio.Event()
         self._owner: asyncio.Task[None] | None = None
@@ -93,6 +120,11 @@ class Connection:
     @property
     def alive(self) -> bool:
         return self._client is not None and not self.closed.is_set()
+
+    @property
+    def _status(self) -> int | None:
+        """Of the last HTTP answer."""
+        return self._wire.status if self._wire is not None else None
 
     @property
     def busy(self) -> bool:
@@ -125,10 +157,11 @@ class Connection:
     async def _own(self, ready: asyncio.Future[None]) -> None:
         try:
             async with Client(
-                _Watched(self._streams(), self.closed.set),
+                Watched(self._streams(), self.closed.set),
                 message_handler=self._noticed,
                 client_info=types.Implementation(name="hostler", version=hostler.__version__),
                 cache=None,
+                mode=self._mode,
             ) as client:
                 self._client = client
                 watching = asyncio.create_task(self._watch(client), name="mcp-watch")
@@ -142,7 +175,7 @@ class Connection:
                     await asyncio.wait({watching})
         except Exception as problem:
             if not ready.done():
-                ready.set_exception(self._why(problem))
+                ready.set_exception(why(problem, self._status, self._redacted))
         finally:
             self._client = None
             self.closed.set()
@@ -175,25 +208,6 @@ class Connection:
                     self.changed = True
         self._told = False
 
-    def _why(self, problem: BaseException) -> NotConnected:
-        """In words, without the URL and without what the server said in a body."""
-        status = self._wire.status if self._wire is not None else None
-        if status in (401, 403):
-            return NotAuthorized(f"it answered with HTTP {status}")
-        leaf = _leaf(problem)
-        if isinstance(leaf, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout | httpx2.ProxyError):
-            return NotConnected("no connection could be made")
-        if isinstance(leaf, FileNotFoundError | PermissionError | NotADirectoryError):
-            return NotConnected("its program could not be started")
-        if status is not None and status >= 400:
-            return NotConnected(f"it answered with HTTP {status}")
-        if isinstance(leaf, ValidationError):
-            found = leaf.errors(include_input=False, include_url=False)[0]
-            return NotConnected(f"its answer is not valid: {_place(found['loc'])}: {found['msg']}"[:LONGEST_REASON])
-        if isinstance(leaf, MCPError):
-            return NotConnected(f"it answered: {_first_line(leaf.message)}")
-        return NotConnected(f"it does not speak MCP as expected ({type(leaf).__name__})")
-
     # -- what others ask
 
     async def tools(self, *, fresh: bool) -> list[RemoteTool]:
@@ -209,8 +223,8 @@ class Connection:
                 try:
                     self._tools = await self._listed(self._client)
                     listed = True
-                except (MCPError, ValidationError, ValueError, *_CLOSED) as problem:
-                    raise self._why(problem) from None
+                except Exception as problem:  # whatever a hostile listing makes of the SDK
+                    raise why(problem, self._status, self._redacted) from None
                 finally:
                     self.changed = self.changed or not listed
             return self._tools
@@ -267,7 +281,7 @@ class Connection:
             try:
                 # Not call_tool(): it runs the server's own output schema, whose patterns may take for ever.
                 result = await client.session.send_request(request, types.CallToolResult, progress_callback=progressed)
-            except (MCPError, ValidationError, ValueError, RuntimeError, *_CLOSED) as problem:
+            except Exception as problem:  # whatever a hostile answer makes of the SDK
                 raise self._failed(problem, sending) from None
             return result.model_dump(by_alias=True, mode="json", exclude_none=True)
         raise OutcomeUnknown(f"no answer within {self._config.call_seconds:g} seconds; the call was cancelled")
@@ -288,69 +302,16 @@ class Connection:
                 return NotSent("the server has forgotten the session")
             if status is not None and status >= 500:
                 return OutcomeUnknown(f"it answered with HTTP {status}")
-            return Refused(_clipped(problem.message))
+            return Refused(clipped(self._redacted(problem.message)))
         if isinstance(problem, ValidationError):
             return Refused("its answer is not a valid tool result")
         return OutcomeUnknown("the connection was lost before an answer came")
 
-
-class _Watched:
-    """A transport of which we learn when its incoming stream ends: the SDK itself tells only those who ask next."""
-
-    def __init__(self, inner: Streams, ended: Callable[[], None]) -> None:
-        self._inner = inner
-        self._ended = ended
-
-    async def __aenter__(self) -> Any:
-        read, write = await self._inner.__aenter__()
-        return _WatchedStream(read, self._ended), write
-
-    async def __aexit__(self, *exc: Any) -> bool | None:
-        return await self._inner.__aexit__(*exc)
-
-
-class _WatchedStream:
-    def __init__(self, inner: Any, ended: Callable[[], None]) -> None:
-        self._inner = inner
-        self._ended = ended
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def __aiter__(self) -> Any:
-        return self
-
-    async def __anext__(self) -> Any:
-        return await self._inner.__anext__()
-
-    async def __aenter__(self) -> Any:
-        await self._inner.__aenter__()
-        return self
-
-    async def __aexit__(self, *exc: Any) -> bool | None:
-        self._ended()
-        return await self._inner.__aexit__(*exc)  # type: ignore[no-any-return]
+    def _redacted(self, text: str) -> str:
+        """What a server says in an error becomes part of a message of ours: without the credential that we sent."""
+        return text if self._wire is None else self._wire.redact(text)
 
 
 def _forget(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         task.exception()
-
-
-def _leaf(problem: BaseException) -> BaseException:
-    while isinstance(problem, BaseExceptionGroup):
-        problem = problem.exceptions[0]
-    return problem
-
-
-def _clipped(text: str) -> str:
-    text = text.replace("\0", "\ufffd")
-    return text if len(text) <= LONGEST_MESSAGE else text[:LONGEST_MESSAGE] + "[...]"
-
-
-def _place(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location)
-
-
-def _first_line(text: str) -> str:
-    return next(iter(_clipped(text).splitlines()), "an error without words")[:LONGEST_REASON]

@@ -6,14 +6,27 @@ only be imported once a connection is wanted.
 
 from __future__ import annotations
 
+import ssl
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextvars import ContextVar
+from functools import cache
 from typing import Any, Protocol
 
 import httpx2
 
+from hostler.mcp.config import McpConfig
+
 CONNECT_SECONDS = 10.0
-SILENCE_SECONDS = 600.0  # of a stream; servers send comments more often
+TOKENS = 8  # of one connection that are kept out of messages
+SILENCE_SECONDS = 600.0  # of a stream that no call waits for; servers send comments more often
+CALL_MARGIN = 30.0
+
+
+@cache
+def tls() -> ssl.SSLContext:
+    """One for all connections: making it takes 70 ms, so it is first called in a thread."""
+    return httpx2.create_ssl_context()
 
 
 class Authority(Protocol):
@@ -55,19 +68,23 @@ class AnswerPacked(httpx2.StreamError):
 class Wire(httpx2.Auth):
     """Signs requests, and watches over the answers."""
 
-    def __init__(self, url: str, authority: Authority, limit: int) -> None:
+    def __init__(self, url: str, authority: Authority, config: McpConfig) -> None:
+        """Raises httpx2.InvalidURL."""
         self._origin = _origin(httpx2.URL(url))
         self._authority = authority
-        self._limit = limit
+        self._limit = config.result_bytes
+        self._silence = max(SILENCE_SECONDS, config.call_seconds + CALL_MARGIN)
         self.status: int | None = None  # of the last answer
+        self._sent: deque[str] = deque(maxlen=TOKENS)
 
     def client(self, *_: Any, **__: Any) -> httpx2.AsyncClient:
         """A client of this wire; the arguments are those of the SDK's client factories, which have nothing to add."""
         host = self._origin[1]
         return httpx2.AsyncClient(
             auth=self,
+            verify=tls(),
             headers={"accept-encoding": "identity"},
-            timeout=httpx2.Timeout(CONNECT_SECONDS, read=SILENCE_SECONDS),
+            timeout=httpx2.Timeout(CONNECT_SECONDS, read=self._silence),
             trust_env=not (host in ("localhost", "::1") or host.startswith("127.")),
             event_hooks={"response": [self._answered]},
         )
@@ -78,11 +95,22 @@ class Wire(httpx2.Auth):
         if token is None:
             yield request
             return
-        _sign(request, token)
+        self._sign(request, token)
         response = yield request
         if response.status_code == 401 and (fresh := await self._authority.renewed(token)) is not None:
-            _sign(request, fresh)
+            self._sign(request, fresh)
             yield request
+
+    def redact(self, text: str) -> str:
+        """Take tokens that were sent out of what the server says in an error, which may repeat them."""
+        for token in self._sent:
+            text = text.replace(token, "****")
+        return text
+
+    def _sign(self, request: httpx2.Request, token: str) -> None:
+        if token not in self._sent:
+            self._sent.append(token)
+        request.headers["authorization"] = f"Bearer {token}"
 
     async def _answered(self, response: httpx2.Response) -> None:
         self.status = response.status_code
@@ -129,10 +157,6 @@ class _Packed(httpx2.AsyncByteStream):
 async def _mark(name: str, _: object) -> None:
     if name.endswith(".send_request_headers.started") and (sending := SENDING.get()) is not None:
         sending.sent = True
-
-
-def _sign(request: httpx2.Request, token: str) -> None:
-    request.headers["authorization"] = f"Bearer {token}"
 
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:

@@ -13,6 +13,10 @@ class NotAuthorized(NotConnected):
     """The server wants a credential, or another one."""
 
 
+class NotStarted(NotConnected):
+    """The server is a program, and there is no such program."""
+
+
 class CallProblem(Exception):
     """A call that gave no result."""
 

@@ -1,5 +1,5 @@
-"""Takes in outcomes that clients define: one is active at a time, and its rubric is kept as text. It must not "
-"commit."""
+"""Takes in outcomes that clients define: one is active at a time, and its rubric is kept as text. It must not
+commit."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ _read = msgspec.json.Decoder(list[OutcomeEvaluation]).decode
 
 def read(column: bytes | None) -> list[OutcomeEvaluation]:
     return _read(column) if column else []
+
+
+def unreached(column: bytes | None) -> bool:
+    """Whether the session works towards an outcome."""
+    return any(outcome.result in ACTIVE for outcome in read(column))
 
 
 def drafted(

@@ -22,7 +22,7 @@ from hostler.services import budgets, defining, intake
 from hostler.services.paging import BAD_CURSOR, Between, Cursor, read_cursor
 from hostler.services.reading import first
 from hostler.services.resources import missing_session
-from hostler.services.thread_rows import threads_tx
+from hostler.services.thread_rows import children_tx, threads_tx
 from hostler.store.blobs import Blobs
 from hostler.store.sql import Tx
 from hostler.store.tables import sessions
@@ -157,15 +157,16 @@ def _state_tx(session_id: str, takes_system: Callable[[bytes], bool] | None, now
         raise InvalidRequest(f"Session {session_id} is terminated and accepts no more events.")
     takes = takes_system is None or takes_system(row[5])
     pending, idle = _ids(row[1]), row[4] == "idle"
-    stored = yield from threads_tx(session_id, row[5])
+    children = yield from children_tx(session_id, row[5])
     return intake.State(
         session_id,
         row[0],
         pending,
         row[2],
         idle,
-        children=tuple(thread.id for thread in stored if thread.id != row[0] and not thread.ended),
-        resting=idle and not pending and row[6] is None,
+        children=children,
+        # An outcome that is not reached is something to interrupt, though nobody works on it.
+        resting=idle and not pending and row[6] is None and not defining.unreached(row[12]),
         takes_system=takes,
         capped=bool(row[11]) or budgets.reached(row[7], row[8], row[9], row[10], now),
         paused=bool(row[11]),

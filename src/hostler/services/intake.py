@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import bindparam, or_, select
 
 from hostler.errors import InvalidRequest, RateLimited
-from hostler.log.entries import COLUMNS, Draft, Entry
+from hostler.log.entries import COLUMNS, PUBLIC, Draft, Entry
 from hostler.services import budgets, defining, interrupts
 from hostler.services.reading import first
 from hostler.store.sql import Tx
@@ -49,6 +49,9 @@ _ENTRY = (
     select(*COLUMNS)
     .where(entries.c.session_id == bindparam("s"), entries.c.id == bindparam("id"))
     .order_by(entries.c.private.desc())
+)
+_COPY = select(*COLUMNS).where(
+    entries.c.session_id == bindparam("s"), entries.c.id == bindparam("id"), entries.c.private == PUBLIC
 )
 _ANSWER = (
     select(*COLUMNS)
@@ -247,8 +250,16 @@ def _answer_tx(state: State, event: _Answer, drafts: dict[str, Draft], now: int,
         return answer
     for entry in standing:
         if entry.type == answer.type:
-            return entry
+            return (yield from _shown_tx(entry, state))
     return _unstored(answer, state, now)  # resolved in another way, by an interrupt for one
+
+
+def _shown_tx(entry: Entry, state: State) -> Tx[Entry]:
+    """As the session's list shows it: an answer to a child thread is there as a copy."""
+    if not entry.private:
+        return entry
+    row = yield from first(_COPY, {"s": state.session_id, "id": entry.id})
+    return entry if row is None else Entry(*row)
 
 
 def _unstored(draft: Draft, state: State, now: int) -> Entry:

@@ -29,6 +29,9 @@ _OF_SESSION = (
     .where(_c.session_id == bindparam("s"))
     .order_by(_c.created_at, _c.id)
 )  # fmt: skip
+_OPEN = select(_c.id).where(
+    _c.session_id == bindparam("s"), _c.parent_id.is_not(None), _c.archived_at.is_(None), _c.status != "terminated"
+)
 _agent = msgspec.json.Decoder(SessionThreadAgent | Advisor | InlineAgent).decode
 _ROSTER = b'"multiagent":{'
 
@@ -64,6 +67,14 @@ def threads_tx(session_id: str, agent: bytes) -> Tx[list[StoredThread]]:
         return []
     found = yield from rows(_OF_SESSION, {"s": session_id})
     return [StoredThread(*row) for row in found]
+
+
+def children_tx(session_id: str, agent: bytes) -> Tx[tuple[str, ...]]:
+    """The ids of the child threads that have not ended."""
+    if _ROSTER not in agent:
+        return ()
+    found = yield from rows(_OPEN, {"s": session_id})
+    return tuple(row[0] for row in found)
 
 
 def active_seconds_tx(session_id: str, agent: bytes) -> Tx[float | None]:

@@ -6,28 +6,40 @@ It must not run them: a thread is opened by the harness, and here only shown and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 from sqlalchemy import bindparam, select, update
 
 from hostler import clock
 from hostler.errors import InvalidRequest
+from hostler.harness.crossposts import crossposted
 from hostler.log.append import append_tx
-from hostler.log.entries import Draft, Entry
+from hostler.log.entries import COLUMNS, Consume, Draft, Entry, Item
 from hostler.log.log import Log
 from hostler.services.events import missing_thread
-from hostler.services.reading import first
+from hostler.services.paging import BAD_CURSOR, Cursor, read_cursor
+from hostler.services.reading import first, rows
 from hostler.services.sessions import find_tx
 from hostler.services.snapshots import SessionRow, primary_thread
 from hostler.services.thread_rows import StoredThread, shown, threads_tx
 from hostler.store.sql import Tx
-from hostler.store.tables import entries, sessions, threads
+from hostler.store.tables import QUEUED, entries, sessions, threads
 from hostler.wire.threads import SessionThread
 
 _ARCHIVE = (
     update(threads)
     .where(threads.c.session_id == bindparam("s"), threads.c.id == bindparam("t"))
     .values(archived_at=bindparam("now"), updated_at=bindparam("now"), status="terminated")
+)
+_WAITING = (
+    select(*COLUMNS)
+    .where(
+        entries.c.session_id == bindparam("s"),
+        entries.c.thread_id == bindparam("t"),
+        entries.c.position >= bindparam("q"),
+    )
+    .order_by(entries.c.position)
 )
 _PENDING = select(sessions.c.pending).where(sessions.c.id == bindparam("s"))
 _LAST_IDLE = (
@@ -42,21 +54,36 @@ _LAST_IDLE = (
 )
 
 
+class Threaded(NamedTuple):
+    data: list[SessionThread]
+    next_page: str | None
+
+
 class Threads:
     def __init__(self, log: Log, wake: Callable[[str], None]) -> None:
         self._log = log
         self._store = log.store
         self._wake = wake
 
-    async def list(self, session_id: str, statuses: Sequence[str]) -> list[SessionThread]:
+    async def list(self, session_id: str, statuses: Sequence[str], *, limit: int, page: str | None) -> Threaded:
+        """One page of the threads in order of creation, the primary one first."""
+        cursor = read_cursor(page, "asc")
         found = await self._store.read(lambda: _all_tx(session_id))
-        return [thread for thread in found if not statuses or thread.status in statuses]
+        if cursor is not None:
+            place = next((at for at, thread in enumerate(found) if thread.id == cursor.id), None)
+            if place is None:
+                raise InvalidRequest(BAD_CURSOR)
+            found = found[place + 1 :]
+        wanted = [thread for thread in found if not statuses or thread.status in statuses]
+        shown = wanted[:limit]
+        return Threaded(shown, Cursor("asc", 0, shown[-1].id).encode() if len(wanted) > limit else None)
 
     async def retrieve(self, session_id: str, thread_id: str) -> SessionThread:
         return _find(await self._store.read(lambda: _all_tx(session_id)), thread_id)
 
     async def archive(self, session_id: str, thread_id: str) -> SessionThread:
-        """End a child thread that is idle, for good; what it waited for is dropped. Archiving again changes nothing."""
+        """End a child thread that is idle, for good; what it waited for, and what waits for it, is dropped. Archiving
+        again changes nothing."""
         now = clock.now()
 
         def tx() -> Tx[list[Entry]]:
@@ -72,8 +99,10 @@ class Threads:
                 fields={"agent_name": thread.name, "session_thread_id": thread_id},
                 thread_id=thread_id,
             )
-            items = [end, msgspec.structs.replace(end, thread_id=None)]
-            written = yield from append_tx(session_id, row.thread_id, items, now=now, patch={"pending": pending})
+            waiting = yield from rows(_WAITING, {"s": session_id, "t": thread_id, "q": QUEUED})
+            items: list[Item] = [*(Consume(Entry(*entry)) for entry in waiting), end]
+            placed = crossposted(items, thread_id, row.thread_id)
+            written = yield from append_tx(session_id, row.thread_id, placed, now=now, patch={"pending": pending})
             return written.entries
 
         def then(written: list[Entry]) -> None:

@@ -1,0 +1,83 @@
+"""What the settings ask for, opened or decoded: rooms' tables, database, models. It must not start anything.
+
+It is shared by the server and by the commands that look at its configuration without serving.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hostler import clock
+from hostler.git.hosts import GitConfig, Hosts
+from hostler.harness.deps import HarnessConfig
+from hostler.mcp.config import McpConfig
+from hostler.models.config import ModelsConfig, with_keys
+from hostler.models.routing import Router
+from hostler.sandbox.backends import SandboxConfig
+from hostler.settings import BadSettings, Settings, decode
+from hostler.store.folder import make_data_dir
+from hostler.store.sqlite import SqliteStore
+from hostler.store.store import Store
+from hostler.web.config import WebConfig
+
+
+class Configuration(msgspec.Struct, frozen=True):
+    """The tables of the config file that rooms decode for themselves."""
+
+    harness: HarnessConfig
+    models: ModelsConfig
+    sandbox: SandboxConfig
+    mcp: McpConfig
+    web: WebConfig
+    git: GitConfig
+
+
+def configuration(settings: Settings) -> Configuration:
+    """Decode the rooms' tables. Raises BadSettings with the file, table and key."""
+    tables, file = settings.tables, settings.config_file
+    return Configuration(
+        decode(tables.get("harness", {}), HarnessConfig, "harness", file),
+        decode(tables.get("models", {}), ModelsConfig, "models", file),
+        decode(tables.get("sandbox", {}), SandboxConfig, "sandbox", file),
+        decode(tables.get("mcp", {}), McpConfig, "mcp", file),
+        decode(tables.get("web", {}), WebConfig, "web", file),
+        _git_config(tables.get("git", {}), file),
+    )
+
+
+def _git_config(table: dict[str, Any], file: Path | None) -> GitConfig:
+    config: GitConfig = decode(table, GitConfig, "git", file)
+    try:
+        Hosts(config.hosts)
+    except ValueError as error:
+        raise BadSettings(f"The config file {file}, table [git]: {error}.") from error
+    return config
+
+
+def open_router(settings: Settings, config: ModelsConfig) -> Router:
+    """The configured models; without a key, the built-in script where it was asked for. Raises BadSettings."""
+    try:
+        return Router(
+            with_keys(config, settings.environ),
+            api_key=settings.model_api_key,
+            base_url=settings.model_base_url,
+            allow_script_default=settings.scripted,
+        )
+    except ValueError as error:
+        where = "" if str(error).startswith("HOSTLER_") else f"The config file {settings.config_file}: "
+        raise BadSettings(f"{where}{error}") from error
+
+
+async def open_store(settings: Settings, *, owner: bool = True) -> Store:
+    """Open the database. `owner` is the serving process; a command beside it is not."""
+    if settings.database is None:
+        make_data_dir(settings.data_dir)
+        return await SqliteStore.open(settings.data_dir / "hostler.db", now=clock.now())
+    if not settings.database.startswith(("postgresql://", "postgres://")):
+        raise BadSettings(f"--database must be a postgresql:// URL, not {settings.database.split(':')[0]!r}.")
+    from hostler.store.postgres import PostgresStore  # with its driver, only where it is used
+
+    return await PostgresStore.open(settings.database, now=clock.now(), owner=owner)
