@@ -60,6 +60,12 @@ def echo(text: str) -> CallToolResult:
 
 
 @server.tool()
+def repeat(ctx: Context[Any, Any]) -> str:
+    """Says what it was sent, as careless servers do."""
+    return f"you sent {dict(ctx.headers or {}).get('authorization')}"
+
+
+@server.tool()
 def fail(why: str) -> str:
     """Fails."""
     raise ValueError(why)

@@ -105,6 +105,16 @@ def test_the_token_of_the_session_s_vaults_is_sent(start: Start, tmp_path: Path)
     assert SECRET.encode() not in (tmp_path / "db").read_bytes()
 
 
+def test_a_token_that_the_server_repeats_is_not_shown(start: Start, tmp_path: Path) -> None:
+    """To nobody, the model included."""
+    real, _ = guarded(start, tmp_path, SECRET)
+    events = play(tmp_path, Vault(SECRET), real.url, "repeat")
+    (result,) = (event for event in events if event["type"] == "agent.mcp_tool_result")
+    assert result["content"][0]["text"] == "you sent Bearer [redacted]"
+    assert SECRET not in str(events)
+    assert SECRET.encode() not in (tmp_path / "db").read_bytes()
+
+
 def test_what_was_rotated_holds_from_the_next_turn_on(start: Start, tmp_path: Path) -> None:
     real, wanted = guarded(start, tmp_path, "one")
     vault = Vault("one")

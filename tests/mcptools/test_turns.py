@@ -19,6 +19,7 @@ SCRIPT = calls(
     ("add", "mcp__real__add", {"a": 1, "b": 2}),
     ("fail", "mcp__real__fail", {"why": "because"}),
     ("show", "mcp__real__show", {}),
+    ("repeat", "mcp__real__repeat", {}),
     ("huge", "mcp__real__huge", {"characters": 250_000}),
     ("large", "mcp__real__huge", {"characters": 3_000_000}),
     ("wait", "mcp__real__wait", {"seconds": 600}),

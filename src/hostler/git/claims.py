@@ -14,13 +14,13 @@ _CLAIMS = (b"shallow ", b"have ")
 
 
 def claimed(request: bytes, digits: int) -> set[bytes]:
-    """The objects that a request of a shallow reader claims; none of any other's. `digits` is how long names are.
+    """The objects that a request claims, if any of them is called shallow. `digits` is how long names are.
 
     Raises BadFrame.
     """
-    lines = [line for line in frames(request) if isinstance(line, bytes)]
-    if not any(line.startswith(b"shallow ") for line in lines):
+    if b"shallow " not in request:
         return set()
+    lines = (line for line in frames(request) if isinstance(line, bytes))
     return {oid for line in lines if (oid := _claim(line, digits))}
 
 

@@ -97,11 +97,13 @@ class Mirrors:
         """The request without claims on what the mirror has and the view does not show. Raises RepositoryFailure."""
         digits = 64 if view.refs.sha256 else 40
         try:
-            if not (claims := claimed(request, digits)):
+            claims = await asyncio.to_thread(claimed, request, digits)
+            if not claims:
                 return request
             asked = b"".join(oid + b"\n" for oid in sorted(claims))
             words = ["rev-list", "--ignore-missing", "--stdin", "--not", "--all"]
-            return without(request, set((await self._git.run(view.folder, words, stdin=asked)).split()), digits)
+            hidden = set((await self._git.run(view.folder, words, stdin=asked)).split())
+            return await asyncio.to_thread(without, request, hidden, digits)
         except (BadFrame, GitFailed):
             raise RepositoryFailure("clone", "The request is not one of git's.") from None
 

@@ -16,6 +16,7 @@ from hostler.harness.parts import Call
 from hostler.harness.roster import Member, Roster, roster_of
 from hostler.harness.run import Run
 from hostler.harness.served import Effect, Offer, ServedResult
+from hostler.harness.state import ADVISOR
 from hostler.harness.threads import MAX_CHILDREN, ThreadRow, read_agent
 from hostler.harness.tooltable import Tool
 from hostler.ids import new_id
@@ -24,6 +25,7 @@ from hostler.wire.agents import InlineAgent
 
 PREFIX = "ant__"  # reserved: no tool of an agent's own can have it
 LIST, SEND, CREATE, CLOSE = (PREFIX + name for name in ("list_agents", "send_to_agent", "create_agent", "close_thread"))
+RESERVED = (ADVISOR, "coordinator")  # in messages between threads they stand for somebody else
 NO_DESCRIPTION = "no description"
 MAX_MESSAGE = 1_000_000  # characters
 
@@ -119,7 +121,7 @@ def _create(run: Run, roster: Roster, asked: Create) -> ServedResult:
     if not roster.inline:
         raise Refused(f"Agents can't be made up here; use {SEND} with one of the roster.")
     name = asked.name.strip()[:256]
-    if not name or any(member.name == name for member in roster.members):
+    if not name or name in RESERVED or any(member.name == name for member in roster.members):
         raise Refused("Invalid input: `name` must not be empty, nor the name of an agent of the roster.")
     mine = run.agent
     agent = InlineAgent(

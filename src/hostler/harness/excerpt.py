@@ -57,7 +57,7 @@ def clipped(text: str, limit: int) -> str:
 
 def _shown(part: Part) -> dict[str, Any]:
     if isinstance(part, Heard):
-        return {"who": "user", "text": shown_text(part.content)}
+        return {"who": part.who, "text": shown_text(part.content)}
     if isinstance(part, Said):
         calls = [shown_call(call.name, call.input) for call in part.calls]
         return {"who": "agent", "text": shown_text(part.content), "calls": calls}

@@ -149,7 +149,7 @@ class GitGateway:
         if access.credential is None:
             raise Refused(403, "this repository was given without an authorization_token, so nothing can be pushed")
         path = "/info/refs?service=git-receive-pack" if asked else "/git-receive-pack"
-        fields = {name: value for name in _PASSED_ON if (value := request.field(name)) is not None}
+        fields = {name: value for name in _PASSED_ON if (value := request.field(name)) and value.isascii()}
         body = None if asked else _bounded(request.body, self._git.config.repository_mb * MIB)
         client = self._git.client
         async with client.request(request.method, access.remote, path, access.credential, fields, body) as answer:

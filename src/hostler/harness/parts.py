@@ -68,9 +68,10 @@ class Said(msgspec.Struct):
 
 
 class Heard(msgspec.Struct):
-    """What a user said, or another thread."""
+    """What was said to the agent: by the user, the coordinator, another agent, or an evaluation."""
 
     content: list[dict[str, Any]]
+    who: str = "user"
 
 
 class Told(msgspec.Struct):

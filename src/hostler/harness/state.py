@@ -7,7 +7,9 @@ must not matter to it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
+from html import escape
 from typing import Any
 
 import msgspec
@@ -28,6 +30,7 @@ MAIL = "hostler.thread_message"  # from another thread; waits until it is consum
 INTERRUPT = "hostler.interrupt"  # a user.interrupt of the whole session, as it waits for a child thread
 
 ADVISOR = "anthropic.advisor"
+_TAG = re.compile(r"<(?=[\s/]*message\b)", re.IGNORECASE)
 INTERRUPTS = ("user.interrupt", INTERRUPT)
 
 SERVER = "server"  # the generation of calls that were dispatched to no sandbox
@@ -179,13 +182,19 @@ def _heard(thread: Thread, _: str, event: dict[str, Any]) -> None:
 def _received(thread: Thread, _: str, event: dict[str, Any]) -> None:
     if event.get("from_agent_name") == ADVISOR:
         return  # its advice is the result of the call that asked for it
-    sender = event.get("from_agent_name") or "coordinator"
-    opening = {"type": "text", "text": f'<message from="{sender}" thread="{event["from_session_thread_id"]}">'}
-    thread.parts.append(Heard([opening, *event["content"], {"type": "text", "text": "</message>"}]))
+    thread.parts.append(_letter(event.get("from_agent_name"), event["from_session_thread_id"], event["content"]))
     thread.wants_answer = True
     thread.failures = thread.continuations = 0
     if "from_agent_name" not in event:  # a coordinator's requests are counted from client to client
         thread.requests = 0
+
+
+def _letter(sender: str | None, thread_id: str, content: list[dict[str, Any]]) -> Heard:
+    """A message of another thread, which can't end before its end: what follows would be the user's."""
+    opening = {"type": "text", "text": f'<message from="{escape(sender or "coordinator")}" thread="{thread_id}">'}
+    inside = [{**block, "text": _TAG.sub("&lt;", block["text"])} if "text" in block else block for block in content]
+    who = "another agent" if sender else "coordinator"
+    return Heard([opening, *inside, {"type": "text", "text": "</message>"}], who)
 
 
 def _defined(thread: Thread, _: str, event: dict[str, Any]) -> None:
@@ -207,7 +216,7 @@ def _evaluated(thread: Thread, _: str, event: dict[str, Any]) -> None:
 
 
 def _fed_back(thread: Thread, _: str, note: dict[str, Any]) -> None:
-    thread.parts.append(Heard(_text(note["text"])))
+    thread.parts.append(Heard(_text(note["text"]), "evaluation"))
     thread.wants_answer = True
     thread.failures = thread.requests = thread.continuations = 0
 
