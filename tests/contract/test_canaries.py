@@ -1,5 +1,5 @@
-"""Secrets are planted wherever the API or the operator gives one, and used; then everything that the server keeps or says
-is searched for them. None may be found.
+"""Secrets are planted wherever the API or the operator gives one, and used; then everything that the server keeps or
+says is searched for them. None may be found.
 
 To extend it: plant with a function of `PLANTERS`, which gives the secrets it planted, or put another place that may
 leak into `canaries.everything`. A secret that others make, like the tokens of `TokenServer`, is found if it contains
