@@ -108,7 +108,7 @@ def _announce(house: Rooms, url: str, first_key: str | None) -> None:
 
 @main.group()
 def keys() -> None:
-    """API keys of this server: make, list and revoke them. Works while the server runs."""
+    """API keys: make, list, revoke, also while the server runs; and the key that seals secrets."""
 
 
 @keys.command("create")
@@ -195,7 +195,7 @@ def rotate_secrets(data_dir: Path | None, database: str | None, as_json: bool) -
         click.echo("Nor is the key file in the data folder: remove it.")
 
 
-@main.command()
+@main.command(short_help="Say what is usable on this machine.")
 @click.option("--host", help="As for `serve`.")
 @click.option("--port", type=click.IntRange(0, 65535), help="As for `serve`.")
 @DATA_DIR
@@ -272,7 +272,7 @@ def _prepared(skill: Any) -> str:
     return f"ok   {skill.id}: {', '.join(skill.packages)} ({skill.bytes / 1024**2:.0f} MiB, {skill.seconds:.1f} s)"
 
 
-@main.command()
+@main.command(short_help="Run a session with a real model; save a script of it.")
 @click.argument("prompt")
 @click.option(
     "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The script to write, a .json."

@@ -90,8 +90,8 @@ def test_messages_are_queued_and_echoed(server: Server, http: httpx2.Client, ses
         ({"type": "agent.message", "content": []}, "events.1.type"),
         ({"type": "user.tool_result", "tool_use_id": "x"}, "self_hosted"),
         (
-            {"type": "user.define_outcome", "description": "d", "rubric": {"type": "text", "content": "r"}},
-            "user.define_outcome is not supported",
+            {"type": "user.define_outcome", "description": "d", "rubric": {"type": "file", "file_id": "file_no"}},
+            "events.1.rubric.file_id: file file_no was not found",
         ),
         ({"type": "user.custom_tool_result", "custom_tool_use_id": "sevt_no"}, "events[1]: sevt_no is not"),
         ({"type": "user.tool_confirmation", "tool_use_id": "sevt_no", "result": "allow"}, "sevt_no is not"),

@@ -58,7 +58,6 @@ def test_forms_of_the_agent(http: httpx2.Client, agent: Json, environment: Json)
 @pytest.mark.parametrize(
     "field",
     [
-        {"resources": [{"type": "github_repository", "url": "https://github.com/a/b"}]},
         {"resources": [{"type": "memory_store", "memory_store_id": "memstore_1"}]},
         {"initial_events": [{"type": "user.interrupt"}]},
         {"initial_events": [{"type": "user.define_outcome", "description": "d", "rubric": {"type": "text"}}]},

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx2
-import msgspec
 import pytest
+from anthropic import Anthropic
 
 from commands.command import complaint, hostler
-from hostler.applying.definitions import load
-from hostler.services import agent_rules, resolve, resolve_mcp
-from hostler.wire.agents import AgentCreate
 from running import Server
 
 Json = dict[str, Any]
@@ -295,18 +292,33 @@ def test_the_api_itself_takes_no_short_forms(server: Server) -> None:
     assert (answer.status_code, answer.json()["error"]["message"]) == (400, "tools.0.type: Invalid value 'bash'")
 
 
-def test_the_reference_agent_is_a_valid_request() -> None:
-    definition = load(REFERENCE / "agent.yaml")
-    params = msgspec.convert(definition.request, AgentCreate)
-    assert params.system == (REFERENCE / "system-prompt.md").read_text()
-    assert definition.request["skills"] == [{"type": "anthropic", "skill_id": "docx"}]
-
-    resolved: Any = SimpleNamespace(
-        tools=resolve.tools(params.tools),
-        mcp_servers=resolve_mcp.servers(params.mcp_servers),
-        skills=params.skills,
-    )
-    agent_rules.check_references(resolved)
+def test_the_reference_agent_applies_and_works(tmp_path: Path) -> None:
+    """On a server of its own: its skill's packages can't be had there, and its MCP server isn't there."""
+    script = {"turns": [
+        {"tools": [{"name": "read", "input": {"file_path": "/mnt/skills/docx/SKILL.md"}}]},
+        {"text": "{{last_tool_result}}"},
+    ]}  # fmt: skip
+    offline = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0"}
+    with Server(tmp_path / "data", scripted=script, environ=offline) as server:
+        made = told(server, REFERENCE / "agent.yaml")
+        place = told(server, REFERENCE / "environment.yaml")
+        assert (made["action"], place["action"]) == ("created", "created")
+        for path in ("agent.yaml", "environment.yaml"):
+            assert told(server, REFERENCE / path)["action"] == "unchanged"
+        agent = get(server, f"/v1/agents/{made['id']}")
+        assert agent["system"] == (REFERENCE / "system-prompt.md").read_text()
+        assert [(skill["type"], skill["skill_id"]) for skill in agent["skills"]] == [("anthropic", "docx")]
+        client = Anthropic(base_url=server.base_url, api_key=server.key, max_retries=0)
+        session = client.beta.sessions.create(agent=agent["id"], environment_id=place["id"])
+        events = client.beta.sessions.events
+        with events.stream(session.id) as stream:
+            content = [{"type": "text", "text": "{}"}]
+            events.send(session.id, events=[{"type": "user.message", "content": content}])  # type: ignore[list-item,typeddict-item]
+            seen = list(itertools.takewhile(lambda event: event.type != "session.status_idle", stream))
+    said = [event.content[0].text for event in seen if event.type == "agent.message"]
+    assert said[0].startswith("---\nname: docx\n"), "the agent reads its skill"
+    problems = [event.error.message for event in seen if event.type == "session.error"]
+    assert any("workspace" in problem for problem in problems), "without its MCP server it goes on, and says so"
 
 
 def test_the_reference_environment_applies(server: Server) -> None:

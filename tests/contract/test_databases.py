@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from contract.scenarios import SCENARIOS, judge
+from contract.teams import children, coordinator
 from contract.world import BUILTINS, CONFIG, IDLE, SCRIPT, WEATHER, World, message, only, result, sync_world
 from databases import Databases
 from running import Server
@@ -51,6 +52,11 @@ def test_lists_on_postgresql(postgres_world: World) -> None:
     assert world.listed(made[0], created_at_gt=events[3].processed_at) == events[4:]
     files = [world.beta.files.upload(file=(f"{number}.txt", b"x")).id for number in range(3)]
     assert [found.id for found in world.beta.files.list(limit=1)][:3] == files[::-1]
+    team = coordinator(world)
+    world.turn(team, "delegate: answer: one")
+    (child,) = children(world, team)
+    assert world.beta.sessions.threads.archive(child.id, session_id=team).status == "terminated"
+    assert [found.id for found in world.beta.sessions.threads.list(team, limit=1)][1:] == [child.id]
     assert world.beta.sessions.archive(made[0]).status == "terminated"
     assert world.beta.sessions.delete(made[0]).type == "session_deleted"
 

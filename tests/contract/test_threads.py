@@ -89,11 +89,10 @@ def test_a_confirmation_for_a_child_is_sent_to_the_session(either: World) -> Non
     (child,) = children(world, session_id)
     assert (use.session_thread_id, use.evaluated_permission) == (child.id, "ask")
     answer = {"type": "user.tool_confirmation", "tool_use_id": use.id, "result": "allow"}
-    (echo,) = world.send(session_id, answer)
+    with world.stream(session_id) as stream:
+        (echo,) = world.send(session_id, answer)
+        stream.until(IDLE)
     assert echo.session_thread_id == child.id
-    with following(world.beta.sessions.threads.events.stream(child.id, session_id=session_id)) as stream:
-        if world.beta.sessions.threads.retrieve(child.id, session_id=session_id).status == "running":
-            stream.until(IDLED)
     own = list(world.beta.sessions.threads.events.list(child.id, session_id=session_id))
     (done,) = only(own, "agent.tool_result")
     assert (done.tool_use_id, done.is_error) == (use.id, False)
@@ -106,7 +105,9 @@ def test_interrupts(either: World, whom: str) -> None:
     session_id = coordinator(world)
     with world.stream(session_id) as stream:
         world.send(session_id, message("delegate: silence"))
-        stream.until(IDLED)  # of the coordinator
+        seen = stream.until("session.thread_status_running", where=lambda event: event.agent_name == "helper")
+        if not only(seen, IDLED):
+            stream.until(IDLED)  # of the coordinator
         (child,) = children(world, session_id)
         assert child.status == "running"
         named = {"session_thread_id": child.id} if whom == "one" else {}
@@ -191,7 +192,10 @@ def test_an_answer_to_an_archived_thread_is_refused(world: World) -> None:
     session_id = coordinator(world, WEATHER)
     use = world.turn(session_id, "delegate: ask the client")[-1].stop_reason.event_ids[0]
     (child,) = children(world, session_id)
-    world.beta.sessions.threads.archive(child.id, session_id=session_id)
+    with following(world.beta.sessions.threads.events.stream(child.id, session_id=session_id)) as stream:
+        world.beta.sessions.threads.archive(child.id, session_id=session_id)
+        (end,) = stream.rest()
+    assert end.type == "session.thread_status_terminated"
     with pytest.raises(anthropic.BadRequestError, match="which has ended"):
         world.send(session_id, result(use, "late"))
     events = world.turn(session_id, "say: still here")

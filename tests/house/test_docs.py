@@ -40,7 +40,8 @@ REQUESTS: list[Any] = [
     vaults.LimitedHosts, vaults.InjectionLocationParams, *get_args(vaults.AuthUpdate), vaults.RefreshUpdate,
     tools.McpToolsetParams, tools.McpToolConfigParams, tools.McpServer, multiagent.MultiagentCoordinatorParams,
     multiagent.Multiagent20261001Params, multiagent.TeamEnabledParams, multiagent.AdvisorParams,
-    resources.FileResourceParams, resources.RepositoryResourceParams, resources.ResourceUpdate,
+    resources.FileResourceParams, events.TextRubric, events.FileRubric,
+    resources.RepositoryResourceParams, resources.ResourceUpdate,
     resources.BranchCheckout, resources.CommitCheckout, events.EventsSend, *get_args(events.ClientEvent),
 ]  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gzip
+import json
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,10 @@ async def answer(request: Request) -> Response:
         result: dict[str, Any] = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": info}
     elif method == "tools/list":
         result = listed((body.get("params") or {}).get("cursor"))
+    elif options.how == "bomb":
+        large = {"content": [{"type": "text", "text": "x" * 50_000_000}]}
+        packed = gzip.compress(json.dumps({"jsonrpc": "2.0", "id": body["id"], "result": large}).encode())
+        return Response(packed, media_type="application/json", headers={"content-encoding": "gzip"})
     elif options.how == "flood":
         return Response("x" * 40_000_000, media_type=JSON)
     else:

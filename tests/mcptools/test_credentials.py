@@ -15,6 +15,7 @@ from contract.world import only
 from databases import Databases
 from hostler.harness.loop import advance
 from hostler.harness.mcp_tools import McpTools
+from hostler.harness.served import Offer
 from hostler.ids import new_id
 from hostler.mcp.config import McpConfig
 from hostler.mcp.pool import Pool
@@ -159,8 +160,7 @@ def test_an_agent_without_servers_asks_nobody(tmp_path: Path) -> None:
         pool = Pool(McpConfig(), {})
         await stage.say("say: x")
         wake = await stage.wake()
-        offer = await McpTools(pool, vault).offer(wake.primary)
-        assert (offer.tools, offer.problems) == ([], [])
+        assert McpTools(pool, vault).offer(wake.primary) == Offer()
         await pool.aclose()
         await stage.store.close()
 

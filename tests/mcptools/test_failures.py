@@ -141,6 +141,7 @@ def test_a_session_that_the_server_forgot_is_begun_anew(serve: Serve, start: Sta
     [
         ("failing", "HTTP 502. It may have run"),
         ("flood", "larger than"),
+        ("bomb", "compressed"),
         ("nonsense", "not a valid tool result"),
     ],
 )

@@ -96,6 +96,48 @@ def test_a_commit_that_another_token_brought_is_not_served(api: Api, host: GitHo
     assert [error["type"] for error in failed(api, asked)] == ["repository_checkout_error"]
 
 
+PROBE = """
+import subprocess, sys
+def frame(line):
+    return b"%04x%s" % (len(line) + 4, line)
+url, tip, known = sys.argv[1:]
+body = frame(f"want {tip} shallow no-progress\\n".encode()) + frame(f"shallow {known}\\n".encode())
+body += frame(b"deepen 2147483647\\n") + b"0000" + frame(b"done\\n")
+curl = ["curl", "-s", "-x", "http://127.0.0.1:3128", "--data-binary", "@-", f"{url}/git-upload-pack"]
+answer = subprocess.run(curl, input=body, capture_output=True).stdout
+pack = answer[answer.index(b"PACK"):]
+subprocess.run(["git", "-C", "repo", "unpack-objects", "-q"], input=pack)
+"""
+
+
+def test_claiming_a_commit_does_not_bring_its_parents(api: Api, host: GitHost) -> None:
+    """Git sends the parents of what a reader calls shallow; the mirror has them from a token that may see them."""
+    repository = host.repository()
+    repository.commit({"a.txt": b"one\n"})
+    parent = repository.commit({"a.txt": b"hidden parent\n"}, "hidden")
+    hidden = repository.commit({"a.txt": b"hidden\n"}, "hidden")
+    assert run(api, api.session(resources=[given(host)]), "git -C repo branch -r | wc -l") == ["3"]
+    git(repository.folder, "config", "uploadpack.hideRefs", "refs/heads/hidden")
+    repository.old = True
+    session = api.session(resources=[given(host)])
+    url = f"http://git.hostler.internal/{host.address.removeprefix('http://')}/owner/repo"
+    probe = f"cat > probe.py <<'END'\n{PROBE}\nEND\npython3 probe.py {url} {repository.tip()}"
+    for spelling in (hidden, hidden.upper(), f"{hidden} and more"):
+        said = run(api, session, f"{probe} '{spelling}'; git -C repo cat-file -e {parent} 2>&1 || echo absent")
+        assert said[-1] == "absent"
+
+
+def test_a_shallow_clone_is_deepened(api: Api, host: GitHost) -> None:
+    repository = host.repository()
+    for number in range(3):
+        repository.commit({"a.txt": f"{number}\n".encode()})
+    session = api.session(resources=[given(host)])
+    clone = f"git clone -q --depth 1 {host.url('owner/repo')} short && cd short && git rev-list --count HEAD"
+    assert run(api, session, f"{clone}; git fetch -q --deepen 1; git rev-list --count HEAD") == ["1", "2"]
+    repository.commit({"a.txt": b"3\n"})
+    assert run(api, session, "git fetch -q --unshallow; git rev-list --count origin/main") == ["4"]
+
+
 def test_the_gateway_serves_git_and_nothing_else(api: Api, host: GitHost) -> None:
     host.repository(tokens={TOKEN}).commit({"a.txt": b"one\n"})
     session = api.session(resources=[given(host, authorization_token=TOKEN)])

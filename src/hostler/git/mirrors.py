@@ -19,8 +19,10 @@ from pathlib import Path
 import msgspec
 
 from hostler.git import views
+from hostler.git.claims import claimed, without
 from hostler.git.failures import RepositoryFailure
 from hostler.git.hosts import GitConfig, Remote
+from hostler.git.pktline import BadFrame
 from hostler.git.process import Git, GitFailed
 from hostler.git.refs import Refs
 from hostler.git.remote import Credential, RemoteClient
@@ -87,8 +89,21 @@ class Mirrors:
         how = ["--advertise-refs"] if request is None else []
         arguments = ["upload-pack", "--strict", "--stateless-rpc", *how, str(view.folder)]
         with self._reading(view.mirror):
-            async with self._git.stream(self._folder, arguments, request or b"") as parts:
+            shown = b"" if request is None else await self._of_what_is_shown(view, request)
+            async with self._git.stream(self._folder, arguments, shown) as parts:
                 yield _failing(parts)
+
+    async def _of_what_is_shown(self, view: View, request: bytes) -> bytes:
+        """The request without claims on what the mirror has and the view does not show. Raises RepositoryFailure."""
+        digits = 64 if view.refs.sha256 else 40
+        try:
+            if not (claims := claimed(request, digits)):
+                return request
+            asked = b"".join(oid + b"\n" for oid in sorted(claims))
+            words = ["rev-list", "--ignore-missing", "--stdin", "--not", "--all"]
+            return without(request, set((await self._git.run(view.folder, words, stdin=asked)).split()), digits)
+        except (BadFrame, GitFailed):
+            raise RepositoryFailure("clone", "The request is not one of git's.") from None
 
     @contextlib.contextmanager
     def _reading(self, name: str) -> Iterator[None]:

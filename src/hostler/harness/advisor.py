@@ -50,7 +50,7 @@ class AdvisorTool:
         self._model = model
         self._catalogue = catalogue
 
-    async def offer(self, run: Run) -> Offer:
+    def offer(self, run: Run) -> Offer:
         roster = roster_of(run.agent) if run.primary else None
         return Offer([_TOOL]) if roster is not None and roster.advisor else Offer()
 
@@ -115,7 +115,7 @@ def _twice(draft: Draft) -> tuple[Draft, Draft]:
 
 def _request(run: Run, model: str, question: str) -> ModelRequest:
     transcript = transcribed(run.thread.parts, MAX_TRANSCRIPT)
-    text = f"<transcript>\n{transcript}\n</transcript>\n\nThe agent asks:\n{question}"
+    text = f"{transcript}\n\nThe agent asks:\n{question}"
     return ModelRequest(
         model=model,
         messages=[{"role": "user", "content": [{"type": "text", "text": text}]}],

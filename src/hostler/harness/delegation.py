@@ -60,7 +60,7 @@ class Delegation:
 
     effect: Effect = "in_commit"
 
-    async def offer(self, run: Run) -> Offer:
+    def offer(self, run: Run) -> Offer:
         roster = roster_of(run.agent) if run.primary else None
         if roster is None or not (roster.members or roster.inline):
             return Offer()

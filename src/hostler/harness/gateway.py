@@ -213,6 +213,8 @@ async def _whole(request: GatewayRequest) -> bytes:
     whole = bytearray()
     try:
         async for part in request.body:
+            if unpacker is not None and unpacker.eof:
+                raise zlib.error("something follows")  # which zlib would keep
             whole += unpack(part)
             if len(whole) >= _MAX_REQUEST:
                 raise Refused(413, "the request is too large")

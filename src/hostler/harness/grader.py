@@ -163,7 +163,7 @@ def _opening(run: Run, outcome: Outcome) -> str:
     transcript = transcribed(run.thread.parts, MAX_TRANSCRIPT)
     return (
         f"<outcome>\n{outcome.description}\n</outcome>\n<rubric>\n{outcome.rubric}\n</rubric>\n"
-        f"<transcript>\n{transcript}\n</transcript>\n\nEvaluate the work."
+        f"{transcript}\n\nEvaluate the work."
     )
 
 

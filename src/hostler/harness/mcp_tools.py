@@ -7,7 +7,7 @@ must not keep anything that a restart would need: connections and listings are f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -92,10 +92,11 @@ class McpTools:
         """The stdio servers that agents may name."""
         return frozenset(self._pool.config.stdio)
 
-    async def offer(self, run: Run) -> Offer:
+    def offer(self, run: Run) -> Offer | Awaitable[Offer]:
         toolsets = [tool for tool in run.agent.tools if isinstance(tool, McpToolset)]
-        if not toolsets:
-            return NOTHING
+        return self._offer(run, toolsets) if toolsets else NOTHING
+
+    async def _offer(self, run: Run, toolsets: list[McpToolset]) -> Offer:
         servers = {server.name: server for server in run.agent.mcp_servers}
         wanted = [(toolset, servers[toolset.mcp_server_name]) for toolset in toolsets]
         views = await asyncio.gather(*(self._look(run, server) for _, server in wanted))

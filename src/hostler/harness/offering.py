@@ -6,6 +6,7 @@ It must not decide what to do about a source that fails: it reports the problem 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 import msgspec
 
@@ -23,26 +24,29 @@ async def with_offers(run: Run, deps: Deps, tools: ToolTable) -> tuple[ToolTable
 
     When that takes long the turn is shown as running meanwhile. Raises Interrupted, and NewInput.
     """
-    if not deps.served:
-        return tools, []
-    gathering = asyncio.create_task(_gather(run, deps))
+    given = [served.offer(run) for served in deps.served]
+    offers = [offer for offer in given if isinstance(offer, Offer)]
+    sought = [offer for offer in given if not isinstance(offer, Offer)]
+    if sought:
+        offers += await _found(run, sought)
+    return tools.with_served(tool for offer in offers for tool in offer.tools), _news(run, offers)
+
+
+async def _found(run: Run, sought: list[Awaitable[Offer]]) -> list[Offer]:
+    """The offers that somebody else has to be asked for."""
+    gathering = asyncio.gather(*sought)
     try:
         await asyncio.wait({gathering}, timeout=PROMPT_SECONDS)
         if not gathering.done():
             await run.append(run.taken(), strict=True, opening=True)
-        offers = await run.unless_interrupted(_result(gathering))
+        return await run.unless_interrupted(_result(gathering))
     finally:
         gathering.cancel()
         await asyncio.wait({gathering})
-    return tools.with_served(tool for offer in offers for tool in offer.tools), _news(run, offers)
 
 
-async def _gather(run: Run, deps: Deps) -> list[Offer]:
-    return list(await asyncio.gather(*(served.offer(run) for served in deps.served)))
-
-
-async def _result(task: asyncio.Task[list[Offer]]) -> list[Offer]:
-    return await task
+async def _result(gathering: asyncio.Future[list[Offer]]) -> list[Offer]:
+    return await gathering
 
 
 def _news(run: Run, offers: list[Offer]) -> list[Item]:

@@ -5,7 +5,7 @@ It must not know any of them: web tools, MCP servers and the coordinator's tools
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -55,7 +55,7 @@ class ServedTools(Protocol):
 
     effect: Effect
 
-    async def offer(self, run: Run) -> Offer:
+    def offer(self, run: Run) -> Offer | Awaitable[Offer]:
         """The tools for this agent, asked before each model request. The same log must give the same order and
         definitions (prompt cache); what is slow to find out is cached by the implementer. Never raises for a source
         that fails: that is a problem to report, once."""

@@ -1,11 +1,13 @@
 """A conversation as plain text, for another model to judge or advise on. It must not carry a secret thought along.
 
-Thinking is left out, long results lose their middle, and the oldest messages go first when there is no room.
+Thinking is left out, long results lose their middle, and the oldest messages go first when there is no room. What was
+said is escaped: an agent can neither end the transcript from within nor put words into somebody else's mouth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from html import escape
 from typing import Any
 
 import msgspec
@@ -15,9 +17,14 @@ from hostler.harness.parts import Part
 
 
 def transcribed(parts: Iterable[Part], limit: int) -> str:
-    """About `limit` characters at most."""
+    """A `<transcript>` of about `limit` characters at most."""
     messages = context.shortened(context.messages(parts, {}), limit)
-    return "\n\n".join(f"{message['role'].upper()}:\n{_told(message['content'])}" for message in messages)[:limit]
+    told = "\n\n".join(_message(message["role"], _told(message["content"])) for message in messages)
+    return f"<transcript>\n{told[:limit]}\n</transcript>"
+
+
+def _message(role: str, text: str) -> str:
+    return f'<message from="{role}">\n{escape(text, quote=False)}\n</message>'
 
 
 def _told(content: Any) -> str:

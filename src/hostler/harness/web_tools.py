@@ -70,7 +70,7 @@ class WebTools:
     def close(self) -> None:
         self._fetcher.close()
 
-    async def offer(self, run: Run) -> Offer:
+    def offer(self, run: Run) -> Offer:
         toolset = toolset_of(run.agent)
         if toolset is None:
             return Offer()

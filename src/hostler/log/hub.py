@@ -16,6 +16,7 @@ from hostler.wire.events import Preview
 BUFFERED_ENTRIES = 512
 BUFFERED_BYTES = 4 * 1024 * 1024  # of entries; one larger than that passes alone
 BUFFERED_PREVIEWS = 2048
+THREAD_ENDED = "session.thread_status_terminated"  # with it the streams of its thread end
 
 
 class Follower:
@@ -46,6 +47,8 @@ class Follower:
             self._buffer.append(entry)
             self._entries += 1
             self._bytes += len(entry.body)
+        if entry.type == THREAD_ENDED and entry.thread_id == self.thread_id:
+            self.closed = True
         self._ready.set()
 
     def start_preview(self, event_id: str, frame: bytes) -> None:

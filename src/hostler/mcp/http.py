@@ -58,6 +58,13 @@ class AnswerTooLarge(httpx2.StreamError):
         super().__init__(f"the answer is larger than {limit} bytes")
 
 
+class AnswerPacked(httpx2.StreamError):
+    """The server's answer is compressed, which was not asked for: unpacked, it could have any size."""
+
+    def __init__(self) -> None:
+        super().__init__("the answer is compressed, which was not asked for")
+
+
 class Wire(httpx2.Auth):
     """Signs requests, and watches over the answers."""
 
@@ -109,10 +116,10 @@ class Wire(httpx2.Auth):
         self.status = response.status_code
         if response.request.method == "POST" and (sending := SENDING.get()) is not None:
             sending.status = response.status_code
-        if response.headers.get("content-encoding", "identity") != "identity":
-            raise httpx2.DecodingError("the answer is compressed", request=response.request)  # a bound would not hold
         assert isinstance(response.stream, httpx2.AsyncByteStream)
-        if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
+        if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
+            response.stream = _Packed(response.stream)
+        elif not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
             response.stream = _Bounded(response.stream, self._limit)  # the SDK bounds the events of a stream itself
 
 
@@ -128,6 +135,20 @@ class _Bounded(httpx2.AsyncByteStream):
             if left < 0:
                 raise AnswerTooLarge(self._limit)
             yield chunk
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _Packed(httpx2.AsyncByteStream):
+    """Closes without a byte having been read."""
+
+    def __init__(self, inner: httpx2.AsyncByteStream) -> None:
+        self._inner = inner
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        raise AnswerPacked
+        yield b""
 
     async def aclose(self) -> None:
         await self._inner.aclose()

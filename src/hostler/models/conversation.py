@@ -24,6 +24,18 @@ def text_of(content: str | Iterable[dict[str, Any]]) -> str:
     return "\n".join(block.get("text", "") for block in content if block.get("type") == "text")
 
 
+def _read(content: str | list[dict[str, Any]]) -> str:
+    """The text of a tool result as an agent reads it: text blocks and plain-text documents."""
+    if isinstance(content, str):
+        return content
+    return text_of(_as_text(block) for block in content)
+
+
+def _as_text(block: dict[str, Any]) -> dict[str, Any]:
+    source = block.get("source") or {}
+    return {"type": "text", "text": source["data"]} if source.get("type") == "text" else block
+
+
 class Conversation:
     """What a rule may ask about a request. Everything is derived from the messages, so it survives a restart."""
 
@@ -63,8 +75,9 @@ class Conversation:
 
     @cached_property
     def last_tool_result(self) -> str:
-        """The text of the tool results that answer the last assistant message; empty when there are none."""
-        return "\n".join(text_of(block.get("content") or "") for block in self._last_results)[:_MAX_TEXT]
+        """The text of the tool results that answer the last assistant message, also of documents such as fetched
+        pages; empty when there are none."""
+        return "\n".join(_read(block.get("content") or "") for block in self._last_results)[:_MAX_TEXT]
 
     @cached_property
     def last_tool_failed(self) -> bool | None:

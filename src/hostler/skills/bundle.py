@@ -100,7 +100,8 @@ def _directory(sent: Iterable[Sent]) -> str:
     if any("/" not in file.path for file in sent):
         raise InvalidRequest(
             "files[]: each filename must begin with the skill's folder, such as my-skill/SKILL.md; "
-            f"{next(file.path for file in sent if '/' not in file.path)[:200]!r} does not"
+            f"{next(file.path for file in sent if '/' not in file.path)[:200]!r} does not. Clients that leave "
+            "folders out can send a zip archive"
         )
     if len(tops) > 1:
         raise InvalidRequest(f"files[]: all files must be in one folder, these are in {', '.join(tops[:5])[:300]}")

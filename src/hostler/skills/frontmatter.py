@@ -19,7 +19,7 @@ _MAX_DEPTH = 8
 _NULLS = ("", "~", "null", "Null", "NULL")
 _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _TAG = re.compile(r"<[A-Za-z/!?][^<>]*>")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _FENCE = re.compile(r"^---[ \t]*$", re.MULTILINE)
 
 
@@ -118,7 +118,7 @@ def _events(head: str, at: str) -> Iterator[tuple[int, Any]]:
                 raise InvalidRequest(f"{at}: the frontmatter is nested too deeply")
             yield depth, event
             depth -= isinstance(event, yaml.CollectionEndEvent)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter two for numbers beyond its own bounds
         raise InvalidRequest(f"{at}: the frontmatter is not valid YAML{_explained(error)}") from error
 
 

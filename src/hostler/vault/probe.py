@@ -106,8 +106,8 @@ async def _probe_older(outward: Outward, url: str, token: str, refused: Refused)
             if stream.status_code != 200:
                 return Refused(method, await _answer(stream)) if stream.status_code in (401, 403) else refused
             events = _events(stream)
-            place = urljoin(url, (await anext(events)).strip())
-            if urlsplit(place)[:2] != urlsplit(url)[:2]:
+            place = _within(url, await anext(events))
+            if place is None:
                 return refused  # the token is for this server only
             await _post(outward, place, headers, _request(1, method, _greeting()))
             capabilities = _dict((await _awaited(events, 1)).get("capabilities"))
@@ -123,6 +123,15 @@ async def _probe_older(outward: Outward, url: str, token: str, refused: Refused)
     except StopAsyncIteration:
         return refused
     return None
+
+
+def _within(url: str, said: str) -> str | None:
+    """Where to post; None for a place of another server, or none at all."""
+    try:
+        place = urljoin(url, said.strip())
+        return place if urlsplit(place)[:2] == urlsplit(url)[:2] else None
+    except ValueError:
+        return None
 
 
 async def _post(outward: Outward, url: str, headers: dict[str, str], body: bytes) -> None:
@@ -195,12 +204,17 @@ def _read(message: bytes, number: int) -> dict[str, Any] | None:
 
 async def _events(response: httpx2.Response) -> AsyncIterator[str]:
     """The data of each event, up to `MOST_MESSAGE` bytes in all."""
-    pending, data, left = b"", [], MOST_MESSAGE
+    pending: list[bytes] = []  # of one line; joined once, however small its pieces are
+    data, left = [], MOST_MESSAGE
     async for chunk in response.aiter_raw():
         left -= len(chunk)
         if left < 0:
             return
-        *lines, pending = (pending + chunk.replace(b"\r\n", b"\n")).split(b"\n")
+        pending.append(chunk)
+        if b"\n" not in chunk:
+            continue
+        *lines, rest = b"".join(pending).split(b"\n")
+        pending = [rest]
         for line in lines:
             text = line.rstrip(b"\r").decode("utf-8", "replace")
             if text.startswith("data:"):

@@ -33,6 +33,8 @@ class Inflater:
         if self._zlib is None or not data:
             self._keep(data)
             return
+        if self._zlib.eof:
+            return  # zlib would keep what follows, without a bound
         try:
             self._inflate(data)
         except zlib.error:

@@ -18,7 +18,7 @@ from msgspec import UnsetType as Unset
 
 __all__ = [
     "UNSET", "Metadata", "MetadataPatch", "ModelId", "Name", "Params", "Reference", "Unset", "Version", "Wire",
-    "encode", "explain", "given", "has_nul", "parse_timestamp", "timestamp",
+    "encode", "explain", "given", "has_nul", "matching", "parse_timestamp", "timestamp",
 ]  # fmt: skip
 
 METADATA_PAIRS = 16
@@ -77,6 +77,16 @@ def has_nul(body: bytes) -> bool:
     return b"\\u0000" in body and _NUL_ESCAPE.search(body) is not None
 
 
+_WORDS: dict[str, str] = {}  # what a pattern asks for, by the pattern as msgspec quotes it
+
+
+def matching(pattern: str, words: str, **more: Any) -> Meta:
+    """A constraint that is explained in words, since a regular expression tells few people what to send."""
+    _WORDS[repr(pattern)] = words
+    return Meta(pattern=pattern, **more)
+
+
+_PATTERN = re.compile(r"Expected `str` matching regex (?P<quoted>.*)\Z", re.DOTALL)
 _PLACE = re.compile(r"(?P<what>.*) - at (?:`key` in )?`\$(?P<path>[^`]*)`\Z", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<field>[^`]*)`")
 _EXTRA = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`")
@@ -95,6 +105,8 @@ def explain(error: msgspec.ValidationError, within: str = "") -> str:
         return ".".join([*parts, missing["field"]]) + ": Field required"
     if extra := _EXTRA.match(what):
         return ".".join([*parts, extra["field"]]) + ": Extra inputs are not permitted"
+    if pattern := _PATTERN.match(what):
+        what = _WORDS.get(pattern["quoted"], what)
     return f"{'.'.join(parts)}: {what}" if parts else what
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from hostler.wire.base import UNSET, Params, Unset, Wire
+from hostler.wire.base import UNSET, Params, Unset, Wire, matching
 
 MountPath = Annotated[str, Meta(min_length=1, max_length=4096)]
 
@@ -21,7 +21,12 @@ class BranchCheckout(Params, tag="branch", tag_field="type", kw_only=True):
 
 
 class CommitCheckout(Params, tag="commit", tag_field="type", kw_only=True):
-    sha: Annotated[str, Meta(pattern=r"^(?:[0-9a-fA-F]{40}|[0-9a-fA-F]{64})\Z")]
+    sha: Annotated[
+        str,
+        matching(
+            r"^(?:[0-9a-fA-F]{40}|[0-9a-fA-F]{64})\Z", "must be the full hash of a commit, 40 or 64 hexadecimal digits"
+        ),
+    ]
 
 
 Checkout = BranchCheckout | CommitCheckout

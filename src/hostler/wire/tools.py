@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from hostler.wire.base import UNSET, Params, Unset, Wire
+from hostler.wire.base import UNSET, Params, Unset, Wire, matching
 
 BuiltinName = Literal["bash", "edit", "glob", "grep", "read", "web_fetch", "web_search", "write"]
 BUILTIN_NAMES = ("bash", "edit", "glob", "grep", "read", "web_fetch", "web_search", "write")
 
-ToolName = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_-]+\Z")]
+ToolName = Annotated[
+    str, matching(r"^[A-Za-z0-9_-]+\Z", "must have only letters, digits, _ and -", min_length=1, max_length=128)
+]
 ServerName = Annotated[str, Meta(min_length=1, max_length=255)]
 Permission = Literal["allow", "ask", "deny"]
 

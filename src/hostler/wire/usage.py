@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from hostler.wire.base import UNSET, Params, Unset, Wire
+from hostler.wire.base import UNSET, Params, Unset, Wire, matching
 
 
 class Money(Params, kw_only=True):
@@ -19,7 +19,9 @@ class Money(Params, kw_only=True):
 class Ceiling(Params, kw_only=True):
     """Money that a budget can allow: at least one cent."""
 
-    amount: Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,17}\Z")]
+    amount: Annotated[
+        str, matching(r"^[1-9][0-9]{0,17}\Z", 'must be whole cents above 0, as a string of digits such as "250"')
+    ]
     currency: Literal["USD"]
 
 

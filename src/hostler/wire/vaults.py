@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from hostler.wire.base import UNSET, Metadata, MetadataPatch, Params, Unset, Wire
+from hostler.wire.base import UNSET, Metadata, MetadataPatch, Params, Unset, Wire, matching
 from hostler.wire.environments import UnrestrictedNetwork
 
 MAX_HOSTS = 16
@@ -19,7 +19,12 @@ SecretValue = Annotated[str, Meta(min_length=1, max_length=65_536)]
 Url = Annotated[str, Meta(min_length=1, max_length=2048)]
 ShortText = Annotated[str, Meta(max_length=2048)]
 ClientId = Annotated[str, Meta(min_length=1, max_length=2048)]
-VariableName = Annotated[str, Meta(max_length=255, pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z")]
+VariableName = Annotated[
+    str,
+    matching(
+        r"^[A-Za-z_][A-Za-z0-9_]*\Z", "must have only letters, digits and _, and not begin with a digit", max_length=255
+    ),
+]
 
 
 class Sensitive(Params, kw_only=True):

@@ -13,6 +13,7 @@ from stage import AGENT, SESSION, FakeSandbox
 
 from hostler import clock
 from hostler.errors import InvalidRequest
+from hostler.harness.grader import SYSTEM
 from hostler.log.entries import Draft
 from hostler.models.catalogue import Catalogue
 from hostler.models.table import Price
@@ -370,3 +371,8 @@ def test_a_dead_sandbox_is_not_the_grader_s_failure(tmp_path: Path) -> None:
     look = {"tools": [{"name": "glob", "input": {"pattern": "*"}}]}
     rules = script({"when": {"system_contains": GRADER}, "turns": [look, verdict("satisfied")]}, WORK)
     employ(tmp_path, work, rules, agent=LONE)
+
+
+def test_the_page_shows_the_grader_s_prompt() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "outcomes.md").read_text()
+    assert SYSTEM.split() == page.split("```text\n")[1].split("```")[0].split()

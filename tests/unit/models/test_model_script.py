@@ -77,6 +77,9 @@ def test_rules_are_tried_in_order_and_count_from_the_last_user_text() -> None:
     assert call.content[0]["input"] == {"args": ["2", "3"], "n": 1}
     asked += [{"role": "assistant", "content": call.content}, result("5")]
     assert text(reply(script, *asked)) == "It is 5, turn 1."
+    page = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "of a page"}}
+    fetched = {"type": "tool_result", "tool_use_id": "t", "content": [page]}
+    assert text(reply(script, *asked[:-1], {"role": "user", "content": [fetched]})) == "It is of a page, turn 1."
     asked += [assistant("It is 5"), result("?")]
     assert text(reply(script, *asked)) == "you said: add 2 and 3"
     assert text(reply(script, user("hm"))) == "you said: hm"

@@ -84,6 +84,10 @@ def test_the_name_may_be_left_to_the_folder() -> None:
         (head("name: x", "description: d").decode().encode("utf-16"), "not UTF-8"),
         (head("name: x", "description: \x01"), "not valid YAML"),
         (head("name: 'x", "description: d"), "not valid YAML"),
+        (head("name: x", 'description: "\\UFFFFFFFF"'), "not valid YAML"),
+        (head("name: x", 'description: "\\U00110000"'), "not valid YAML"),
+        (head("%YAML 1." + "9" * 5000, "name: x"), "not valid YAML"),
+        (head("name: x", 'description: "\\ud800"'), "control characters"),
     ],
 )
 def test_what_is_refused(content: bytes, says: str) -> None:

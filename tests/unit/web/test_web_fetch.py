@@ -7,6 +7,7 @@ import gzip
 import ssl
 import tempfile
 import time
+import tracemalloc
 import zlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from hostler.web import client
 from hostler.web.config import WebConfig
 from hostler.web.domains import Rules
 from hostler.web.fetch import Fetched, Fetcher
+from hostler.web.inflate import Inflater
 from hostler.web.problem import WebProblem
 from hostler.web.urls import parse
 
@@ -291,6 +293,19 @@ def test_compression(encoding: str) -> None:
             assert len(fetched.body) == 1024 * 1024
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_what_follows_compressed_data_is_not_kept(encoding: str, pack: Callable[[bytes], bytes]) -> None:
+    tracemalloc.start()
+    inflater = Inflater(encoding, 1024)
+    inflater.feed(pack(b"words"))
+    for _ in range(200):
+        inflater.feed(bytes(64 * 1024))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert inflater.body == b"words"
+    assert most < 1024 * 1024
 
 
 @pytest.mark.parametrize("encoding", ["br", "gzip"])

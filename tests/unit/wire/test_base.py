@@ -46,6 +46,11 @@ def test_no_time(text: str) -> None:
         (AgentCreate, b'{"name":"a","model":"m","tools":[{"type":"z"}]}', "tools.0.type: Invalid value 'z'"),
         (AgentCreate, b'{"name":"","model":"m"}', "name: Expected `str` of length >= 1"),
         (AgentCreate, b'{"name":"a","model":"m","metadata":{"k":1}}', "metadata: Expected `str`, got `int`"),
+        (
+            SessionCreate,
+            b'{"agent":"a","environment_id":"e","budget":{"type":"limit","max_list_cost":{"amount":"1.5","currency":"USD"}}}',
+            'budget.max_list_cost.amount: must be whole cents above 0, as a string of digits such as "250"',
+        ),
         (AgentCreate, b"[]", "Expected `object`, got `array`"),
         (EventsSend, b'{"events":[{"type":"x"}]}', "events.0.type: Invalid value 'x'"),
         (EventsSend, b'{"events":[{}]}', "events.0.type: Field required"),
