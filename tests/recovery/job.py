@@ -17,8 +17,10 @@ Event = dict[str, Any]
 LOST = (httpx2.TransportError,)
 RESULTS = {
     "agent.tool_result": "tool_use_id",
+    "agent.mcp_tool_result": "mcp_tool_use_id",
     "user.custom_tool_result": "custom_tool_use_id",
 }
+USES = ("agent.tool_use", "agent.custom_tool_use", "agent.mcp_tool_use")
 DEADLINE = 30.0
 
 
@@ -258,7 +260,7 @@ def check_log(job: Job, events: list[Event]) -> None:
         if shown["processed_at"] is None:
             now = {**now, "processed_at": None}
         assert now == shown
-    uses = [event["id"] for event in events if event["type"] in ("agent.tool_use", "agent.custom_tool_use")]
+    uses = [event["id"] for event in events if event["type"] in USES]
     answers = Counter(event[RESULTS[event["type"]]] for event in events if event["type"] in RESULTS)
     assert answers == Counter(uses)
     check_pairs(events)

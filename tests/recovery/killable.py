@@ -1,8 +1,8 @@
 """The real server, which ends itself with SIGKILL at a named point of one session. It must change nothing else.
 
 Run like the command line: `python killable.py serve ...`. The file `kill` in the folder HOSTLER_TEST_ORDERS names the
-session and its points, one `point count` a line: it dies where the first point is passed for the count-th time, and has
-struck that line out before. Without the file nothing happens.
+session (`*` is any) and its points, one `point count` a line: it dies where the first point is passed for the count-th
+time, and has struck that line out before. Without the file nothing happens.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from typing import Any
 
 from hostler import cli
 from hostler.harness import settle, supervisor
+from hostler.harness.mcp_tools import McpTools
 from hostler.harness.run import Run
+from hostler.harness.web_tools import WebTools
 from hostler.log.entries import Draft, Entry, Item
 from hostler.log.hub import Hub
 from hostler.log.log import Log
@@ -39,7 +41,7 @@ def passing(session_id: str, point: str) -> None:
         session, *lines = ORDERS.read_text().splitlines()
     except FileNotFoundError:
         return
-    if session != session_id or not lines:
+    if session not in (session_id, "*") or not lines:
         return
     wanted, _, count = lines[0].rpartition(" ")
     if wanted != point:
@@ -168,6 +170,11 @@ def on_spawn() -> None:
     launcher._spawn = wrapped
 
 
+def on_served() -> None:
+    for tools in (McpTools, WebTools):
+        around(tools, "perform", lambda _, run, __: run.session_id, "served")
+
+
 def on_outputs() -> None:
     collect = settle.collect
 
@@ -212,5 +219,6 @@ if __name__ == "__main__":
     on_tools()
     on_sandboxes()
     on_outputs()
+    on_served()
     supervisor.TIDY_SECONDS = 0.2
     cli.main()

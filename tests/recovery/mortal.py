@@ -25,12 +25,20 @@ PRICE = '[models.price."scripted"]\ninput = 0\noutput = 1000\n'
 class Mortal(Server):
     """See `running.Server`. `spawned` and `ready` are wall times of its last start."""
 
-    def __init__(self, folder: Path, *, harness: str = "", database: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        harness: str = "",
+        config: str = "",
+        scripted: Path | dict[str, Any] = SCRIPT,
+        database: str | None = None,
+    ) -> None:
         environ = {"HOSTLER_TEST_ORDERS": str(folder)}
         super().__init__(
             folder / "data",
-            config=f"[harness]\n{harness}\n{PRICE}",
-            scripted=SCRIPT,
+            config=f"[harness]\n{harness}\n{PRICE}{config}",
+            scripted=scripted,
             database=database,
             environ=environ,
         )

@@ -53,7 +53,8 @@ class Hosts:
         for entry in entries:
             scheme, _, host = entry.rpartition("://") if "://" in entry else ("https", "", entry)
             if scheme not in ("https", "http") or not _HOST.fullmatch(host.lower()):
-                raise ValueError(f"`hosts`: {entry!r} is not a host name, nor an http:// or https:// URL of a host")
+                shown = entry.rpartition("@")[2]  # what stands before it may be a password
+                raise ValueError(f"`hosts`: {shown!r} is not a host name, nor an http:// or https:// URL of a host")
             self._schemes[host.lower()] = scheme
 
     def remote(self, url: str) -> Remote:

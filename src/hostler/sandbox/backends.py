@@ -92,6 +92,17 @@ def open_layers(folder: Path, config: SandboxConfig, environ: Mapping[str, str])
     """The package layers of this machine, for the sandboxes of the configured backend."""
     if config.backend != "bubblewrap":
         return NoLayers(f"The sandbox backend {config.backend!r} has no package layers.")
+    try:
+        return _open_built(folder, config, environ)
+    except ValueError:  # whose words may repeat an address with its password
+        return NoLayers(
+            "The address of a package index or of the proxy to it is not valid: check the PIP_* variables, pip.conf, "
+            "HTTPS_PROXY and `proxy` in the config file's table [sandbox]."
+        )
+
+
+def _open_built(folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Layers:
+    """Raises ValueError."""
     from hostler.sandbox import pipindex
     from hostler.sandbox.bubblewrap import BubblewrapBackend
     from hostler.sandbox.egress import EgressPolicy, EgressProxy

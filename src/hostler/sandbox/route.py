@@ -79,15 +79,21 @@ class Upstream(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, url: str) -> Upstream:
-        parts = urlsplit(url)
+        """Raises ValueError, without the address, which may hold a password."""
+        wrong = ValueError("the upstream proxy must be given as http://host:port or https://host:port")
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise wrong from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("the upstream proxy must be given as http://host:port or https://host:port")
+            raise wrong
         tls = parts.scheme == "https"
         fields = []
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             fields = [("Proxy-Authorization", "Basic " + base64.b64encode(pair.encode()).decode("ascii"))]
-        return cls(host=parts.hostname, port=parts.port or (443 if tls else 80), tls=tls, fields=fields)
+        return cls(host=parts.hostname, port=port or (443 if tls else 80), tls=tls, fields=fields)
 
 
 def system_resolver(executor: Executor) -> Resolve:

@@ -15,6 +15,12 @@ def test_entries_that_are_no_hosts(entry: str) -> None:
         Hosts([entry])
 
 
+def test_a_password_in_an_entry_is_not_shown() -> None:
+    with pytest.raises(ValueError, match="is not a host name") as refused:
+        Hosts(["https://someone:s3cret@git.example.com"])
+    assert "s3cret" not in str(refused.value)
+
+
 def test_a_url_is_taken_apart() -> None:
     hosts = Hosts(["GitHub.com", "http://127.0.0.1:3000", "git.example.com:8443"])
     remote = hosts.remote("https://GITHUB.com/Owner/Repo.git")
