@@ -1,8 +1,9 @@
 """A model endpoint of fixed cadence, in a process of its own: it says when each request arrived, and streams what it is
 told to. Run as a program it prints its URL and serves until killed.
 
-The last user message tells what to do: `plan: N` asks for N rounds of one `bash` call `true` and then ends; anything
-else gets a few tokens. A text begins with the monotonic nanosecond of its request's arrival.
+The last user message tells what to do: `plan: N` asks for N rounds of one `bash` call `true` and then ends, `crew: N`
+for N messages to the agent `helper`; anything else gets a few tokens. A text begins with the monotonic nanosecond of
+its request's arrival.
 """
 
 from __future__ import annotations
@@ -42,8 +43,14 @@ async def _frames(request: dict[str, Any], arrived: int) -> Any:
     yield _frame("message_start", {"message": {"id": "msg_1", "model": request["model"], "usage": usage}})
     if FIRST_SECONDS:
         await asyncio.sleep(FIRST_SECONDS)
-    done, wanted = _progress(request)
-    if done < wanted:
+    verb, done, wanted = _progress(request)
+    if verb == "crew" and not done:
+        given = [{"type": "input_json_delta", "partial_json": '{"agent":"helper","message":"hello"}'}]
+        for number in range(wanted):
+            block = {"type": "tool_use", "id": f"toolu_{arrived}_{number}", "name": "ant__send_to_agent", "input": {}}
+            yield _block(number, block, given)
+        stop = "tool_use"
+    elif verb == "plan" and done < wanted:
         block = {"type": "tool_use", "id": f"toolu_{arrived}", "name": "bash", "input": {}}
         yield _block(0, block, [{"type": "input_json_delta", "partial_json": '{"command":"true"}'}])
         stop = "tool_use"
@@ -60,8 +67,8 @@ async def _frames(request: dict[str, Any], arrived: int) -> Any:
     yield _frame("message_stop", {})
 
 
-def _progress(request: dict[str, Any]) -> tuple[int, int]:
-    """How many tool results the last turn has, and how many it wants."""
+def _progress(request: dict[str, Any]) -> tuple[str, int, int]:
+    """What the last turn is to do, how many tool results it has, and how many it wants."""
     done = 0
     for message in reversed(request["messages"]):
         content = message["content"]
@@ -71,9 +78,9 @@ def _progress(request: dict[str, Any]) -> tuple[int, int]:
             if block["type"] == "tool_result":
                 done += 1
             elif block["type"] == "text":
-                plan = re.match(r"plan: (\d+)", block["text"])
-                return done, int(plan[1]) if plan else 0
-    return done, 0
+                told = re.match(r"(plan|crew): (\d+)", block["text"])
+                return (told[1], done, int(told[2])) if told else ("", done, 0)
+    return "", done, 0
 
 
 def _block(index: int, block: dict[str, Any], deltas: list[dict[str, Any]]) -> bytes:

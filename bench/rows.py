@@ -302,6 +302,35 @@ async def long_log(bench: Bench) -> list[Row]:
     ]  # fmt: skip
 
 
+async def crew(bench: Bench) -> list[Row]:
+    """A coordinator that sends eight agents a message each, until all have answered and it has taken the answers up."""
+    count, link = 8, bench.server.connect()
+    helper = await link.call("POST", "/v1/agents", {"name": "helper", "model": "claude-sonnet-5-5"})
+    roster = {"type": "coordinator", "agents": [helper["id"]]}
+    lead = {"name": "lead", "model": "claude-sonnet-5-5", "multiagent": roster}
+    agent = await link.call("POST", "/v1/agents", lead)
+    environment = await link.call("POST", "/v1/environments", {"name": "b"})
+    spent = []
+    for _ in range(max(3, int(20 * bench.scale))):
+        stream = bench.server.connect()
+        body = {"agent": agent["id"], "environment_id": environment["id"]}
+        session = (await link.call("POST", "/v1/sessions", body))["id"]
+        events = stream.events(f"/v1/sessions/{session}/events/stream")
+        await anext(events)
+        start = now()
+        await link.call("POST", f"/v1/sessions/{session}/events", message(f"crew: {count}"))
+        async for name, _ in events:
+            if name == b"session.status_idle":
+                break
+        spent.append((now() - start) / MS)
+        stream.close()
+        threads = await link.call("GET", f"/v1/sessions/{session}/threads")
+        assert len(threads["data"]) == count + 1
+    return [
+        Row(name=f"a coordinator and {count} agents: message -> all answered", unit="ms", value=round(p(spent, 0.5), 1))
+    ]
+
+
 async def restart(bench: Bench) -> list[Row]:
     """kill -9 in mid-turn, restart, next progress."""
     spent, ready = [], []
@@ -338,6 +367,7 @@ async def idle_memory(bench: Bench) -> list[Row]:
 
 
 ROWS = [
-    create_session, message_to_model, tools, many_streams, long_log, many_sessions, idle_sessions, restart, idle_memory,
+    create_session, message_to_model, tools, crew, many_streams, long_log, many_sessions, idle_sessions, restart,
+    idle_memory,
 ]  # fmt: skip
 PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -7,8 +7,7 @@ must not keep anything that a restart would need: connections and listings are f
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -37,8 +36,6 @@ from hostler.vault.bearer import Bearer
 from hostler.wire.tools import McpServer, McpToolset
 
 NOTHING = Offer()
-KEPT_TOKENS = 8  # of one server in one session, to be recognised in what it says
-HIDDEN = "[redacted]"
 NOT_REACHED = "The MCP server {server} can't be used, so the tool did not run: {why}."
 NOT_ALLOWED = "The MCP server {server} did not authorize the session, so the tool did not run: {why}."
 UNKNOWN = (
@@ -55,23 +52,12 @@ class Authority:
         self._credentials = credentials
         self._server_url = server_url
         self._found: Bearer | None = None
-        self._sent: deque[str] = deque(maxlen=KEPT_TOKENS)
 
     async def resolve(self, vault_ids: list[str]) -> None:
         self._found = await self._credentials.authorization(vault_ids, self._server_url) if vault_ids else None
 
     async def token(self) -> str | None:
-        if self._found is None:
-            return None
-        if self._found.token not in self._sent:
-            self._sent.append(self._found.token)
-        return self._found.token
-
-    def hide(self, text: str) -> str:
-        """Take out the tokens that were sent: a server may well repeat what it was sent."""
-        for token in self._sent:
-            text = text.replace(token, HIDDEN)
-        return text
+        return self._found.token if self._found is not None else None
 
     async def renewed(self, rejected: str) -> str | None:
         if self._found is None:
@@ -122,7 +108,7 @@ class McpTools:
         names = model_names((toolset.mcp_server_name, tool.name) for toolset, tool in chosen)
         tools = [_tool(name, toolset, tool) for name, (toolset, tool) in zip(names, chosen, strict=True)]
         problems = [
-            problem_event(server.name, view.problem, view.authority.hide)
+            problem_event(server.name, view.problem)
             for (_, server), view in zip(wanted, views, strict=True)
             if view.problem is not None
         ]
@@ -135,18 +121,16 @@ class McpTools:
         server = next((server for server in run.agent.mcp_servers if server.name == call.server), None)
         if server is None or call.tool is None:
             return _failed(GONE.format(name=call.shown_name, server=call.server))
-        hide = (await self._view(run, server)).authority.hide
         try:
             result = await self._called(run, server, call.tool, call.input)
         except NotConnected as problem:
             text = NOT_ALLOWED if isinstance(problem, NotAuthorized) else NOT_REACHED
-            return _failed(hide(text.format(server=server.name, why=problem)))
+            return _failed(text.format(server=server.name, why=problem))
         except OutcomeUnknown as problem:
             return _failed(UNKNOWN.format(server=server.name, why=problem))
         except Refused as problem:
-            return _failed(hide(str(problem)) or "The MCP server refused the call and did not say why.")
-        content = [{**block, "text": hide(block["text"])} if "text" in block else block for block in content_of(result)]
-        return ServedResult(content=content, is_error=bool(result.get("isError")))
+            return _failed(str(problem) or "The MCP server refused the call and did not say why.")
+        return ServedResult(content=content_of(result), is_error=bool(result.get("isError")))
 
     def forget(self, session_id: str) -> None:
         """The session has ended."""
@@ -208,13 +192,13 @@ def enabled(toolset: McpToolset, tools: Iterable[RemoteTool]) -> list[RemoteTool
     return [tool for tool in tools if configs.get(tool.name, toolset.default_config.enabled)]
 
 
-def problem_event(server: str, problem: NotConnected, hide: Callable[[str], str]) -> Draft:
+def problem_event(server: str, problem: NotConnected) -> Draft:
     """The session goes on without the server. A credential is not tried again by itself, a connection is: by the next
     wake."""
     if isinstance(problem, NotAuthorized):
-        message = f"The MCP server {server} did not authorize the session: {hide(str(problem))}."
+        message = f"The MCP server {server} did not authorize the session: {problem}."
         return session_error("mcp_authentication_failed_error", message, "exhausted", mcp_server_name=server)
-    message = f"The MCP server {server} can't be used: {hide(str(problem))}."
+    message = f"The MCP server {server} can't be used: {problem}."
     return session_error("mcp_connection_failed_error", message, "retrying", mcp_server_name=server)
 
 

@@ -239,7 +239,8 @@ class Connection:
             cursors.add(cursor)
             page = await client.list_tools(cursor=cursor)
             for listed in page.tools[: LISTED_TOOLS - len(found)]:
-                tool = remote_tool(listed.name, listed.description or listed.title or "", listed.input_schema)
+                shown = [listed.description or listed.title or "", listed.input_schema]
+                tool = remote_tool(listed.name, *self._cleaned(shown))
                 if tool is not None:
                     found.setdefault(tool.name, tool)
             cursor = page.next_cursor
@@ -283,7 +284,8 @@ class Connection:
                 result = await client.session.send_request(request, types.CallToolResult, progress_callback=progressed)
             except Exception as problem:  # whatever a hostile answer makes of the SDK
                 raise self._failed(problem, sending) from None
-            return result.model_dump(by_alias=True, mode="json", exclude_none=True)
+            cleaned: dict[str, Any] = self._cleaned(result.model_dump(by_alias=True, mode="json", exclude_none=True))
+            return cleaned
         raise OutcomeUnknown(f"no answer within {self._config.call_seconds:g} seconds; the call was cancelled")
 
     def _deadline(self, end: float) -> float:
@@ -310,6 +312,10 @@ class Connection:
     def _redacted(self, text: str) -> str:
         """What a server says in an error becomes part of a message of ours: without the credential that we sent."""
         return text if self._wire is None else self._wire.redact(text)
+
+    def _cleaned(self, value: Any) -> Any:
+        """What a server says goes to the model and into the log: without the credential that we sent."""
+        return value if self._wire is None else self._wire.redacted(value)
 
 
 def _forget(task: asyncio.Task[Any]) -> None:

@@ -14,11 +14,14 @@ from functools import cache
 from typing import Any, Protocol
 
 import httpx2
+import msgspec
 
 from hostler.mcp.config import McpConfig
 
 CONNECT_SECONDS = 10.0
 TOKENS = 8  # of one connection that are kept out of messages
+HIDDEN = "[redacted]"
+SHORTEST_HIDDEN = 8  # characters: to take a shorter one out of a text would only spoil the text
 SILENCE_SECONDS = 600.0  # of a stream that no call waits for; servers send comments more often
 CALL_MARGIN = 30.0
 
@@ -102,13 +105,23 @@ class Wire(httpx2.Auth):
             yield request
 
     def redact(self, text: str) -> str:
-        """Take tokens that were sent out of what the server says in an error, which may repeat them."""
+        """Take the tokens that were sent out of what the server says, which may repeat them."""
         for token in self._sent:
-            text = text.replace(token, "****")
+            text = text.replace(token, HIDDEN)
         return text
 
+    def redacted(self, value: Any) -> Any:
+        """The same for a whole value of JSON."""
+        if not self._sent:
+            return value
+        before = msgspec.json.encode(value).decode()
+        after = before
+        for token in self._sent:
+            after = after.replace(msgspec.json.encode(token).decode()[1:-1], HIDDEN)
+        return value if after == before else msgspec.json.decode(after)
+
     def _sign(self, request: httpx2.Request, token: str) -> None:
-        if token not in self._sent:
+        if token not in self._sent and len(token) >= SHORTEST_HIDDEN:
             self._sent.append(token)
         request.headers["authorization"] = f"Bearer {token}"
 
