@@ -115,7 +115,7 @@ def test_a_refused_token_is_renewed_once(start: Start, tmp_path: Path) -> None:
     async def work(pool: Pool) -> None:
         tokens = Tokens("one", "two", "three")
         connection = await pool.connection(key(real), tokens)
-        assert len(await pool.tools(key(real), tokens, fresh=True)) == 8
+        assert len(await pool.tools(key(real), tokens, fresh=True)) == 9
         assert tokens.tokens == ["two", "three"]
         wanted.write_text("three")  # while it is connected
         await connection.call("add", {"a": 1, "b": 1})
@@ -216,7 +216,7 @@ def test_a_program_that_leaves_at_the_newer_protocol(tmp_path: Path) -> None:
     picky = StdioServer(command="/bin/bash", args=[str(HERE / "picky.sh"), *real])
 
     async def work(pool: Pool) -> None:
-        assert len(await pool.tools(Key("s", "real", "stdio:p"), NONE, fresh=True)) == 8
+        assert len(await pool.tools(Key("s", "real", "stdio:p"), NONE, fresh=True)) == 9
 
     on(work, stdio={"p": picky})
 
