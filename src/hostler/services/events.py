@@ -20,7 +20,7 @@ from hostler.log.tail import Tail
 from hostler.models.catalogue import Catalogue
 from hostler.services import budgets, defining, intake
 from hostler.services.paging import BAD_CURSOR, Between, Cursor, read_cursor
-from hostler.services.reading import first
+from hostler.services.reading import first, rows
 from hostler.services.resources import missing_session
 from hostler.services.thread_rows import children_tx, threads_tx
 from hostler.store.blobs import Blobs
@@ -44,6 +44,8 @@ _STATE = select(
     sessions.c.paused,
     sessions.c.outcomes,
 ).where(sessions.c.id == bindparam("s"))
+_STATUS = select(sessions.c.thread_id, sessions.c.status).where(sessions.c.id == bindparam("s"))
+_AGENT = select(sessions.c.agent).where(sessions.c.id == bindparam("s"))
 _ids = msgspec.json.Decoder(list[str]).decode
 _agent = msgspec.json.Decoder(SessionAgent).decode
 
@@ -176,12 +178,13 @@ def _state_tx(session_id: str, takes_system: Callable[[bytes], bool] | None, now
 
 def _thread_tx(session_id: str, thread_id: str | None) -> Tx[str]:
     """The status of the thread, or of the session. Raises NotFound for an unknown session or thread."""
-    row = yield from first(_STATE, {"s": session_id})
+    row = yield from first(_STATUS, {"s": session_id})
     if row is None:
         raise missing_session(session_id)
-    status: str = row[4]
+    status: str = row[1]
     if thread_id is not None and thread_id != row[0]:
-        stored = yield from threads_tx(session_id, row[5])
+        (agent,) = yield from rows(_AGENT, {"s": session_id})
+        stored = yield from threads_tx(session_id, agent[0])
         status = next((thread.status for thread in stored if thread.id == thread_id), "")
         if not status:
             raise missing_thread(thread_id)
