@@ -19,7 +19,6 @@ from hostler.harness.parts import Call
 from hostler.harness.roster import roster_of
 from hostler.harness.run import Run
 from hostler.harness.served import Effect, Offer, ServedResult
-from hostler.harness.state import ADVISOR
 from hostler.harness.threads import ThreadRow
 from hostler.harness.tooltable import Tool
 from hostler.harness.transcripts import transcribed
@@ -27,6 +26,7 @@ from hostler.ids import new_id
 from hostler.log.entries import Draft, Item
 from hostler.models.catalogue import Catalogue
 from hostler.models.protocol import Model, ModelFailure, ModelRequest, ModelResponse
+from hostler.wire.multiagent import ADVISOR_NAME
 from hostler.wire.multiagent import Advisor as AdvisorAgent
 
 NAME = "ant__ask_advisor"
@@ -79,7 +79,7 @@ class AdvisorTool:
         row = ThreadRow(
             id=new_id("sthr"),
             parent_id=run.id,
-            name=ADVISOR,
+            name=ADVISOR_NAME,
             agent=run.agent,
             ledger=Ledger().add(response.usage, cost),
             active_us=max(1, clock.now() - started),
@@ -94,7 +94,7 @@ class AdvisorTool:
 
 def _consultation(thread_id: str, primary_id: str, content: list[dict[str, Any]]) -> Iterable[Item]:
     """The events of one consultation: those of its thread, and what the session's list shows of them."""
-    label = {"agent_name": ADVISOR, "session_thread_id": thread_id}
+    label = {"agent_name": ADVISOR_NAME, "session_thread_id": thread_id}
     stop = {"stop_reason": {"type": "end_turn"}, "stop_details": None}
     yield Draft(type="session.thread_created", fields=label, thread_id=primary_id)
     yield from _twice(Draft(type="session.thread_status_running", fields=label, thread_id=thread_id))
@@ -103,7 +103,7 @@ def _consultation(thread_id: str, primary_id: str, content: list[dict[str, Any]]
         fields={"content": content, "to_session_thread_id": primary_id},
         thread_id=thread_id,
     )
-    received = {"content": content, "from_session_thread_id": thread_id, "from_agent_name": ADVISOR}
+    received = {"content": content, "from_session_thread_id": thread_id, "from_agent_name": ADVISOR_NAME}
     yield Draft(type="agent.thread_message_received", fields=received, thread_id=primary_id)
     yield from _twice(Draft(type="session.thread_status_idle", fields={**label, **stop}, thread_id=thread_id))
     yield from _twice(Draft(type="session.thread_status_terminated", fields=label, thread_id=thread_id))

@@ -16,10 +16,10 @@ from hostler.harness.checkout import found, lines
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, span_end
 from hostler.harness.failure import attempt_failed
-from hostler.harness.grader import outcomes_column
 from hostler.harness.judge import judge
 from hostler.harness.listening import listen
 from hostler.harness.offering import with_offers
+from hostler.harness.outcomes import column
 from hostler.harness.parts import Call
 from hostler.harness.run import Interrupted, Run
 from hostler.harness.skills import announced
@@ -45,7 +45,7 @@ async def ask(run: Run, deps: Deps, tools: ToolTable) -> None:
     refused = [error_result(call, refusal(call)) for call in run.thread.open_calls]
     start = Draft(type="span.model_request_start")
     outcome = run.thread.outcome
-    begun = outcomes_column(run, outcome, result="running") if outcome is not None and outcome.unseen else {}
+    begun = column(run.thread.outcomes.values(), outcome, result="running") if outcome and outcome.unseen else {}
     await run.append([*refused, *run.taken(), *problems, start], strict=True, opening=True, patch=begun)
     try:
         request = await build_request(run, deps, tools)

@@ -16,16 +16,16 @@ from hostler.harness.parts import Call
 from hostler.harness.roster import Member, Roster, roster_of
 from hostler.harness.run import Run
 from hostler.harness.served import Effect, Offer, ServedResult
-from hostler.harness.state import ADVISOR
 from hostler.harness.threads import MAX_CHILDREN, ThreadRow, read_agent
 from hostler.harness.tooltable import Tool
 from hostler.ids import new_id
 from hostler.log.entries import Draft
 from hostler.wire.agents import InlineAgent
+from hostler.wire.multiagent import ADVISOR_NAME
 
 PREFIX = "ant__"  # reserved: no tool of an agent's own can have it
 LIST, SEND, CREATE, CLOSE = (PREFIX + name for name in ("list_agents", "send_to_agent", "create_agent", "close_thread"))
-RESERVED = (ADVISOR, "coordinator")  # in messages between threads they stand for somebody else
+RESERVED = (ADVISOR_NAME, "coordinator")  # in messages between threads they stand for somebody else
 NO_DESCRIPTION = "no description"
 MAX_MESSAGE = 1_000_000  # characters
 

@@ -12,14 +12,13 @@ from typing import Any
 
 import msgspec
 
-from hostler import clock
 from hostler.harness.act import sandbox_of
 from hostler.harness.budget import exhausted
 from hostler.harness.deps import Deps
 from hostler.harness.failure import delay
 from hostler.harness.ledger import span_usage, summed
 from hostler.harness.listening import listen
-from hostler.harness.outcomes import ACTIVE, NEEDS_REVISION, Outcome
+from hostler.harness.outcomes import NEEDS_REVISION, Outcome, column
 from hostler.harness.run import Interrupted, Run
 from hostler.harness.state import FEEDBACK
 from hostler.harness.transcripts import transcribed
@@ -28,7 +27,6 @@ from hostler.log.entries import Draft, Item
 from hostler.models.protocol import ModelFailure, ModelRequest, ModelResponse, ModelUsage
 from hostler.sandbox import toolset
 from hostler.sandbox.contract import OUTPUTS, SandboxUnavailable
-from hostler.wire.base import timestamp
 
 MAX_REQUESTS = 24
 MAX_TRANSCRIPT = 200_000  # characters
@@ -74,7 +72,9 @@ async def grade(run: Run, deps: Deps, outcome: Outcome) -> None:
     start_id = outcome.start_id
     if start_id is None:
         start = Draft(type="span.outcome_evaluation_start", fields=about)
-        await run.append([start], strict=True, opening=True, patch=outcomes_column(run, outcome, result="evaluating"))
+        await run.append(
+            [start], strict=True, opening=True, patch=column(run.thread.outcomes.values(), outcome, result="evaluating")
+        )
         start_id = start.id
     elif not run.thread.running:
         await run.append([], strict=True, opening=True)  # a budget had stopped it
@@ -89,7 +89,7 @@ async def grade(run: Run, deps: Deps, outcome: Outcome) -> None:
     items: list[Item] = [evaluation_end(outcome, start_id, verdict)]
     if verdict.result in (NEEDS_REVISION, "max_iterations_reached"):
         items.append(Draft(type=FEEDBACK, fields={"text": outcome.feedback(verdict.explanation)}))
-    await run.append(items, patch=outcomes_column(run, outcome, **_shown(outcome, verdict)))
+    await run.append(items, patch=column(run.thread.outcomes.values(), outcome, **_shown(outcome, verdict)))
 
 
 def interrupted(run: Run) -> tuple[list[Item], dict[str, Any]]:
@@ -99,7 +99,7 @@ def interrupted(run: Run) -> tuple[list[Item], dict[str, Any]]:
         return [], {}
     verdict = Verdict("interrupted", "The session was interrupted.")
     end = evaluation_end(outcome, outcome.start_id or "", verdict)
-    return [end], outcomes_column(run, outcome, **_shown(outcome, verdict))
+    return [end], column(run.thread.outcomes.values(), outcome, **_shown(outcome, verdict))
 
 
 def evaluation_end(outcome: Outcome, start_id: str, verdict: Verdict) -> Draft:
@@ -112,17 +112,6 @@ def evaluation_end(outcome: Outcome, start_id: str, verdict: Verdict) -> Draft:
         "usage": msgspec.to_builtins(span_usage(verdict.usage)),
     }
     return Draft(type="span.outcome_evaluation_end", fields=fields)
-
-
-def outcomes_column(run: Run, outcome: Outcome, **changed: Any) -> dict[str, Any]:
-    """The session's column with this outcome changed."""
-    shown = []
-    for other in run.thread.outcomes.values():
-        changes = changed if other is outcome else {}
-        over = changes.get("result", other.result) not in ACTIVE
-        at = other.ended_at or clock.now()
-        shown.append(other.shown(timestamp(at) if over else None, **changes))
-    return {"outcomes": msgspec.json.encode(shown)}
 
 
 def _shown(outcome: Outcome, verdict: Verdict) -> dict[str, Any]:

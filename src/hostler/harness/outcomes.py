@@ -7,10 +7,13 @@ I/O.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
+from hostler import clock
+from hostler.wire.base import timestamp
 from hostler.wire.sessions import OutcomeEvaluation
 
 DEFAULT_ITERATIONS = 3
@@ -41,18 +44,19 @@ class Outcome(msgspec.Struct, kw_only=True):
     result: str = "pending"
     explanation: str | None = None
     start_id: str | None = None
-    seq: int = 0  # the order in which it was received
+    seq: int  # the order in which it was received
     ended_at: int | None = None  # microseconds
     unseen: bool = True  # no request has gone out since it was defined
 
     @classmethod
-    def of(cls, event: dict[str, Any]) -> Outcome:
+    def of(cls, event: dict[str, Any], seq: int) -> Outcome:
         """From its `user.define_outcome`, whose rubric is text."""
         return cls(
             id=event["outcome_id"],
             description=event["description"],
             rubric=event["rubric"]["content"],
             max_iterations=event.get("max_iterations") or DEFAULT_ITERATIONS,
+            seq=seq,
         )
 
     @property
@@ -78,15 +82,26 @@ class Outcome(msgspec.Struct, kw_only=True):
     def begin(self, event_id: str) -> None:
         self.result, self.start_id = "evaluating", event_id
 
-    def end(self, result: str, explanation: str) -> None:
+    def end(self, result: str, explanation: str, at: int) -> None:
         self.start_id, self.explanation = None, explanation
         if result == NEEDS_REVISION:
             self.result = "running"
             self.iteration += 1
         else:
-            self.result = result
+            self.result, self.ended_at = result, at
 
     def shown(self, completed_at: str | None, **changed: Any) -> OutcomeEvaluation:
         """As the session shows it, or will with what is `changed`."""
         values = {"iteration": self.iteration, "result": self.result, "explanation": self.explanation, **changed}
         return OutcomeEvaluation(outcome_id=self.id, description=self.description, completed_at=completed_at, **values)
+
+
+def column(outcomes: Iterable[Outcome], changing: Outcome, **changed: Any) -> dict[str, Any]:
+    """The session's column that shows these outcomes, with what is about to change of one."""
+    shown = []
+    for outcome in outcomes:
+        changes = changed if outcome is changing else {}
+        over = changes.get("result", outcome.result) not in ACTIVE
+        at = outcome.ended_at or clock.now()
+        shown.append(outcome.shown(timestamp(at) if over else None, **changes))
+    return {"outcomes": msgspec.json.encode(shown)}

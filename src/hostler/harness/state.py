@@ -17,6 +17,7 @@ import msgspec
 from hostler.harness.outcomes import Outcome
 from hostler.harness.parts import Call, Heard, Part, Said, Summed, Told
 from hostler.log.entries import Entry
+from hostler.wire.multiagent import ADVISOR_NAME
 from hostler.wire.usage import BudgetLimit
 
 MODEL_MESSAGE = "hostler.model_message"
@@ -29,7 +30,6 @@ FEEDBACK = "hostler.outcome_feedback"
 MAIL = "hostler.thread_message"  # from another thread; waits until it is consumed
 INTERRUPT = "hostler.interrupt"  # a user.interrupt of the whole session, as it waits for a child thread
 
-ADVISOR = "anthropic.advisor"
 _TAG = re.compile(r"<(?=[\s/]*message\b)", re.IGNORECASE)
 INTERRUPTS = ("user.interrupt", INTERRUPT)
 
@@ -130,8 +130,6 @@ class Session:
 
     def _fold(self, thread: Thread, entry: Entry) -> None:
         thread.version += 1
-        if entry.type == "session.updated":
-            self._updated(entry.decode())
         if (session_fold := _SESSION_FOLDS.get(entry.type)) is not None:
             session_fold(self, entry)
         fold = _FOLDS.get(entry.type)
@@ -139,21 +137,19 @@ class Session:
             return
         event = entry.decode()
         if event.get("session_thread_id", thread.id) == thread.id:  # else it shows what happened in another thread
-            fold(thread, entry.id, event)
-        if entry.type == "user.define_outcome":
-            thread.outcomes[event["outcome_id"]].seq = entry.seq
-        if entry.type == "span.outcome_evaluation_end" and not thread.outcomes[event["outcome_id"]].active:
-            thread.outcomes[event["outcome_id"]].ended_at = entry.position
+            fold(thread, entry, event)
 
-    def _updated(self, event: dict[str, Any]) -> None:
-        """A changed budget is to be looked at by every thread, and what it had stopped goes on."""
-        if "budget" not in event:
-            return
-        self.budget = msgspec.convert(event["budget"], BudgetLimit | None)
-        for thread in self.threads.values():
-            thread.version += 1
-            if thread.paused:
-                thread.paused = thread.settled = False
+
+def _updated(session: Session, entry: Entry) -> None:
+    """A changed budget is to be looked at by every thread, and what it had stopped goes on."""
+    event = entry.decode()
+    if "budget" not in event:
+        return
+    session.budget = msgspec.convert(event["budget"], BudgetLimit | None)
+    for thread in session.threads.values():
+        thread.version += 1
+        if thread.paused:
+            thread.paused = thread.settled = False
 
 
 def _session_running(session: Session, _: Entry) -> None:
@@ -173,14 +169,14 @@ def _repository_ready(session: Session, entry: Entry) -> None:
     session.repositories[note["resource_id"]] = note["skills"]
 
 
-def _heard(thread: Thread, _: str, event: dict[str, Any]) -> None:
+def _heard(thread: Thread, _: Entry, event: dict[str, Any]) -> None:
     thread.parts.append(Heard(event["content"]))
     thread.wants_answer = True
     thread.failures = thread.requests = thread.continuations = 0
 
 
-def _received(thread: Thread, _: str, event: dict[str, Any]) -> None:
-    if event.get("from_agent_name") == ADVISOR:
+def _received(thread: Thread, _: Entry, event: dict[str, Any]) -> None:
+    if event.get("from_agent_name") == ADVISOR_NAME:
         return  # its advice is the result of the call that asked for it
     thread.parts.append(_letter(event.get("from_agent_name"), event["from_session_thread_id"], event["content"]))
     thread.wants_answer = True
@@ -197,25 +193,25 @@ def _letter(sender: str | None, thread_id: str, content: list[dict[str, Any]]) -
     return Heard([opening, *inside, {"type": "text", "text": "</message>"}], who)
 
 
-def _defined(thread: Thread, _: str, event: dict[str, Any]) -> None:
-    outcome = Outcome.of(event)
+def _defined(thread: Thread, entry: Entry, event: dict[str, Any]) -> None:
+    outcome = Outcome.of(event, entry.seq)
     thread.outcomes[outcome.id] = outcome
     (thread.parts if thread.open_request is None else thread.late).append(Heard(_text(outcome.task())))
     thread.wants_answer, thread.settled = True, False
     thread.failures = thread.requests = thread.continuations = 0
 
 
-def _evaluating(thread: Thread, event_id: str, event: dict[str, Any]) -> None:
+def _evaluating(thread: Thread, entry: Entry, event: dict[str, Any]) -> None:
     if (outcome := thread.outcomes.get(event["outcome_id"])) is not None:
-        outcome.begin(event_id)
+        outcome.begin(entry.id)
 
 
-def _evaluated(thread: Thread, _: str, event: dict[str, Any]) -> None:
+def _evaluated(thread: Thread, entry: Entry, event: dict[str, Any]) -> None:
     if (outcome := thread.outcomes.get(event["outcome_id"])) is not None:
-        outcome.end(event["result"], event["explanation"])
+        outcome.end(event["result"], event["explanation"], entry.position)
 
 
-def _fed_back(thread: Thread, _: str, note: dict[str, Any]) -> None:
+def _fed_back(thread: Thread, _: Entry, note: dict[str, Any]) -> None:
     thread.parts.append(Heard(_text(note["text"]), "evaluation"))
     thread.wants_answer = True
     thread.failures = thread.requests = thread.continuations = 0
@@ -225,11 +221,11 @@ def _text(text: str) -> list[dict[str, Any]]:
     return [{"type": "text", "text": text}]
 
 
-def _told(thread: Thread, _: str, event: dict[str, Any]) -> None:
+def _told(thread: Thread, _: Entry, event: dict[str, Any]) -> None:
     thread.parts.append(Told("\n".join(block["text"] for block in event["content"])))
 
 
-def _said(thread: Thread, _: str, note: dict[str, Any]) -> None:
+def _said(thread: Thread, _: Entry, note: dict[str, Any]) -> None:
     calls = [Call(**call) for call in note["calls"]]
     thread.parts.append(Said(note["content"], calls, note["stop_reason"], note["stop_details"]))
     thread.calls = {call.id: call for call in calls}
@@ -242,21 +238,21 @@ def _said(thread: Thread, _: str, note: dict[str, Any]) -> None:
     thread.wants_answer = bool(calls) or cut_off or unseen or note["stop_reason"] == "pause_turn"
 
 
-def _summed(thread: Thread, _: str, note: dict[str, Any]) -> None:
+def _summed(thread: Thread, _: Entry, note: dict[str, Any]) -> None:
     thread.parts = [Summed(note["text"])]
     thread.calls = {}
     thread.context_tokens = 0
     thread.summaries += 1
 
 
-def _dispatched(thread: Thread, _: str, note: dict[str, Any]) -> None:
+def _dispatched(thread: Thread, _: Entry, note: dict[str, Any]) -> None:
     for call_id in note["calls"]:
         thread.calls[call_id].dispatched = note["generation"]
     thread.worked = thread.worked or note["generation"] != SERVER
 
 
-def _answered(key: str) -> Callable[[Thread, str, dict[str, Any]], None]:
-    def fold(thread: Thread, _: str, event: dict[str, Any]) -> None:
+def _answered(key: str) -> Callable[[Thread, Entry, dict[str, Any]], None]:
+    def fold(thread: Thread, _: Entry, event: dict[str, Any]) -> None:
         if (call := thread.calls.get(event[key])) is not None:
             call.result = event.get("content") or []
             call.is_error = bool(event.get("is_error"))
@@ -265,42 +261,43 @@ def _answered(key: str) -> Callable[[Thread, str, dict[str, Any]], None]:
     return fold
 
 
-def _confirmed(thread: Thread, _: str, event: dict[str, Any]) -> None:
+def _confirmed(thread: Thread, _: Entry, event: dict[str, Any]) -> None:
     if (call := thread.calls.get(event["tool_use_id"])) is not None:
         call.verdict = event["result"]
         call.deny_message = event.get("deny_message")
     thread.settled = False
 
 
-def _request_started(thread: Thread, event_id: str, _: dict[str, Any]) -> None:
-    thread.open_request = event_id
+def _request_started(thread: Thread, entry: Entry, _: dict[str, Any]) -> None:
+    thread.open_request = entry.id
     if thread.outcome is not None:
         thread.outcome.work()
 
 
-def _request_ended(thread: Thread, _: str, __: dict[str, Any]) -> None:
+def _request_ended(thread: Thread, _: Entry, __: dict[str, Any]) -> None:
     thread.open_request = None
     thread.parts += thread.late
     thread.late = []
 
 
-def _attempt_failed(thread: Thread, _: str, __: dict[str, Any]) -> None:
+def _attempt_failed(thread: Thread, _: Entry, __: dict[str, Any]) -> None:
     thread.failures += 1
 
 
-def _running(thread: Thread, _: str, __: dict[str, Any]) -> None:
+def _running(thread: Thread, _: Entry, __: dict[str, Any]) -> None:
     thread.running, thread.settled, thread.rescheduled, thread.paused = True, False, False, False
 
 
-def _rescheduled(thread: Thread, _: str, __: dict[str, Any]) -> None:
+def _rescheduled(thread: Thread, _: Entry, __: dict[str, Any]) -> None:
     thread.rescheduled = True
 
 
-def _terminated(thread: Thread, _: str, __: dict[str, Any]) -> None:
+def _terminated(thread: Thread, _: Entry, __: dict[str, Any]) -> None:
     thread.terminated, thread.running, thread.settled = True, False, True
+    thread.parts, thread.calls = [], {}  # nobody asks for them any more
 
 
-def _idle(thread: Thread, _: str, event: dict[str, Any]) -> None:
+def _idle(thread: Thread, _: Entry, event: dict[str, Any]) -> None:
     thread.running, thread.settled, thread.rescheduled, thread.worked = False, True, False, False
     thread.stop = event["stop_reason"]
     thread.paused = thread.stop["type"] == "budget_reached"
@@ -310,12 +307,13 @@ def _idle(thread: Thread, _: str, event: dict[str, Any]) -> None:
 
 
 _SESSION_FOLDS: dict[str, Callable[[Session, Entry], None]] = {
+    "session.updated": _updated,
     "session.status_running": _session_running,
     "session.status_rescheduled": _session_rescheduled,
     "session.status_idle": _session_idle,
     REPOSITORY_READY: _repository_ready,
 }
-_FOLDS: dict[str, Callable[[Thread, str, dict[str, Any]], None]] = {
+_FOLDS: dict[str, Callable[[Thread, Entry, dict[str, Any]], None]] = {
     "user.message": _heard,
     "user.define_outcome": _defined,
     "span.outcome_evaluation_start": _evaluating,
