@@ -46,9 +46,7 @@ def _copy(item: Item, thread_id: str) -> Draft | None:
     if isinstance(item, Consume):
         if item.entry.type != "user.interrupt" or item.entry.thread_id != thread_id:
             return None
-        event = item.entry.decode()
-        fields = {name: value for name, value in event.items() if name not in ("id", "type")}
-        return Draft(type="user.interrupt", id=item.entry.id, fields=fields)
+        return Draft(type="user.interrupt", id=item.entry.id, fields=item.entry.fields())
     if item.thread_id != thread_id:
         return None
     if item.type in _SHOWN:

@@ -49,14 +49,9 @@ class Ledger(msgspec.Struct, kw_only=True):
             unpriced=self.unpriced or cost is None,
         )
 
-    def add_served(self, searches: int, fetches: int, cost: Decimal) -> Ledger:
-        """With what a served tool used."""
-        return msgspec.structs.replace(
-            self,
-            web_searches=self.web_searches + searches,
-            web_fetches=self.web_fetches + fetches,
-            cost=self.cost + cost,
-        )
+    def add_searches(self, searches: int, cost: Decimal) -> Ledger:
+        """With web searches that the server ran."""
+        return msgspec.structs.replace(self, web_searches=self.web_searches + searches, cost=self.cost + cost)
 
     def total(self, active_us: int) -> Decimal:
         """Exact US dollars at list price, running time included."""

@@ -147,17 +147,16 @@ class Run:
         for entry in self.thread.queued.values() if entries is None else entries:
             items.append(Consume(entry))
             if entry.type == MAIL:
-                fields = {name: value for name, value in entry.decode().items() if name not in ("id", "type")}
-                items.append(Draft(type="agent.thread_message_received", fields=fields))
+                items.append(Draft(type="agent.thread_message_received", fields=entry.fields()))
         return items
 
     def spend(self, usage: ModelUsage, cost: Decimal | None) -> None:
         """Count a model request; it is written with the next append."""
         self.wake.spend(self.id, lambda ledger: ledger.add(usage, cost))
 
-    def spend_served(self, searches: int, fetches: int, cost: Decimal) -> None:
-        """Count what a served tool used; it is written with the next append."""
-        self.wake.spend(self.id, lambda ledger: ledger.add_served(searches, fetches, cost))
+    def spend_searches(self, searches: int, cost: Decimal) -> None:
+        """Count web searches that the server ran; they are written with the next append."""
+        self.wake.spend(self.id, lambda ledger: ledger.add_searches(searches, cost))
 
     @property
     def ledger(self) -> Ledger:

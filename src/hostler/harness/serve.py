@@ -72,8 +72,8 @@ async def _decided(run: Run, served: ServedTools, call: Call) -> Addition:
 
 async def _serve(run: Run, served: ServedTools, call: Call, keep: Callable[[], Awaitable[Sandbox]] | None) -> None:
     result = await served.perform(run, call)
-    if result.web_searches or result.web_fetches:
-        run.spend_served(result.web_searches, result.web_fetches, search_cost(result.web_searches))
+    if result.web_searches:
+        run.spend_searches(result.web_searches, search_cost(result.web_searches))
     if result.usage is not None:
         run.spend(result.usage, result.cost)
     content = await shortened(result.content, call.id, keep)

@@ -42,7 +42,6 @@ class ServedResult(msgspec.Struct, frozen=True, kw_only=True):
     usage: ModelUsage | None = None  # of a model request that it made, and its list price
     cost: Decimal = Decimal(0)
     web_searches: int = 0
-    web_fetches: int = 0
 
 
 class ServedTools(Protocol):
@@ -68,6 +67,7 @@ class ServedTools(Protocol):
     async def perform(self, run: Run, call: Call) -> ServedResult:
         """Run a call. A failure is a result with `is_error`. Cancelling it ends what it does: the call was interrupted.
 
-        It is started at most once: when the server dies meanwhile the model is told that the outcome is unknown.
+        One with an effect outside is started at most once: when the server dies meanwhile, the model is told that the
+        outcome is unknown.
         """
         ...

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from hostler.harness.run import Run
 from hostler.harness.wake import Wake
 from hostler.log.append import NewInput
 
 
-async def advance_all(wake: Wake, advance: Callable[[Run], Awaitable[None]]) -> None:
+async def advance_all(wake: Wake, advance: Callable[[Run], Coroutine[Any, Any, None]]) -> None:
     """Work until no thread has anything to do. The first failure of a thread ends the others' work and is raised."""
     tasks: dict[str, asyncio.Task[None]] = {}
     try:
@@ -23,7 +24,7 @@ async def advance_all(wake: Wake, advance: Callable[[Run], Awaitable[None]]) -> 
             await wake.refresh()
             for run in () if wake.released else list(wake.runs.values()):
                 if run.thread.active and run.id not in tasks:
-                    tasks[run.id] = asyncio.create_task(_advance(run, advance), name=f"thread-{run.id}")
+                    tasks[run.id] = asyncio.create_task(advance(run), name=f"thread-{run.id}")
             if tasks:
                 await _first_news(wake, tasks)
             elif await _let_go(wake):
@@ -32,10 +33,6 @@ async def advance_all(wake: Wake, advance: Callable[[Run], Awaitable[None]]) -> 
         for task in tasks.values():
             task.cancel()
         await asyncio.gather(*tasks.values(), return_exceptions=True)
-
-
-async def _advance(run: Run, advance: Callable[[Run], Awaitable[None]]) -> None:
-    await advance(run)
 
 
 async def _first_news(wake: Wake, tasks: dict[str, asyncio.Task[None]]) -> None:

@@ -49,7 +49,6 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """What the harness needs of the session's row."""
 
     thread_id: str
-    status: str
     agent: SessionAgent
     environment: dict[str, Any]
     vault_ids: list[str]
@@ -66,7 +65,6 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 _SESSION = select(
     sessions.c.thread_id,
-    sessions.c.status,
     sessions.c.agent,
     sessions.c.environment,
     sessions.c.vault_ids,
@@ -89,7 +87,7 @@ _decode_budget = msgspec.json.Decoder(BudgetLimit).decode
 def row_tx(session_id: str) -> Tx[Row]:
     """Read a session's row, its inputs, skills and threads."""
     (row,) = yield _SESSION, {"s": session_id}
-    thread_id, status, agent_body, environment, vault_ids, budget, usage, active_us, running_since, last_at = row
+    thread_id, agent_body, environment, vault_ids, budget, usage, active_us, running_since, last_at = row
     given = yield _INPUTS, {"s": session_id}
     agent = _decode_agent(agent_body)
     skills: list[MountedSkill] = []
@@ -104,7 +102,6 @@ def row_tx(session_id: str) -> Tx[Row]:
         threads[0].agent = agent  # the primary's may have been changed for this session
     return Row(
         thread_id=thread_id,
-        status=status,
         agent=agent,
         environment=msgspec.json.decode(environment),
         vault_ids=msgspec.json.decode(vault_ids),

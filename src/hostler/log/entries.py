@@ -65,6 +65,10 @@ class Entry(msgspec.Struct, frozen=True):
         value: dict[str, Any] = msgspec.json.decode(self.body)
         return value
 
+    def fields(self) -> dict[str, Any]:
+        """The event's own fields, as a Draft has them."""
+        return {name: value for name, value in self.decode().items() if name not in ("id", "type")}
+
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """An entry to be. `fields` are the event's own, without `id`, `type` and `processed_at`.
