@@ -26,6 +26,11 @@ PROGRAMS = {
         "capture.c",
         "proctree.c",
         "launch.c",
+        "config.c",
+        "container.c",
+        "relay.c",
+        "channels.c",
+        "files.c",
     ),
     "hostler-tools": ("tools.c",),
 }

@@ -69,4 +69,11 @@ bool exits_next(struct exited *e);
 /* ---- launch.c: the step before bwrap ---- */
 int launch_main(int argc, char **argv);
 
+/* ---- relay.c, channels.c, files.c: what a server starts beside us in a container ---- */
+int relay_main(void);
+int channels_main(void);
+int files_main(int argc, char **argv);
+int connect_to_init(void);
+void drop_capabilities(void);
+
 #endif
