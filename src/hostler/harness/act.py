@@ -13,6 +13,7 @@ import logging
 
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, session_error, tool_result
+from hostler.harness.environment import network_of
 from hostler.harness.parts import Call
 from hostler.harness.run import Interrupted, Run
 from hostler.harness.serve import act_served, both
@@ -114,10 +115,9 @@ async def provisioned(wake: Wake, deps: Deps) -> Sandbox:
         if wake.sandbox is not None:
             await wake.sandbox.set_mounts(_mounts(wake, deps))
     if wake.sandbox is None:
-        network = wake.row.environment.get("networking", {}).get("type", "unrestricted")
         spec = SandboxSpec(
             key=wake.session_id,
-            network="unrestricted" if network == "unrestricted" else "none",
+            network=network_of(wake.row),
             mounts=_mounts(wake, deps),
             folders=[known.mount_path for known in wake.row.repositories],
             etc=_etc(wake, deps),
