@@ -19,6 +19,8 @@ from hostler.sandbox.unusable import UnusableBackend
 # `gateway` is given what answers sandboxes at the gateway's name; without it, agents can't use git repositories.
 BACKENDS = {
     "bubblewrap": "hostler.sandbox.backends:open_bubblewrap",
+    "docker": "hostler.sandbox.engine.opening:open_docker",
+    "podman": "hostler.sandbox.engine.opening:open_podman",
     "none": "hostler.sandbox.backends:open_none",
 }
 
@@ -32,6 +34,9 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     processes: int = 1024
     file_mb: int = 4096
     disk_mb: int = 10240
+    engine: str = ""  # of docker and podman: unix:///path or tcp://host:port; none: where the engine usually listens
+    image: str = "hostler-sandbox"
+    runtime: str = ""  # of the engine, as "runsc"; none: its default
     proxy: str = ""  # an upstream HTTP proxy for what sandboxes fetch
     layer_build_seconds: float = 600.0
     layer_mb: int = 2048

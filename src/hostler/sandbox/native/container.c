@@ -17,6 +17,9 @@ void container_listen(void) {
     struct sockaddr_un to = {.sun_family = AF_UNIX, .sun_path = INIT_SOCKET};
     if (getuid() != 0) errno = EPERM, die("the first process of a container must be its root");
     if (mkdir(INIT_FOLDER, 0700) < 0 && errno != EEXIST) die(INIT_FOLDER);
+    /* A runtime may give a folder in memory the mode of what it hides: nobody else may enter ours, all may see the other. */
+    if (chmod(INIT_FOLDER, 0700) < 0) die(INIT_FOLDER);
+    chmod("/root", 0755);
     unlink(INIT_SOCKET);
     listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (listen_fd < 0 || bind(listen_fd, (struct sockaddr *)&to, sizeof to) < 0 || listen(listen_fd, 16) < 0)

@@ -4,8 +4,9 @@
  *
  *   files put TAG        records on stdin; prints the paths that something of the agent's stands in the way of
  *   files drop           paths on stdin, each ended by NUL: removed, with what folders they leave empty, two levels down
+ *   files missing        paths on stdin, each ended by NUL; prints those where nothing is
  *   files list FOLDER    path NUL size NUL mtime_ns NUL for each regular file
- *   files read FOLDER PATH OFFSET LENGTH   u64 inode, then the bytes; exit 3 when it is no file of that folder
+ *   files read FOLDER OFFSET LENGTH   path on stdin; u64 inode, then the bytes; exit 3 when it is no file of that folder
  *
  *   record  u16 path_len, u8 flags, u32 number, u64 offset, u32 len, path, data
  */
@@ -144,6 +145,15 @@ static int drop_all(void) {
     return 0;
 }
 
+static int show_missing(void) {
+    char *path = NULL;
+    size_t size = 0;
+    struct stat st;
+    while (getdelim(&path, &size, 0, stdin) > 0)
+        if (lstat(path, &st) < 0) printf("%s%c", path, 0);
+    return 0;
+}
+
 static void collect(int folder, const char *prefix, int depth, int *found) {
     DIR *d = fdopendir(folder);
     if (!d) {
@@ -175,10 +185,11 @@ static int list(const char *folder) {
     return 0;
 }
 
-static int read_part(const char *folder, char *path, off_t offset, size_t length) {
-    static char data[65536];
+static int read_part(const char *folder, off_t offset, size_t length) {
+    static char data[65536], path[MAX_PATH + 1];
     char *name;
     struct stat st;
+    path[fread(path, 1, MAX_PATH, stdin)] = 0;
     for (char *p = path; p; p = strchr(p, '/') ? strchr(p, '/') + 1 : NULL) /* no empty name, no way up */
         if (!*p || *p == '/' || !strcmp(p, ".") || !strncmp(p, "./", 2) || !strcmp(p, "..") || !strncmp(p, "../", 3))
             return 3;
@@ -202,8 +213,9 @@ int files_main(int argc, char **argv) {
     int status = 2;
     if (argc == 3 && !strcmp(argv[1], "put")) status = put_all(argv[2]);
     else if (argc == 2 && !strcmp(argv[1], "drop")) status = drop_all();
+    else if (argc == 2 && !strcmp(argv[1], "missing")) status = show_missing();
     else if (argc == 3 && !strcmp(argv[1], "list")) status = list(argv[2]);
-    else if (argc == 6 && !strcmp(argv[1], "read"))
-        status = read_part(argv[2], argv[3], (off_t)strtoll(argv[4], NULL, 10), (size_t)strtoull(argv[5], NULL, 10));
+    else if (argc == 5 && !strcmp(argv[1], "read"))
+        status = read_part(argv[2], (off_t)strtoll(argv[3], NULL, 10), (size_t)strtoull(argv[4], NULL, 10));
     return fflush(stdout) == 0 ? status : 1;
 }

@@ -25,6 +25,8 @@
 
 static long long started;
 
+static long long first_contact_ms(void) { return in_container ? FIRST_CONTACT_IN_CONTAINER_MS : FIRST_CONTACT_MS; }
+
 static void watch_memory(void) {
     struct pidlist all = {0};
     uint64_t sum = proc_detached_bytes();
@@ -61,7 +63,7 @@ static long long lonely_left(long long now) {
 
 static int next_wait(long long now) {
     long long wait = lonely_left(now);
-    if (!contacted) wait = started + FIRST_CONTACT_MS - now;
+    if (!contacted) wait = started + first_contact_ms() - now;
     for (struct call *k = calls; k; k = k->next)
         if (k->state == RUNNING && k->timeout_ms && !(k->flags & OUT_TIMED_OUT)) {
             long long left = k->deadline - now;
@@ -80,7 +82,7 @@ static int next_wait(long long now) {
 static void on_time(void) {
     static long long watched;
     long long now = now_ms();
-    if (!contacted && now >= started + FIRST_CONTACT_MS) _exit(75);
+    if (!contacted && now >= started + first_contact_ms()) _exit(75);
     if (lonely_left(now) == 0) _exit(0);
     for (struct call *k = calls; k; k = k->next)
         if (k->state == RUNNING && k->timeout_ms && now >= k->deadline && !(k->flags & OUT_TIMED_OUT))

@@ -15,11 +15,12 @@
 #define MAX_STATE (8 * 1024 * 1024)
 #define MAX_ENV 512
 #define FIRST_CONTACT_MS 15000
+#define FIRST_CONTACT_IN_CONTAINER_MS 60000 /* an engine may be slow to start the relay */
 #define WATCH_MS 250
 #define OWN_LINE_MS 5000
 #define PROXY_PORT 3128
 #define LONELY_WITH_RESULTS 24
-#define INIT_FOLDER "/run/hostler" /* in a container; only its root may enter */
+#define INIT_FOLDER "/opt/hostler/run" /* in a container; only its root may enter */
 #define INIT_SOCKET INIT_FOLDER "/init.sock"
 
 enum { HELLO = 1, EXEC, SHELL, RESTART, ATTACH, CANCEL, ACK, DUMP, RESTORE, LISTENER, SHUTDOWN, QUELL, HELD, CONFIGURE };
