@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "state.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -13,6 +14,19 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/* What an image has in folders that a session finds empty; some engines copy it into the memory that hides it. */
+static void clear_folder(const char *path) {
+    DIR *d = opendir(path);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        char below[4096];
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
+        if (snprintf(below, sizeof below, "%s/%s", path, e->d_name) >= (int)sizeof below) continue;
+        if (e->d_type == DT_DIR) clear_folder(below), rmdir(below);
+        else unlink(below);
+    }
+    if (d) closedir(d);
+}
+
 void container_listen(void) {
     struct sockaddr_un to = {.sun_family = AF_UNIX, .sun_path = INIT_SOCKET};
     if (getuid() != 0) errno = EPERM, die("the first process of a container must be its root");
@@ -20,6 +34,8 @@ void container_listen(void) {
     /* A runtime may give a folder in memory the mode of what it hides: nobody else may enter ours, all may see the other. */
     if (chmod(INIT_FOLDER, 0700) < 0) die(INIT_FOLDER);
     chmod("/root", 0755);
+    clear_folder("/root"), clear_folder("/run"), clear_folder("/srv");
+    chmod("/", 0755); /* of an imported image it may be closed to its owner, and root here may not pass over modes */
     unlink(INIT_SOCKET);
     listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (listen_fd < 0 || bind(listen_fd, (struct sockaddr *)&to, sizeof to) < 0 || listen(listen_fd, 16) < 0)
