@@ -41,8 +41,8 @@ class EngineBackend:
         self._settings = settings
         self._egress = egress
         self._limits = limits
-        self._engine = Engine(settings.http())
-        self._ground = Ground(self._folder, settings, self._engine)
+        self.engine = Engine(settings.http())
+        self.ground = Ground(self._folder, settings, self.engine)
         self._live: dict[str, ContainerSandbox] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -66,18 +66,18 @@ class EngineBackend:
     async def destroy(self, key: str) -> None:
         async with self._lock(key):
             await self._let_go(key)
-            made = await self._ground.known()
-            await self._engine.remove(made.name(key))
-            for volume in await self._engine.volumes(f"{words.SESSION_LABEL}={key}"):
+            made = await self.ground.known()
+            await self.engine.remove(made.name(key))
+            for volume in await self.engine.volumes(f"{words.SESSION_LABEL}={key}"):
                 if volume.startswith(f"{made.name(key)}."):  # a label of ours may stand on another server's
-                    await self._engine.remove_volume(volume)
+                    await self.engine.remove_volume(volume)
             await asyncio.to_thread(shutil.rmtree, self._note(key), ignore_errors=True)
         self._locks.pop(key, None)
 
     async def reap(self, keep: set[str]) -> None:
         try:
-            made = await self._ground.known()
-            found = await self._engine.labelled(f"{words.FOLDER_LABEL}={made.install}")
+            made = await self.ground.known()
+            found = await self.engine.labelled(f"{words.FOLDER_LABEL}={made.install}")
         except SandboxUnavailable as error:
             _log.warning("sandboxes of an earlier server are left alone: %s", error)
             return
@@ -117,14 +117,14 @@ class EngineBackend:
             state = msgspec.json.decode((self._note(key) / "state.json").read_bytes(), type=State)
         except (OSError, msgspec.MsgspecError):
             return None
-        found = await self._engine.inspect(state.container)
+        found = await self.engine.inspect(state.container)
         if found is None or not found.running or found.started != state.started:
             return None
         return await self._enter(key, state)
 
     async def _enter(self, key: str, state: State) -> ContainerSandbox:
         """Connect to a running container, and finish its start if nobody has."""
-        link = RelayLink(await self._engine.stream(state.container, setup.RELAY))
+        link = RelayLink(await self.engine.stream(state.container, setup.RELAY))
         sandbox = ContainerSandbox(self._note(key), link, state)
         try:
             async with asyncio.timeout(_MEET_SECONDS):
@@ -139,7 +139,7 @@ class EngineBackend:
         if self._egress is not None and state.proxy:
             serving = container_egress.serve(
                 self._egress,
-                lambda argv: self._engine.stream(state.container, argv),
+                lambda argv: self.engine.stream(state.container, argv),
                 self._note(key) / "egress.sock",
                 key,
                 state.network,
@@ -164,18 +164,18 @@ class EngineBackend:
 
     async def _explain(self, state: State, error: Exception) -> str:
         with contextlib.suppress(SandboxUnavailable):
-            found = await self._engine.inspect(state.container)
-            said = await self._engine.logs(state.container)
+            found = await self.engine.inspect(state.container)
+            said = await self.engine.logs(state.container)
             if found is not None and not found.running:
                 return f"it ended with {found.exit_code}: {found.error or said or 'without a word'}"
         return str(error) or type(error).__name__
 
     async def _start(self, spec: SandboxSpec) -> ContainerSandbox:
-        made = await self._ground.ready()
+        made = await self.ground.ready()
         note, limits = self._note(spec.key), self._effective(spec.limits)
         proxied = not spec.network.closed and self._egress is not None
         proxy = proxied or (spec.gateway and self._egress is not None)
-        config = setup.config(spec, limits, self._ground.conditions(), proxied=proxied, proxy=proxy)
+        config = setup.config(spec, limits, self.ground.conditions(), proxied=proxied, proxy=proxy)
         try:
             note.mkdir(parents=True, exist_ok=True, mode=0o700)
             (note / "state.json").unlink(missing_ok=True)
@@ -183,8 +183,8 @@ class EngineBackend:
         except OSError as error:
             raise SandboxUnavailable(f"cannot make the sandbox's directory {note}: {error}") from error
         labels = made.labels(spec.key)
-        await asyncio.gather(*(self._engine.make_volume(name, labels) for name in made.volumes(spec)))
-        container = await self._engine.create(made.name(spec.key), words.container(made, spec, limits))
+        await asyncio.gather(*(self.engine.make_volume(name, labels) for name in made.volumes(spec)))
+        container = await self.engine.create(made.name(spec.key), words.container(made, spec, limits))
         found = await self._run(container)
         state = State(
             container=found.id,
@@ -202,11 +202,11 @@ class EngineBackend:
 
     async def _run(self, container: str) -> Found:
         try:
-            await self._engine.start(container)
+            await self.engine.start(container)
         except EngineError as error:
-            await self._engine.remove(container)
+            await self.engine.remove(container)
             raise SandboxUnavailable(f"the container does not start: {error}") from error
-        found = await self._engine.inspect(container)
+        found = await self.engine.inspect(container)
         if found is None:
             raise SandboxUnavailable("the container vanished at its start")
         return found
@@ -223,7 +223,7 @@ class EngineBackend:
         if sandbox is not None:
             await self._keep_shell_state(key, sandbox)
         await self._let_go(key)
-        await self._engine.remove((await self._ground.known()).name(key))
+        await self.engine.remove((await self.ground.known()).name(key))
 
     async def _keep_shell_state(self, key: str, sandbox: ContainerSandbox) -> None:
         try:
