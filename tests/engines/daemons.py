@@ -61,8 +61,7 @@ def running(kind: str, folder: Path) -> Iterator[str]:
             process.wait(20)
         process.kill()
         process.wait()
-        _unmount(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        _clear(folder)
 
 
 def _command(kind: str, folder: Path, sock: Path) -> list[str]:
@@ -120,8 +119,13 @@ def _remove_containers(sock: Path) -> None:
         _ask(sock, "DELETE", f"/v1.40/containers/{container['Id']}?force=true&v=true")
 
 
-def _unmount(folder: Path) -> None:
-    """What a daemon leaves mounted would keep its folder from going."""
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    for mount in sorted((path for path in mounts if path.startswith(f"{folder}/")), reverse=True):
-        subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
+def _clear(folder: Path) -> None:
+    """What a daemon leaves mounted keeps its folder from going, and what it started last may still mount something."""
+    for _ in range(100):
+        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        for mount in sorted((path for path in mounts if path.startswith(f"{folder}/")), reverse=True):
+            subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.1)

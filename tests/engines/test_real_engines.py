@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,7 +26,6 @@ from hostler.sandbox.contract import NO_NETWORK, Exec, Network, SandboxSpec, She
 from hostler.sandbox.egress import EgressPolicy, EgressProxy
 from hostler.sandbox.engine.backend import EngineBackend
 from hostler.sandbox.selfcheck import TRIALS, attempt
-from running import Server
 
 KEY = "sesn_1"
 SPEC = SandboxSpec(key=KEY, network=NO_NETWORK)
@@ -295,13 +293,3 @@ def test_the_container_has_no_more_than_it_needs(make_backend: MakeBackend) -> N
 
     _with(make_backend, work)
 
-
-_SCRIPT = {
-    "models": {
-        "*": {
-            "turns": [
-                {"steps": [{"tool": "bash", "input": {"command": "id -u; echo written > /mnt/session/outputs/made"}}]},
-            ]
-        }
-    }
-}
