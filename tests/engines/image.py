@@ -12,13 +12,30 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-PROGRAMS = """
-    awk basename bash cat chmod chown cp cut date dd dirname du echo env expr fallocate false find grep head id ipcmk ipcs kill
-    ln ls mkdir mkfifo mktemp mv nice nohup paste pgrep printf ps pwd readlink realpath rm rmdir sed seq setsid sh sleep sort
-    split stat sum tail tee test timeout touch tr true uname uniq wc which xargs yes
-""".split()
+PROGRAMS = [
+    "awk", "basename", "bash", "cat", "chmod", "chown", "cp", "cut", "date", "dd", "dirname", "du", "echo",
+    "env", "expr", "fallocate", "false", "find", "grep", "head", "id", "ipcmk", "ipcs", "kill", "ln", "ls",
+    "mkdir", "mkfifo", "mktemp", "mv", "nice", "nohup", "paste", "pgrep", "printf", "ps", "pwd", "readlink",
+    "realpath", "rm", "rmdir", "sed", "seq", "setsid", "sh", "sleep", "sort", "split", "stat", "sum", "tail",
+    "tee", "test", "timeout", "touch", "tr", "true", "uname", "uniq", "wc", "which", "xargs", "yes",
+]  # fmt: skip
 _SKIPPED = re.compile(r"/(test|tests|__pycache__|idlelib|turtledemo|tkinter|ensurepip|config-[^/]*|dist-packages)(/|$)")
-_FOLDERS = ("dev", "etc", "home", "mnt", "opt", "proc", "root", "run", "srv", "sys", "tmp", "usr/bin", "usr/lib", "var/tmp")
+_FOLDERS = (
+    "dev",
+    "etc",
+    "home",
+    "mnt",
+    "opt",
+    "proc",
+    "root",
+    "run",
+    "srv",
+    "sys",
+    "tmp",
+    "usr/bin",
+    "usr/lib",
+    "var/tmp",
+)
 _LINKS = {"bin": "usr/bin", "sbin": "usr/bin", "lib": "usr/lib", "lib64": "usr/lib64", "usr/sbin": "bin"}
 
 _TEXTS = {"etc/passwd": b"root:x:0:0:root:/root:/bin/sh\n", "etc/group": b"root:x:0:\n"}

@@ -292,4 +292,3 @@ def test_the_container_has_no_more_than_it_needs(make_backend: MakeBackend) -> N
         assert not [mount for mount in found["Mounts"] if mount["Type"] == "bind"]
 
     _with(make_backend, work)
-

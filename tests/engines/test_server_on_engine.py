@@ -1,4 +1,4 @@
-"""Sessions of a real server whose sandboxes are containers: tools, files both ways, and a kill in the middle of a call."""
+"""Sessions of a real server whose sandboxes are containers: tools, outputs, and a kill in the middle of a call."""
 
 from __future__ import annotations
 

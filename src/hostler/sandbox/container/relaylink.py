@@ -1,4 +1,4 @@
-"""Speaks with the init of a container over a stream to its relay (native/relay.c): bytes where a socket takes descriptors.
+"""Speaks with the init of a container over a stream to its relay (native/relay.c), which has bytes for descriptors.
 
 Knows nothing of engines. It never retries and never starts anything.
 """

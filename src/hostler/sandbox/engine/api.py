@@ -5,6 +5,7 @@ It holds no state and decides nothing: what a container is made of stands in spe
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tarfile
 from collections.abc import Sequence
@@ -41,7 +42,8 @@ class Engine:
         return await self.http.ask_json("GET", f"{_API}/version")
 
     async def image(self, name: str) -> dict[str, Any] | None:
-        return await _unless_gone(self.http.ask_json("GET", f"{_API}/images/{name}/json"))
+        found: dict[str, Any] | None = await _unless_gone(self.http.ask_json("GET", f"{_API}/images/{name}/json"))
+        return found
 
     async def create(self, name: str, body: dict[str, Any]) -> str:
         """Make a container, in the place of a left-over of that name; return its id."""
@@ -74,10 +76,8 @@ class Engine:
 
     async def remove(self, container: str) -> None:
         """End a container at once and delete it; its volumes stay. No-op when there is none."""
-        try:
+        with contextlib.suppress(EngineError):  # it is not there, or does not run: the next call says so
             await self.http.ask("POST", f"{_API}/containers/{container}/kill")
-        except EngineError:
-            pass  # it is not there, or does not run: the next call says so
         query = {"force": "true", "v": "false"}
         await _unless_gone(self.http.ask("DELETE", f"{_API}/containers/{container}", query=query))
 

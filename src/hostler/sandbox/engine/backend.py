@@ -1,4 +1,4 @@
-"""The backend on a container engine: a container a session, made through Docker's or podman's API, outliving the server.
+"""The backend on a container engine: a container a session, over Docker's or podman's API, outliving the server.
 
 It removes nothing that does not carry its own data folder's label. It must not read a file that the agent made.
 """

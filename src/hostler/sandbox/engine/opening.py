@@ -1,4 +1,4 @@
-"""Opens the backends `docker` and `podman` of the config file: the same one, at the sockets where each usually listens."""
+"""Opens the backends `docker` and `podman` of the config file: the same one, at the socket where each usually is."""
 
 from __future__ import annotations
 
