@@ -12,6 +12,7 @@ import msgspec
 
 from hostler.sandbox.contract import Backend, Limits, SandboxUnavailable
 from hostler.sandbox.gateway import Gateway
+from hostler.sandbox.kubernetes.settings import KubernetesConfig
 from hostler.sandbox.packages import Layers, NoLayers
 from hostler.sandbox.unusable import UnusableBackend
 
@@ -21,6 +22,7 @@ BACKENDS = {
     "bubblewrap": "hostler.sandbox.backends:open_bubblewrap",
     "docker": "hostler.sandbox.engine.opening:open_docker",
     "podman": "hostler.sandbox.engine.opening:open_podman",
+    "kubernetes": "hostler.sandbox.kubernetes.opening:open_kubernetes",
     "none": "hostler.sandbox.backends:open_none",
 }
 
@@ -36,7 +38,8 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     disk_mb: int = 10240
     engine: str = ""  # of docker and podman: unix:///path or tcp://host:port; none: where the engine usually listens
     image: str = "hostler-sandbox"
-    runtime: str = ""  # of the engine, as "runsc"; none: its default
+    runtime: str = ""  # of the engine, as "runsc"; of kubernetes the RuntimeClass; none: the default
+    kubernetes: KubernetesConfig = KubernetesConfig()
     proxy: str = ""  # an upstream HTTP proxy for what sandboxes fetch
     layer_build_seconds: float = 600.0
     layer_mb: int = 2048

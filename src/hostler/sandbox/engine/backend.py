@@ -1,206 +1,42 @@
-"""The backend on a container engine: a container a session, over Docker's or podman's API, outliving the server.
+"""A session's container on an engine: how one is made, looked at and ended, through Docker's or podman's API.
 
-It removes nothing that does not carry its own data folder's label. It must not read a file that the agent made.
+It removes nothing that does not carry its own data folder's label.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import secrets
-import shutil
 from pathlib import Path
 
-import msgspec
-
-from hostler.sandbox import initlink
-from hostler.sandbox.container import egress as container_egress
-from hostler.sandbox.container import setup
+from hostler.sandbox.container.backend import ContainerBackend, Life
 from hostler.sandbox.container.egress import Egress
-from hostler.sandbox.container.relaylink import RelayLink
-from hostler.sandbox.container.session import ContainerSandbox, State
-from hostler.sandbox.contract import Check, Limits, Sandbox, SandboxSpec, SandboxUnavailable
+from hostler.sandbox.container.setup import Conditions
+from hostler.sandbox.contract import Check, Limits, SandboxSpec, SandboxUnavailable
 from hostler.sandbox.engine import probe
 from hostler.sandbox.engine import spec as words
-from hostler.sandbox.engine.api import Engine, Found
+from hostler.sandbox.engine.api import Engine
 from hostler.sandbox.engine.ground import Ground, Settings
-from hostler.sandbox.engine.http import EngineError
-from hostler.sandbox.initlink import Op
-from hostler.sandbox.specs import KEY, check
-
-_MEET_SECONDS = 30.0
-_log = logging.getLogger(__name__)
+from hostler.sandbox.engine.http import EngineError, ExecStream
 
 
-class EngineBackend:
-    """The contract's `Backend`. `folder` holds what the server notes of each session, and belongs to it alone."""
+class EngineContainers:
+    """One engine's, for one data folder: the backend's `Containers`."""
 
-    def __init__(self, folder: Path, settings: Settings, *, limits: Limits, egress: Egress | None = None) -> None:
-        self._folder = folder.absolute()
+    def __init__(self, folder: Path, settings: Settings) -> None:
         self._settings = settings
-        self._egress = egress
-        self._limits = limits
         self.engine = Engine(settings.http())
-        self.ground = Ground(self._folder, settings, self.engine)
-        self._live: dict[str, ContainerSandbox] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self.ground = Ground(folder.absolute(), settings, self.engine)
 
-    # -- the contract --
+    async def ready(self) -> Conditions:
+        await self.ground.ready()
+        return self.ground.conditions()
 
-    async def provision(self, spec: SandboxSpec) -> Sandbox:
-        check(spec)
-        async with self._lock(spec.key):
-            sandbox = await self._find(spec.key) or await self._start(spec)
-        await sandbox.set_mounts(spec.mounts)
-        return sandbox
-
-    async def find(self, key: str) -> Sandbox | None:
-        async with self._lock(key):
-            return await self._find(key)
-
-    async def hibernate(self, key: str) -> None:
-        async with self._lock(key):
-            await self._put_to_sleep(key)
-
-    async def destroy(self, key: str) -> None:
-        async with self._lock(key):
-            await self._let_go(key)
-            made = await self.ground.known()
-            await self.engine.remove(made.name(key))
-            for volume in await self.engine.volumes(f"{words.SESSION_LABEL}={key}"):
-                if volume.startswith(f"{made.name(key)}."):  # a label of ours may stand on another server's
-                    await self.engine.remove_volume(volume)
-            await asyncio.to_thread(shutil.rmtree, self._note(key), ignore_errors=True)
-        self._locks.pop(key, None)
-
-    async def reap(self, keep: set[str]) -> None:
-        try:
-            made = await self.ground.known()
-            found = await self.engine.labelled(f"{words.FOLDER_LABEL}={made.install}")
-        except SandboxUnavailable as error:
-            _log.warning("sandboxes of an earlier server are left alone: %s", error)
-            return
-        for key in sorted({(one.get("Labels") or {}).get(words.SESSION_LABEL, "") for one in found}):
-            if key in keep or not KEY.fullmatch(key):
-                continue
-            async with self._lock(key):
-                if key not in self._live:  # else somebody has taken it up meanwhile
-                    await self._put_to_sleep(key)
-
-    def probe(self) -> list[Check]:
-        return probe.checks(self._settings, self._limits)
-
-    async def aclose(self, *, stop: bool) -> None:
-        if stop:
-            await asyncio.gather(*(self.hibernate(key) for key in list(self._live)))
-        for sandbox in list(self._live.values()):
-            await sandbox.release()
-        self._live.clear()
-
-    # -- finding, starting, ending --
-
-    def _lock(self, key: str) -> asyncio.Lock:
-        return self._locks.setdefault(key, asyncio.Lock())
-
-    def _note(self, key: str) -> Path:
-        if not KEY.fullmatch(key):
-            raise ValueError(f"a sandbox cannot be named {key!r}")
-        return self._folder / key
-
-    async def _find(self, key: str) -> ContainerSandbox | None:
-        known = self._live.get(key)
-        if known is not None and known.live:
-            return known
-        await self._let_go(key)
-        try:
-            state = msgspec.json.decode((self._note(key) / "state.json").read_bytes(), type=State)
-        except (OSError, msgspec.MsgspecError):
-            return None
-        found = await self.engine.inspect(state.container)
-        if found is None or not found.running or found.started != state.started:
-            return None
-        return await self._enter(key, state)
-
-    async def _enter(self, key: str, state: State) -> ContainerSandbox:
-        """Connect to a running container, and finish its start if nobody has."""
-        link = RelayLink(await self.engine.stream(state.container, setup.RELAY))
-        sandbox = ContainerSandbox(self._note(key), link, state)
-        try:
-            async with asyncio.timeout(_MEET_SECONDS):
-                await link.hello()
-                await self._finish_start(key, sandbox)
-        except (SandboxUnavailable, OSError) as error:
-            await sandbox.release()
-            raise SandboxUnavailable(f"the sandbox did not answer: {await self._explain(state, error)}") from error
-        except BaseException:
-            await sandbox.release()
-            raise
-        if self._egress is not None and state.proxy:
-            serving = container_egress.serve(
-                self._egress,
-                lambda argv: self.engine.stream(state.container, argv),
-                self._note(key) / "egress.sock",
-                key,
-                state.network,
-            )
-            sandbox.egress = asyncio.create_task(serving, name=f"egress of {key}")
-        self._live[key] = sandbox
-        return sandbox
-
-    async def _finish_start(self, key: str, sandbox: ContainerSandbox) -> None:
-        fresh = self._note(key) / "fresh"
-        if not fresh.exists():
-            return
-        answer = await sandbox.link.ask(Op.CONFIGURE, payload=sandbox.state.config)
-        if answer.status != 0:
-            raise SandboxUnavailable("its init could not be set up")
-        with contextlib.suppress(FileNotFoundError):
-            if shell := (self._note(key) / "shell.state").read_bytes():
-                await sandbox.link.ask(Op.RESTORE, payload=shell)
-        await sandbox.place_texts(sandbox.state.texts)
-        await sandbox.link_layers(sandbox.state.layers)
-        fresh.unlink(missing_ok=True)
-
-    async def _explain(self, state: State, error: Exception) -> str:
-        with contextlib.suppress(SandboxUnavailable):
-            found = await self.engine.inspect(state.container)
-            said = await self.engine.logs(state.container)
-            if found is not None and not found.running:
-                return f"it ended with {found.exit_code}: {found.error or said or 'without a word'}"
-        return str(error) or type(error).__name__
-
-    async def _start(self, spec: SandboxSpec) -> ContainerSandbox:
+    async def start(self, spec: SandboxSpec, limits: Limits) -> Life:
         made = await self.ground.ready()
-        note, limits = self._note(spec.key), self._effective(spec.limits)
-        proxied = not spec.network.closed and self._egress is not None
-        proxy = proxied or (spec.gateway and self._egress is not None)
-        config = setup.config(spec, limits, self.ground.conditions(), proxied=proxied, proxy=proxy)
-        try:
-            note.mkdir(parents=True, exist_ok=True, mode=0o700)
-            (note / "state.json").unlink(missing_ok=True)
-            (note / "fresh").touch()
-        except OSError as error:
-            raise SandboxUnavailable(f"cannot make the sandbox's directory {note}: {error}") from error
         labels = made.labels(spec.key)
         await asyncio.gather(*(self.engine.make_volume(name, labels) for name in made.volumes(spec)))
         container = await self.engine.create(made.name(spec.key), words.container(made, spec, limits))
-        found = await self._run(container)
-        state = State(
-            container=found.id,
-            started=found.started,
-            limits=limits,
-            network=spec.network,
-            folders=spec.folders,
-            proxy=proxy,
-            config=config,
-            texts={f"/etc/{name}": text for name, text in spec.etc.items()},
-            layers=[layer.key for layer in spec.layers],
-        )
-        _write_whole(note / "state.json", msgspec.json.encode(state))
-        return await self._enter(spec.key, state)
-
-    async def _run(self, container: str) -> Found:
         try:
             await self.engine.start(container)
         except EngineError as error:
@@ -209,37 +45,53 @@ class EngineBackend:
         found = await self.engine.inspect(container)
         if found is None:
             raise SandboxUnavailable("the container vanished at its start")
-        return found
+        return Life(found.id, found.started)
 
-    def _effective(self, limits: Limits) -> Limits:
-        names = Limits.__struct_fields__
-        ours = {n: v if (v := getattr(limits, n)) is not None else getattr(self._limits, n) for n in names}
-        return Limits(**ours)
+    def copies(self, spec: SandboxSpec) -> dict[str, str]:
+        return {}  # the container has mounts of them
 
-    async def _put_to_sleep(self, key: str) -> None:
-        sandbox = None
-        with contextlib.suppress(SandboxUnavailable):  # one that runs and does not answer is ended all the same
-            sandbox = await self._find(key)
-        if sandbox is not None:
-            await self._keep_shell_state(key, sandbox)
-        await self._let_go(key)
+    async def runs(self, key: str, life: Life) -> bool:
+        found = await self.engine.inspect(life.container)
+        return found is not None and found.running and found.started == life.started
+
+    async def stream(self, key: str, life: Life, argv: list[str]) -> ExecStream:
+        return await self.engine.stream(life.container, argv)
+
+    async def explain(self, key: str, life: Life) -> str:
+        with contextlib.suppress(SandboxUnavailable):
+            found = await self.engine.inspect(life.container)
+            if found is not None and not found.running:
+                said = found.error or await self.engine.logs(life.container)
+                return f"it ended with {found.exit_code}: {said or 'without a word'}"
+        return ""
+
+    async def stop(self, key: str) -> None:
         await self.engine.remove((await self.ground.known()).name(key))
 
-    async def _keep_shell_state(self, key: str, sandbox: ContainerSandbox) -> None:
-        try:
-            async with asyncio.timeout(6):
-                state = await sandbox.link.memory(Op.DUMP)
-        except (initlink.Busy, initlink.Refused, SandboxUnavailable, TimeoutError):
-            return  # at work or gone: the state of the last rest stands
-        _write_whole(self._note(key) / "shell.state", state)
+    async def remove(self, key: str) -> None:
+        made = await self.ground.known()
+        await self.engine.remove(made.name(key))
+        for volume in await self.engine.volumes(f"{words.SESSION_LABEL}={key}"):
+            if volume.startswith(f"{made.name(key)}."):  # a label of ours may stand on another server's
+                await self.engine.remove_volume(volume)
 
-    async def _let_go(self, key: str) -> None:
-        sandbox = self._live.pop(key, None)
-        if sandbox is not None:
-            await sandbox.release()
+    async def keys(self) -> set[str]:
+        made = await self.ground.known()
+        found = await self.engine.labelled(f"{words.FOLDER_LABEL}={made.install}")
+        return {(one.get("Labels") or {}).get(words.SESSION_LABEL, "") for one in found}
+
+    def probe(self, limits: Limits) -> list[Check]:
+        return probe.checks(self._settings, limits)
+
+    async def aclose(self) -> None:
+        pass  # each request has its own connection
 
 
-def _write_whole(path: Path, data: bytes) -> None:
-    half = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    half.write_bytes(data)
-    half.replace(path)
+class EngineBackend(ContainerBackend):
+    """The backends `docker` and `podman`."""
+
+    def __init__(self, folder: Path, settings: Settings, *, limits: Limits, egress: Egress | None = None) -> None:
+        containers = EngineContainers(folder, settings)
+        self.engine = containers.engine
+        self.ground = containers.ground
+        super().__init__(folder, containers, limits=limits, egress=egress)

@@ -1,0 +1,289 @@
+"""The backend on containers: one a session, made by whatever engine, outliving the server.
+
+Knows what a session's container needs and how one is taken up again; not how it is made. It must not read a file that
+the agent made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import shutil
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from hostler.sandbox import initlink
+from hostler.sandbox.container import egress as container_egress
+from hostler.sandbox.container import setup
+from hostler.sandbox.container.egress import Egress
+from hostler.sandbox.container.relaylink import Ended, SteadyLink
+from hostler.sandbox.container.session import ContainerSandbox, State
+from hostler.sandbox.container.setup import Conditions
+from hostler.sandbox.container.streams import Stream
+from hostler.sandbox.contract import Check, Limits, Sandbox, SandboxSpec, SandboxUnavailable
+from hostler.sandbox.initlink import Op
+from hostler.sandbox.specs import KEY, check
+
+_MEET_SECONDS = 60.0
+_log = logging.getLogger(__name__)
+
+
+class Life(msgspec.Struct, frozen=True):
+    """One life of a session's container: its name, and what tells it from an earlier and a later one."""
+
+    container: str
+    started: str
+
+
+class Containers(Protocol):
+    """What an engine does. Every method but `copies`, `probe` and `explain` raises `SandboxUnavailable`."""
+
+    async def ready(self) -> Conditions:
+        """See to it that all is there that any container needs."""
+        ...
+
+    async def start(self, spec: SandboxSpec, limits: Limits) -> Life:
+        """Make the session's container run our init, in the place of any that is left over."""
+        ...
+
+    def copies(self, spec: SandboxSpec) -> dict[str, str]:
+        """Files and folders of the host that the container can't see and must be given, by where they go inside."""
+        ...
+
+    async def runs(self, key: str, life: Life) -> bool:
+        """Whether the container is still in that life."""
+        ...
+
+    async def stream(self, key: str, life: Life, argv: list[str]) -> Stream:
+        """Start a program in it as its root."""
+        ...
+
+    async def explain(self, key: str, life: Life) -> str:
+        """Why the container does not run, in a few words; none when it runs, or nobody knows."""
+        ...
+
+    async def stop(self, key: str) -> None:
+        """End the container and wait until it is gone; what the agent has stays. No-op when there is none."""
+        ...
+
+    async def remove(self, key: str) -> None:
+        """End the container and delete all it had."""
+        ...
+
+    async def keys(self) -> set[str]:
+        """The sessions of this data folder that have a container."""
+        ...
+
+    def probe(self, limits: Limits) -> list[Check]:
+        """The contract's `probe`."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of the engine."""
+        ...
+
+
+class ContainerBackend:
+    """The contract's `Backend`. `folder` holds what the server notes of each session, and belongs to it alone."""
+
+    def __init__(self, folder: Path, containers: Containers, *, limits: Limits, egress: Egress | None = None) -> None:
+        self._folder = folder.absolute()
+        self._containers = containers
+        self._egress = egress
+        self._limits = limits
+        self._live: dict[str, ContainerSandbox] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    # -- the contract --
+
+    async def provision(self, spec: SandboxSpec) -> Sandbox:
+        check(spec)
+        async with self._lock(spec.key):
+            sandbox = await self._find(spec.key) or await self._start(spec)
+        await sandbox.set_mounts(spec.mounts)
+        return sandbox
+
+    async def find(self, key: str) -> Sandbox | None:
+        async with self._lock(key):
+            return await self._find(key)
+
+    async def hibernate(self, key: str) -> None:
+        async with self._lock(key):
+            await self._put_to_sleep(key)
+
+    async def destroy(self, key: str) -> None:
+        note = self._note(key)
+        async with self._lock(key):
+            await self._let_go(key)
+            await self._containers.remove(key)
+            await asyncio.to_thread(shutil.rmtree, note, ignore_errors=True)
+        self._locks.pop(key, None)
+
+    async def reap(self, keep: set[str]) -> None:
+        try:
+            found = await self._containers.keys()
+        except SandboxUnavailable as error:
+            _log.warning("sandboxes of an earlier server are left alone: %s", error)
+            return
+        for key in sorted(found):
+            if key in keep or not KEY.fullmatch(key):
+                continue
+            async with self._lock(key):
+                if key not in self._live:  # else somebody has taken it up meanwhile
+                    await self._put_to_sleep(key)
+
+    def probe(self) -> list[Check]:
+        return self._containers.probe(self._limits)
+
+    async def aclose(self, *, stop: bool) -> None:
+        if stop:
+            await asyncio.gather(*(self.hibernate(key) for key in list(self._live)))
+        for sandbox in list(self._live.values()):
+            await sandbox.release()
+        self._live.clear()
+        await self._containers.aclose()
+
+    # -- finding, starting, ending --
+
+    def _lock(self, key: str) -> asyncio.Lock:
+        return self._locks.setdefault(key, asyncio.Lock())
+
+    def _note(self, key: str) -> Path:
+        if not KEY.fullmatch(key):
+            raise ValueError(f"a sandbox cannot be named {key!r}")
+        return self._folder / key
+
+    async def _find(self, key: str) -> ContainerSandbox | None:
+        known = self._live.get(key)
+        if known is not None and known.live:
+            return known
+        await self._let_go(key)
+        try:
+            state = msgspec.json.decode((self._note(key) / "state.json").read_bytes(), type=State)
+        except (OSError, msgspec.MsgspecError):
+            return None
+        if not await self._containers.runs(key, Life(state.container, state.started)):
+            return None
+        return await self._enter(key, state)
+
+    async def _enter(self, key: str, state: State) -> ContainerSandbox:
+        """Connect to a running container, and finish its start if nobody has."""
+        life = Life(state.container, state.started)
+
+        async def relay() -> Stream:
+            return await self._containers.stream(key, life, [*setup.RELAY])
+
+        async def relay_again() -> Stream:
+            if not await self._containers.runs(key, life):
+                raise Ended(f"the sandbox has ended: {await self._containers.explain(key, life) or 'it is gone'}")
+            return await relay()
+
+        link = SteadyLink(await relay(), relay_again)
+        sandbox = ContainerSandbox(self._note(key), link, state)
+        try:
+            async with asyncio.timeout(_MEET_SECONDS):
+                await link.hello()
+                await self._finish_start(key, sandbox)
+        except (SandboxUnavailable, OSError) as error:
+            await sandbox.release()
+            why = await self._containers.explain(key, life) or str(error) or type(error).__name__
+            raise SandboxUnavailable(f"the sandbox did not answer: {why}") from error
+        except BaseException:
+            await sandbox.release()
+            raise
+        self._serve(key, life, sandbox)
+        self._live[key] = sandbox
+        return sandbox
+
+    def _serve(self, key: str, life: Life, sandbox: ContainerSandbox) -> None:
+        """Let the container's programs reach the egress proxy."""
+        if self._egress is None or not sandbox.state.proxy:
+            return
+        serving = container_egress.serve(
+            self._egress,
+            lambda argv: self._containers.stream(key, life, [*argv]),
+            self._note(key) / "egress.sock",
+            key,
+            sandbox.state.network,
+        )
+        sandbox.egress = asyncio.create_task(serving, name=f"egress of {key}")
+
+    async def _finish_start(self, key: str, sandbox: ContainerSandbox) -> None:
+        fresh = self._note(key) / "fresh"
+        if not fresh.exists():
+            return
+        answer = await sandbox.link.ask(Op.CONFIGURE, payload=sandbox.state.config)
+        if answer.status != 0:
+            raise SandboxUnavailable("its init could not be set up")
+        with contextlib.suppress(FileNotFoundError):
+            if shell := (self._note(key) / "shell.state").read_bytes():
+                await sandbox.link.ask(Op.RESTORE, payload=shell)
+        await sandbox.place_copies(sandbox.state.copies)
+        await sandbox.place_texts(sandbox.state.texts)
+        await sandbox.link_layers(sandbox.state.layers)
+        fresh.unlink(missing_ok=True)
+
+    async def _start(self, spec: SandboxSpec) -> ContainerSandbox:
+        conditions = await self._containers.ready()
+        note, limits = self._note(spec.key), self._effective(spec.limits)
+        proxied = not spec.network.closed and self._egress is not None
+        proxy = proxied or (spec.gateway and self._egress is not None)
+        config = setup.config(spec, limits, conditions, proxied=proxied, proxy=proxy)
+        try:
+            note.mkdir(parents=True, exist_ok=True, mode=0o700)
+            (note / "state.json").unlink(missing_ok=True)
+            (note / "fresh").touch()
+        except OSError as error:
+            raise SandboxUnavailable(f"cannot make the sandbox's directory {note}: {error}") from error
+        life = await self._containers.start(spec, limits)
+        state = State(
+            container=life.container,
+            started=life.started,
+            limits=limits,
+            network=spec.network,
+            folders=spec.folders,
+            proxy=proxy,
+            config=config,
+            texts={f"/etc/{name}": text for name, text in spec.etc.items()},
+            layers=[layer.key for layer in spec.layers],
+            copies=self._containers.copies(spec),
+        )
+        _write_whole(note / "state.json", msgspec.json.encode(state))
+        return await self._enter(spec.key, state)
+
+    def _effective(self, limits: Limits) -> Limits:
+        names = Limits.__struct_fields__
+        ours = {n: v if (v := getattr(limits, n)) is not None else getattr(self._limits, n) for n in names}
+        return Limits(**ours)
+
+    async def _put_to_sleep(self, key: str) -> None:
+        sandbox = None
+        with contextlib.suppress(SandboxUnavailable):  # one that runs and does not answer is ended all the same
+            sandbox = await self._find(key)
+        if sandbox is not None:
+            await self._keep_shell_state(key, sandbox)
+        await self._let_go(key)
+        await self._containers.stop(key)
+
+    async def _keep_shell_state(self, key: str, sandbox: ContainerSandbox) -> None:
+        try:
+            async with asyncio.timeout(6):
+                state = await sandbox.link.memory(Op.DUMP)
+        except (initlink.Busy, initlink.Refused, SandboxUnavailable, TimeoutError):
+            return  # at work or gone: the state of the last rest stands
+        _write_whole(self._note(key) / "shell.state", state)
+
+    async def _let_go(self, key: str) -> None:
+        sandbox = self._live.pop(key, None)
+        if sandbox is not None:
+            await sandbox.release()
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    half = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    half.write_bytes(data)
+    half.replace(path)
