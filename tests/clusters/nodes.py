@@ -6,6 +6,7 @@ It knows the fields of a pod that Hostler sets, and refuses others, so that none
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shlex
 import shutil
@@ -52,10 +53,8 @@ class Container:
 
     def kill(self) -> None:
         """End all of its processes at once."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, 9)
-        except ProcessLookupError:
-            pass
 
 
 class Node:
@@ -85,7 +84,7 @@ class Node:
         if await shim.stdout.readline() != b"users?\n":
             raise RuntimeError("no namespaces here")
         for kind in ("uid_map", "gid_map"):
-            Path(f"/proc/{shim.pid}/{kind}").write_text(f"0 {_FIRST_USER} {_USERS}")
+            _write(f"/proc/{shim.pid}/{kind}", f"0 {_FIRST_USER} {_USERS}")
         shim.stdin.write(b".")
         pid = int(await shim.stdout.readline())
         if await shim.stdout.readline() != b"ready\n":
@@ -138,3 +137,7 @@ class Node:
                 source = self._claim(volume["persistentVolumeClaim"]["claimName"]) / mount["subPath"]
                 lines.append(f"mkdir -p -m 750 {source} && mount --bind {source} {inside}")
         return lines
+
+
+def _write(path: str, text: str) -> None:
+    Path(path).write_text(text)

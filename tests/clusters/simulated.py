@@ -46,18 +46,30 @@ class Refused(Exception):
 class Fault:
     """What is to go wrong with the next `times` requests whose line (`GET /path`) contains `text`."""
 
-    def __init__(self, text: str, status: int = 0, *, times: int = 1, message: str = "", after: str = "") -> None:
+    def __init__(
+        self, text: str, status: int = 0, *, times: int = 1, message: str = "", after: str = "", late: bool = False
+    ) -> None:
         self.text = text
         self.status = status  # none: the connection is dropped
         self.times = times
         self.message = message or "simulated"
         self.after = after
+        self.late = late  # it is done all the same
 
     def hits(self, line: str) -> bool:
         if self.times > 0 and self.text in line:
             self.times -= 1
             return True
         return False
+
+
+class _Dropped(Response):
+    """An answer that breaks off, with its connection."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-length", b"100")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"{", "more_body": True})
 
 
 class Cluster:
@@ -170,7 +182,7 @@ class Cluster:
         )
         self._server = uvicorn.Server(config)
         serving = asyncio.create_task(self._server.serve())
-        while not self._server.started:
+        while not self._server.started:  # noqa: ASYNC110 - uvicorn sets no event
             await asyncio.sleep(0.005)
         self.port = self._server.servers[0].sockets[0].getsockname()[1]
         self._started.set()
@@ -184,9 +196,10 @@ class Cluster:
         self.lines.append(line)
         for fault in self.faults:
             if fault.hits(line):
+                if fault.late:
+                    await self._answer(request)
                 if not fault.status:
-                    request.scope["drop"] = True
-                    raise ConnectionResetError("a fault of the test's")
+                    return _Dropped()
                 headers = {"Retry-After": fault.after} if fault.after else {}
                 return JSONResponse(Refused(fault.status, fault.message).body, fault.status, headers)
         try:
