@@ -34,12 +34,13 @@ def folder() -> Iterator[Path]:
 def make_backend(folder: Path) -> MakeBackend:
     """A new backend on the same folder each time, as a new server process would have it."""
 
-    def make(api: Cluster, proxy: EgressProxy | None = None, **config: Any) -> ContainerBackend:
+    def make(api: Cluster, proxy: EgressProxy | None = None, patience: float = 30.0, **config: Any) -> ContainerBackend:
         file = folder.parent / "kubeconfig"
         file.write_text(yaml.safe_dump(api.kubeconfig()))
         config = {"user_namespaces": True, "start_seconds": 30.0} | config
         settings = cluster.Settings(config=KubernetesConfig(**config), image="registry.example/sandbox:1")
         containers = cluster.Cluster(folder, settings, lambda: access.find(str(file), "", {}))
-        return ContainerBackend(folder, containers, limits=LIMITS, egress=proxy.serve if proxy else None)
+        egress = proxy.serve if proxy else None
+        return ContainerBackend(folder, containers, limits=LIMITS, egress=egress, patience=patience)
 
     return make

@@ -108,6 +108,7 @@ class Node:
         lines += [f"touch dev/{name} && mount --bind /dev/{name} dev/{name}" for name in _DEVICES]
         lines += [f"printf %s {shlex.quote(text)} > etc/{name}" for name, text in _ETC.items()]
         lines += self._mounts(spec, container)
+        lines += [f"mount --bind {path} {path} && mount -o remount,bind,ro {path}" for path in ("proc/sys", "proc/irq")]
         lines += [
             f"hostname {spec['hostname']}",
             "ip link set lo up",

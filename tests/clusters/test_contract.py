@@ -10,7 +10,7 @@ from clusters.conftest import NODE, MakeBackend
 from clusters.simulated import Cluster
 from hostler.sandbox.selfcheck import TRIALS, attempt
 
-_AT_ONCE = 4
+_AT_ONCE = 8
 pytestmark = pytest.mark.skipif(
     not NODE, reason="only root, with namespaces, can be a node: see test_life.py for the rest"
 )

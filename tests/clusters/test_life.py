@@ -1,4 +1,4 @@
-"""Sandboxes in pods through what befalls them: a server killed, streams cut, an API that is away, pods that are ended."""
+"""Sandboxes in pods through what befalls them: a killed server, cut streams, an API that is away, pods that end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ import pytest
 
 from clusters.conftest import NODE, MakeBackend
 from clusters.simulated import Cluster, Fault
-from hostler.sandbox.container import relaylink
 from hostler.sandbox.container.backend import ContainerBackend
 from hostler.sandbox.contract import NO_NETWORK, Exec, Network, SandboxSpec, SandboxUnavailable, Shell, UnknownCall
 from hostler.sandbox.egress import EgressPolicy, EgressProxy
@@ -101,14 +100,10 @@ def test_a_call_goes_on_when_its_stream_is_cut(api: Cluster, make_backend: MakeB
     _with(make_backend(api), work)
 
 
-def test_an_api_that_is_away_for_long_ends_the_wait_and_not_the_call(
-    api: Cluster, make_backend: MakeBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(relaylink, "_PATIENCE_SECONDS", 0.3)
-
+def test_an_api_that_is_away_for_long_ends_the_wait_and_not_the_call(api: Cluster, make_backend: MakeBackend) -> None:
     async def work(backend: ContainerBackend) -> None:
         sandbox = await backend.provision(SPEC)
-        waiting = asyncio.create_task(sandbox.run("a", Exec(argv=["bash", "-c", "sleep 2; echo late"])))
+        waiting = asyncio.create_task(sandbox.run("a", Exec(argv=["bash", "-c", "sleep 1; echo late"])))
         await sandbox.calls.hello()
         fault = Fault("init relay", 503, times=1000, message="the API rests")
         api.faults.append(fault)
@@ -122,7 +117,7 @@ def test_an_api_that_is_away_for_long_ends_the_wait_and_not_the_call(
         assert found is not None
         assert (await found.attach("a")).output == b"late\n"
 
-    _with(make_backend(api), work)
+    _with(make_backend(api, patience=0.3), work)
 
 
 @pytest.mark.parametrize(("reason", "words"), [("OOMKilled", "OOMKilled"), ("Evicted", "low on resource: memory")])

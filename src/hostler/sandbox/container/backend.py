@@ -90,11 +90,21 @@ class Containers(Protocol):
 class ContainerBackend:
     """The contract's `Backend`. `folder` holds what the server notes of each session, and belongs to it alone."""
 
-    def __init__(self, folder: Path, containers: Containers, *, limits: Limits, egress: Egress | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        containers: Containers,
+        *,
+        limits: Limits,
+        egress: Egress | None = None,
+        patience: float = 60.0,
+    ) -> None:
+        """`patience`: how many seconds calls wait for an engine that does not answer any more."""
         self._folder = folder.absolute()
         self._containers = containers
         self._egress = egress
         self._limits = limits
+        self._patience = patience
         self._live: dict[str, ContainerSandbox] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -182,7 +192,7 @@ class ContainerBackend:
                 raise Ended(f"the sandbox has ended: {await self._containers.explain(key, life) or 'it is gone'}")
             return await relay()
 
-        link = SteadyLink(await relay(), relay_again)
+        link = SteadyLink(await relay(), relay_again, patience=self._patience)
         sandbox = ContainerSandbox(self._note(key), link, state)
         try:
             async with asyncio.timeout(_MEET_SECONDS):

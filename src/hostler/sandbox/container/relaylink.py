@@ -16,7 +16,6 @@ from hostler.sandbox.initlink import ANSWER_BYTES, Answer, Link, Op, Request
 
 _LENGTH = struct.Struct("<I")
 _LONGEST = 2 * OUTPUT_LIMIT + ANSWER_BYTES  # stdout and stderr of one call
-_PATIENCE_SECONDS = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _PING_SECONDS = 60.0  # the relay takes three times as much silence for the server's end
 
@@ -85,9 +84,7 @@ class SteadyLink(RelayLink):
     `reopen` raises `Ended` where it is no use to try again, `SandboxUnavailable` where it is.
     """
 
-    def __init__(
-        self, stream: Stream, reopen: Callable[[], Awaitable[Stream]], *, patience: float = _PATIENCE_SECONDS
-    ) -> None:
+    def __init__(self, stream: Stream, reopen: Callable[[], Awaitable[Stream]], *, patience: float) -> None:
         super().__init__(stream)
         self._reopen = reopen
         self._patience = patience
