@@ -87,7 +87,7 @@ class Api:
     async def ask(
         self, method: str, path: str, *, query: dict[str, str] | None = None, body: Any = None, kind: str = ""
     ) -> dict[str, Any]:
-        pause = _PAUSE
+        pause, renewed = _PAUSE, False
         for left in reversed(range(_TRIES)):
             try:
                 status, wait, answer = await self._once(method, path, query, body, kind)
@@ -99,9 +99,11 @@ class Api:
             else:
                 if 200 <= status < 300:
                     return _decode(answer)
-                if status == 401 and left:
+                if status == 401 and not renewed and left:
+                    renewed = True  # another token is tried once
                     self.access.token.refused()
-                elif status not in _PASSING or not left:
+                    continue
+                if status not in _PASSING or not left:
                     raise refusal(status, answer)
             await asyncio.sleep(min(max(wait, pause), _LONGEST_PAUSE))
             pause *= 2

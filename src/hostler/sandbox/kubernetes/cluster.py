@@ -7,6 +7,7 @@ its own data folder's label.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from hostler.sandbox.kubernetes import manifests, pods, probe
 from hostler.sandbox.kubernetes.access import Access
 from hostler.sandbox.kubernetes.api import Api, ApiError
 from hostler.sandbox.kubernetes.manifests import CONTAINER, INSTALL_LABEL, SESSION_ANNOTATION, Made
+from hostler.sandbox.kubernetes.pods import Pod
 from hostler.sandbox.kubernetes.settings import KubernetesConfig
 from hostler.sandbox.kubernetes.stream import ExecStream, open_exec
 from hostler.sandbox.kubernetes.workloads import AgentSandboxes, Places, PlainPods, Workloads
@@ -96,22 +98,32 @@ class Cluster:
     # -- the life of one --
 
     async def start(self, spec: SandboxSpec, limits: Limits) -> Life:
-        api, places, made, workloads = await self._all()
+        _, _, made, workloads = await self._all()
         name = made.name(spec.key)
-        path = f"{places.pods}/{name}"
         await workloads.start(made, spec, limits)
-        pod = await pods.wait(
-            api,
-            path,
-            lambda pod: pod is not None and (pods.runs(pod) or pods.hopeless(pod)),
-            self._settings.config.start_seconds,
-        )
-        if pod is None or not pods.runs(pod):
-            await workloads.stop(name)
-            raise SandboxUnavailable(f"the sandbox does not start: {pods.explain(pod)}")
-        life = Life(name, pods.uid_of(pod))
-        await self._bring_init(spec.key, life)
+        try:
+            life = await self._await_pod(name)
+            await self._bring_init(spec.key, life)
+        except SandboxUnavailable:
+            with contextlib.suppress(SandboxUnavailable):
+                await workloads.stop(name)  # it would wait for us, and be paid for
+            raise
         return life
+
+    async def _await_pod(self, name: str) -> Life:
+        api, places, _, _ = await self._all()
+        seconds = self._settings.config.start_seconds
+
+        def settled(pod: Pod | None) -> bool:
+            return pod is not None and (pods.runs(pod) or pods.hopeless(pod))
+
+        try:
+            pod = await pods.wait(api, f"{places.pods}/{name}", settled, seconds)
+        except SandboxUnavailable as error:
+            raise SandboxUnavailable(f"the sandbox does not start: {error}") from error
+        if pod is None or not pods.runs(pod):
+            raise SandboxUnavailable(f"the sandbox does not start: {pods.explain(pod)}")
+        return Life(name, pods.uid_of(pod))
 
     async def _bring_init(self, key: str, life: Life) -> None:
         brought = installation.programs(self._settings.ripgrep, self._settings.ca_bundle)
