@@ -68,7 +68,7 @@ class Ground:
         async with self._lock:
             made = await self._known()
             if not self._ready:
-                await self._check_image()
+                made = self._made = msgspec.structs.replace(made, health=await self._check_image())
                 await self._bring_programs(made)
                 self._ready = True
             return made
@@ -108,11 +108,14 @@ class Ground:
         paths = installation.programs(self._settings.ripgrep, self._settings.ca_bundle)
         return {name: path.read_bytes() for name, path in paths.items()}
 
-    async def _check_image(self) -> None:
-        if await self._engine.image(self._settings.image) is None:
+    async def _check_image(self) -> bool:
+        """Whether it has a health check of its own. Raises `SandboxUnavailable` where it is missing."""
+        found = await self._engine.image(self._settings.image)
+        if found is None:
             raise SandboxUnavailable(
                 f"the engine has no image {self._settings.image!r}: build it (docker/Dockerfile) or pull it there"
             )
+        return bool((found.get("Config") or {}).get("Healthcheck"))
 
     async def _bring_programs(self, made: Made) -> None:
         """Fill the volume, unless it is full: its mark is written when all else is there."""

@@ -45,6 +45,7 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     swap: bool
     processes: bool
     cpus: bool
+    health: bool = False  # the image wants to be asked for its health, by a program that would run as root
 
     def name(self, key: str) -> str:
         return f"hostler-{self.install}-{key}"
@@ -68,7 +69,7 @@ def container(made: Made, spec: SandboxSpec, limits: Limits) -> dict[str, Any]:
         "Cmd": [],
         "Env": [],
         "WorkingDir": "/",
-        "Healthcheck": {"Test": ["NONE"]},
+        **({"Healthcheck": {"Test": ["NONE"]}} if made.health else {}),
         "StopTimeout": 1,
         "Labels": made.labels(spec.key),
         "HostConfig": _host(made, spec, limits),

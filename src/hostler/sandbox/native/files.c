@@ -42,6 +42,22 @@ static void fail(const char *what) {
     exit(1);
 }
 
+/* Not every kernel that calls itself Linux keeps O_NOFOLLOW beside O_DIRECTORY (gVisor does not), so it is looked at. */
+static int open_folder(int parent, const char *name) {
+    struct stat named, opened;
+    int fd = openat(parent, name, FOLDER);
+    if (fstatat(parent, name, &named, AT_SYMLINK_NOFOLLOW) < 0) named.st_mode = 0;
+    if (named.st_mode && !S_ISDIR(named.st_mode)) errno = ENOTDIR;
+    else if (fd < 0) return -1;
+    else if (fstat(fd, &opened) == 0 && opened.st_ino == named.st_ino && opened.st_dev == named.st_dev) return fd;
+    else errno = ENOTDIR;
+    if (fd >= 0) {
+        close(fd);
+        errno = ENOTDIR;
+    }
+    return -1;
+}
+
 /* The folder that holds the last name of `path`; -1 with errno when the way there is no way of plain folders. */
 static int walk(int top, char *path, char **name, bool make) {
     int fd = top;
@@ -51,7 +67,7 @@ static int walk(int top, char *path, char **name, bool make) {
             close(fd);
             return -1;
         }
-        int below = *path ? openat(fd, path, FOLDER) : fd;
+        int below = *path ? open_folder(fd, path) : fd;
         if (below != fd) {
             int e = errno;
             close(fd);
@@ -167,7 +183,7 @@ static void collect(int folder, const char *prefix, int depth, int *found) {
         if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0) continue;
         if (snprintf(path, sizeof path, "%s%s", prefix, e->d_name) >= (int)sizeof path - 1) continue;
         if (S_ISDIR(st.st_mode) && depth < MAX_DEPTH) {
-            int below = openat(dirfd(d), e->d_name, FOLDER);
+            int below = open_folder(dirfd(d), e->d_name);
             strcat(path, "/");
             if (below >= 0) collect(below, path, depth + 1, found);
         } else if (S_ISREG(st.st_mode)) {
@@ -180,7 +196,7 @@ static void collect(int folder, const char *prefix, int depth, int *found) {
 }
 
 static int list(const char *folder) {
-    int fd = open(folder, FOLDER), found = 0;
+    int fd = open_folder(AT_FDCWD, folder), found = 0;
     if (fd >= 0) collect(fd, "", 0, &found);
     return 0;
 }
@@ -193,7 +209,7 @@ static int read_part(const char *folder, off_t offset, size_t length) {
     for (char *p = path; p; p = strchr(p, '/') ? strchr(p, '/') + 1 : NULL) /* no empty name, no way up */
         if (!*p || *p == '/' || !strcmp(p, ".") || !strncmp(p, "./", 2) || !strcmp(p, "..") || !strncmp(p, "../", 3))
             return 3;
-    int top = open(folder, FOLDER), parent = top >= 0 ? walk(top, path, &name, false) : -1;
+    int top = open_folder(AT_FDCWD, folder), parent = top >= 0 ? walk(top, path, &name, false) : -1;
     int fd = parent >= 0 ? openat(parent, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1;
     if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) return 3;
     uint64_t inode = st.st_ino;
