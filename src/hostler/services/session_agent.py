@@ -13,11 +13,11 @@ from hostler.store.sql import Tx
 from hostler.store.tables import sessions
 from hostler.wire.agents import SessionAgent
 from hostler.wire.base import UNSET, Unset
-from hostler.wire.environments import CloudConfig
+from hostler.wire.environments import Config
 from hostler.wire.sessions import SessionAgentUpdate
 
 _ENVIRONMENT = select(sessions.c.environment).where(sessions.c.id == bindparam("id"))
-_read_config = msgspec.json.Decoder(CloudConfig).decode
+_read_config = msgspec.json.Decoder(Config).decode
 
 
 def changed_tx(row: SessionRow, params: SessionAgentUpdate | Unset | None) -> Tx[SessionAgent | None]:
