@@ -6,7 +6,7 @@ is not there (404), what is none of its business is forbidden (403). It must not
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Literal, NamedTuple
 
 from sqlalchemy import bindparam, select
@@ -14,7 +14,8 @@ from sqlalchemy import bindparam, select
 from hostler.errors import AuthenticationFailed, NotFound, PermissionDenied
 from hostler.services.environment_keys import PREFIX
 from hostler.services.keys import Keys
-from hostler.services.reading import first
+from hostler.services.reading import first, rows
+from hostler.services.skills import LATEST
 from hostler.services.work_rows import digest
 from hostler.store.sql import Tx
 from hostler.store.store import Store
@@ -32,7 +33,7 @@ _TOKEN = (
     .where(work_tokens.c.hash == bindparam("hash"))
 )
 _SESSION = select(sessions.c.id).where(sessions.c.id == bindparam("s"), sessions.c.environment_id == bindparam("e"))
-_SKILL = (
+_PINNED = (
     select(session_skills.c.version)
     .join(sessions, sessions.c.id == session_skills.c.session_id)
     .where(
@@ -40,11 +41,9 @@ _SKILL = (
         sessions.c.environment_id == bindparam("e"),
         sessions.c.archived_at.is_(None),
     )
-    .limit(1)
+    .distinct()
 )
-_SKILL_VERSION = _SKILL.where(session_skills.c.version == bindparam("v"))
-_SKILL_OF_SESSION = _SKILL.where(session_skills.c.session_id == bindparam("s"))
-_VERSION_OF_SESSION = _SKILL_VERSION.where(session_skills.c.session_id == bindparam("s"))
+_PINNED_BY_SESSION = _PINNED.where(session_skills.c.session_id == bindparam("s"))
 
 
 class Caller(NamedTuple):
@@ -72,16 +71,20 @@ class Callers:
             return Caller()
         return await self._store.read(lambda: _worker_tx(secret))
 
-    async def admit(self, caller: Caller, open_to: frozenset[Kind], params: Mapping[str, str], *, lost: bool) -> None:
+    async def admit(
+        self, caller: Caller, open_to: frozenset[Kind], params: MutableMapping[str, str], *, lost: bool
+    ) -> None:
         """Let a worker's credential pass to a route, or not. `lost` routes are open to a token of an item that is its
-        bearer's no longer, too: they tell it so."""
+        bearer's no longer, too: they tell it so. A skill's `latest` version in `params` is made the one it may have."""
         if not caller.limited:
             return
         if caller.kind not in open_to:
             raise PermissionDenied("A worker's credential can't do that; use an API key.")
         if not caller.live and not lost:
             raise AuthenticationFailed("The token's work item has ended, or is another worker's now.")
-        await self._store.read(lambda: _own_tx(caller, params))
+        version = await self._store.read(lambda: _own_tx(caller, params))
+        if version is not None:
+            params["version"] = version
 
 
 def check_events(caller: Caller, events: Sequence[ClientEvent]) -> None:
@@ -103,8 +106,8 @@ def _worker_tx(secret: str) -> Tx[Caller | None]:
     return None if row is None else Caller("work", row[0], row[1], row[2], live=row[3] is None)
 
 
-def _own_tx(caller: Caller, params: Mapping[str, str]) -> Tx[None]:
-    """Raise NotFound for what is not the caller's."""
+def _own_tx(caller: Caller, params: Mapping[str, str]) -> Tx[str | None]:
+    """Raise NotFound for what is not the caller's. Return the version of a skill, where it is about one."""
     if params.get("environment_id", caller.environment_id) != caller.environment_id:
         raise NotFound(f"Environment {params['environment_id']} was not found.")
     if caller.work_id is not None and params.get("work_id", caller.work_id) != caller.work_id:
@@ -113,18 +116,19 @@ def _own_tx(caller: Caller, params: Mapping[str, str]) -> Tx[None]:
         mine = caller.session_id in (None, session_id)
         if not mine or (yield from first(_SESSION, {"s": session_id, "e": caller.environment_id})) is None:
             raise NotFound(f"Session {session_id} was not found.")
-    if (skill_id := params.get("skill_id")) is not None:
-        yield from _skill_tx(caller, skill_id, params.get("version", ""))
+    if (skill_id := params.get("skill_id")) is None:
+        return None
+    return (yield from _skill_tx(caller, skill_id, params.get("version", "")))
 
 
-def _skill_tx(caller: Caller, skill_id: str, version: str) -> Tx[None]:
-    """A version is the caller's when a session of its has it."""
-    statement = _SKILL
-    params = {"skill": skill_id, "e": caller.environment_id}
-    if version != "latest":
-        statement, params = _SKILL_VERSION, {**params, "v": version}
+def _skill_tx(caller: Caller, skill_id: str, version: str) -> Tx[str]:
+    """The version, which is the caller's when a session of its has it; `latest` is the newest that one has."""
+    statement, params = _PINNED, {"skill": skill_id, "e": caller.environment_id}
     if caller.session_id is not None:
-        statement = _SKILL_OF_SESSION if version == "latest" else _VERSION_OF_SESSION
-        params["s"] = caller.session_id
-    if (yield from first(statement, params)) is None:
+        statement, params = _PINNED_BY_SESSION, {**params, "s": caller.session_id}
+    versions = [row[0] for row in (yield from rows(statement, params))]
+    if version == LATEST and versions:
+        version = max(versions, key=lambda known: (len(known), known))
+    if version not in versions:
         raise NotFound(f"Skill {skill_id} has no version {version}.")
+    return version
