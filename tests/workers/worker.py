@@ -10,6 +10,7 @@ It must not import Hostler: it runs where Hostler is not.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 
@@ -49,4 +50,5 @@ async def claim() -> None:
 
 if __name__ == "__main__":
     verb, *rest = sys.argv[1:]
+    logging.basicConfig(level=logging.INFO)
     asyncio.run({"run": run, "item": item, "claim": claim}[verb](*rest))
