@@ -16,7 +16,7 @@ from hostler.services.environment_keys import PREFIX
 from hostler.services.keys import Keys
 from hostler.services.reading import first, rows
 from hostler.services.skills import LATEST
-from hostler.services.work_rows import digest
+from hostler.services.work_rows import TOKEN_PREFIX, digest
 from hostler.store.sql import Tx
 from hostler.store.store import Store
 from hostler.store.tables import environment_keys, session_skills, sessions, work, work_tokens
@@ -69,6 +69,8 @@ class Callers:
         """Whose credential it is; None when it is nobody's. What workers have is looked up anew each time."""
         if await self._keys.verify(secret) is not None:
             return Caller()
+        if not secret.startswith((PREFIX, TOKEN_PREFIX)):
+            return None
         return await self._store.read(lambda: _worker_tx(secret))
 
     async def admit(

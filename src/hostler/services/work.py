@@ -31,6 +31,7 @@ from hostler.services.work_rows import (
     HELD,
     LOST,
     STOP_SECONDS,
+    TOKEN_PREFIX,
     Item,
     change_tx,
     digest,
@@ -48,7 +49,6 @@ from hostler.wire.work import Work, WorkHeartbeat, WorkQueueStats
 
 log = logging.getLogger(__name__)
 
-TOKEN_PREFIX = "sk-hostler-work-"
 NO_HEARTBEAT = "NO_HEARTBEAT"
 RECLAIM_MS = 5000
 MAX_TTL_SECONDS = 3600

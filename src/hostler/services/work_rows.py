@@ -21,6 +21,7 @@ from hostler.wire.base import encode, timestamp
 from hostler.wire.work import SessionWorkData, Work
 
 _w = work.c
+TOKEN_PREFIX = "sk-hostler-work-"
 STOP_SECONDS = 60  # that a worker has to notice that it is to stop
 LOST = "hostler.lost"  # the metadata key that says why an item was taken from its worker, or stopped without one
 
