@@ -39,7 +39,7 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     engine: str = ""  # of docker and podman: unix:///path or tcp://host:port; none: where the engine usually listens
     image: str = "hostler-sandbox"
     runtime: str = ""  # of the engine, as "runsc"; of kubernetes the RuntimeClass; none: the default
-    kubernetes: KubernetesConfig = KubernetesConfig()
+    kubernetes: KubernetesConfig | None = None
     proxy: str = ""  # an upstream HTTP proxy for what sandboxes fetch
     layer_build_seconds: float = 600.0
     layer_mb: int = 2048

@@ -12,6 +12,7 @@ from hostler.sandbox.egress import EgressPolicy, EgressProxy
 from hostler.sandbox.gateway import Gateway
 from hostler.sandbox.kubernetes import access
 from hostler.sandbox.kubernetes.cluster import Cluster, Settings
+from hostler.sandbox.kubernetes.settings import KubernetesConfig
 from hostler.sandbox.ripgrep import find_ripgrep
 
 
@@ -19,7 +20,7 @@ def open_kubernetes(
     folder: Path, config: SandboxConfig, environ: Mapping[str, str], gateway: Gateway | None = None
 ) -> Backend:
     bundle = environ.get("SSL_CERT_FILE") or environ.get("REQUESTS_CA_BUNDLE")
-    chosen = config.kubernetes
+    chosen = config.kubernetes or KubernetesConfig()
     settings = Settings(
         config=chosen,
         image=config.image,
