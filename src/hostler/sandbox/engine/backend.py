@@ -10,7 +10,9 @@ import contextlib
 import logging
 import secrets
 import shutil
+import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -30,6 +32,7 @@ from hostler.sandbox.initlink import Op
 from hostler.sandbox.specs import KEY, check
 
 _MEET_SECONDS = 30.0
+_HELPER_SECONDS = 600.0
 _log = logging.getLogger(__name__)
 
 
@@ -81,6 +84,7 @@ class EngineBackend:
         except SandboxUnavailable as error:
             _log.warning("sandboxes of an earlier server are left alone: %s", error)
             return
+        await self._remove_helpers(found)
         for key in sorted({(one.get("Labels") or {}).get(words.SESSION_LABEL, "") for one in found}):
             if key in keep or not KEY.fullmatch(key):
                 continue
@@ -88,12 +92,22 @@ class EngineBackend:
                 if key not in self._live:  # else somebody has taken it up meanwhile
                     await self._put_to_sleep(key)
 
+    async def _remove_helpers(self, found: list[dict[str, Any]]) -> None:
+        """Those that a killed server left. One that is young may be another process's at work."""
+        for one in found:
+            old = time.time() - float(one.get("Created") or 0) > _HELPER_SECONDS
+            if words.SESSION_LABEL not in (one.get("Labels") or {}) and old:
+                with contextlib.suppress(SandboxUnavailable):
+                    await self.engine.remove(str(one.get("Id")))
+
     def probe(self) -> list[Check]:
         return probe.checks(self._settings, self._limits)
 
     async def aclose(self, *, stop: bool) -> None:
         if stop:
-            await asyncio.gather(*(self.hibernate(key) for key in list(self._live)))
+            rested = await asyncio.gather(*(self.hibernate(key) for key in list(self._live)), return_exceptions=True)
+            if any(isinstance(end, Exception) for end in rested):
+                _log.warning("sandboxes run on, which the next server finds: %s", next(filter(None, rested)))
         for sandbox in list(self._live.values()):
             await sandbox.release()
         self._live.clear()
@@ -171,6 +185,8 @@ class EngineBackend:
         return str(error) or type(error).__name__
 
     async def _start(self, spec: SandboxSpec) -> ContainerSandbox:
+        if (spec.shared or spec.layers) and not self._settings.address.local:
+            raise SandboxUnavailable("folders of this machine can't be shared with an engine on another one")
         made = await self.ground.ready()
         note, limits = self._note(spec.key), self._effective(spec.limits)
         proxied = not spec.network.closed and self._egress is not None
