@@ -1,7 +1,7 @@
 """What is measured of sandboxes in containers, beside the engine's own commands in the same run.
 
-It runs where an engine is named: `BENCH_ENGINE=unix:///run/podman/podman.sock python bench/run.py --only containers`; the
-image (`BENCH_IMAGE`, else `hostler-sandbox`) must be there. `BENCH_CLI` is the engine's own command with its options.
+It runs where an engine is named: `BENCH_ENGINE=unix:///path python bench/run.py --only containers`; the image
+(`BENCH_IMAGE`, else `hostler-sandbox`) must be there. `BENCH_CLI` is the engine's own command with its options.
 """
 
 from __future__ import annotations

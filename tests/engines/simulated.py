@@ -12,6 +12,7 @@ import json
 import platform
 import re
 import struct
+import time
 import urllib.parse
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +35,8 @@ class Refused(Exception):
 class Container:
     """What the engine knows of one, and the calls of its init, which outlive every connection."""
 
-    def __init__(self, name: str, body: dict[str, Any]) -> None:
+    def __init__(self, name: str, body: dict[str, Any], age: float = 0) -> None:
+        self.created = time.time() - age
         self.id = f"{abs(hash(name)):064x}"[:64]
         self.name = name
         self.body = body
@@ -175,7 +177,7 @@ class SimulatedEngine:
     def listing(self, asked: Asked) -> Any:
         wanted = _wanted(asked)
         return [
-            {"Id": one.id, "Labels": one.body["Labels"]}
+            {"Id": one.id, "Labels": one.body["Labels"], "Created": int(one.created)}
             for one in self.containers.values()
             if wanted <= one.body["Labels"].items()
         ]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from engines.simulated import SimulatedEngine
+from engines.simulated import Container, SimulatedEngine
 from hostler.sandbox.container.channels import BrokenStream, Channels, Kind
-from hostler.sandbox.contract import NO_NETWORK, Limits, SandboxSpec, SandboxUnavailable, Shell, UnknownCall
+from hostler.sandbox.contract import NO_NETWORK, Layer, Limits, SandboxSpec, SandboxUnavailable, Shell, UnknownCall
 from hostler.sandbox.engine.backend import EngineBackend
 from hostler.sandbox.engine.ground import Settings
 from hostler.sandbox.engine.http import Address
@@ -88,15 +88,19 @@ def test_reap_removes_its_own_alone(tmp_path: Path) -> None:
         for where in ("sandboxes", "elsewhere"):
             for key in ("kept", "idle"):
                 await make(where).provision(SandboxSpec(key=key, network=NO_NETWORK))
-        engine.containers["a-stranger"] = type(next(iter(engine.containers.values())))("a-stranger", {"Labels": {}})
+        engine.containers["a-stranger"] = Container("a-stranger", {"Labels": {}}, 5000)
+        labels = {"io.hostler.folder": (tmp_path / "sandboxes" / ".install").read_text()}
+        young, old = (Container(f"helper-{age}", {"Labels": labels}, age) for age in (5, 5000))
+        engine.containers |= {young.name: young, old.name: old}
         await make().reap({"kept"})
         kept = sorted((one.body["Labels"] or {}).get("io.hostler.session", "") for one in engine.containers.values())
-        assert kept == ["", "idle", "kept", "kept"]
+        assert kept == ["", "", "idle", "kept", "kept"]
+        assert old.name not in engine.containers
 
     _simulated(tmp_path, work)
 
 
-def test_a_stream_that_breaks_is_an_unavailable_sandbox_and_no_lost_call(tmp_path: Path) -> None:
+def test_a_call_goes_on_when_its_stream_breaks(tmp_path: Path) -> None:
     async def work(engine: SimulatedEngine, make: Callable[..., EngineBackend]) -> None:
         backend = make()
         sandbox = await backend.provision(SPEC)
@@ -104,8 +108,7 @@ def test_a_stream_that_breaks_is_an_unavailable_sandbox_and_no_lost_call(tmp_pat
         await backend.provision(SPEC)
         await next(iter(engine.containers.values())).called.wait()
         engine.drop_all()
-        with pytest.raises(SandboxUnavailable):
-            await waiting
+        assert (await waiting).output == b"late\n"
         again = await backend.find(KEY)
         assert again is not None
         assert again.generation == sandbox.generation
@@ -150,6 +153,25 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         assert "Dockerfile" in found["sandbox: image"].remedy
 
     _simulated(tmp_path, work)
+
+
+def test_an_engine_that_goes_away_keeps_no_server_from_stopping(tmp_path: Path) -> None:
+    async def work(engine: SimulatedEngine, make: Callable[..., EngineBackend]) -> None:
+        backend = make()
+        await backend.provision(SPEC)
+        engine.path.unlink()
+        engine.drop_all()
+        await backend.aclose(stop=True)
+
+    _simulated(tmp_path, work)
+
+
+def test_a_remote_engine_shares_no_folder_of_this_machine(tmp_path: Path) -> None:
+    settings = Settings(address=Address.parse("tcp://127.0.0.1:1"), image="hostler-sandbox")
+    backend = EngineBackend(tmp_path / "sandboxes", settings, limits=Limits())
+    layers = [Layer(key="one", source=tmp_path)]
+    with pytest.raises(SandboxUnavailable, match="on another one"):
+        asyncio.run(backend.provision(SandboxSpec(key=KEY, layers=layers)))
 
 
 def test_an_engine_that_is_not_there_is_said(tmp_path: Path) -> None:

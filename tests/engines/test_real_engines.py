@@ -281,6 +281,11 @@ def test_the_container_has_no_more_than_it_needs(make_backend: MakeBackend) -> N
         status = (await sandbox.run("a", Shell(script="grep -E '^Cap(Prm|Bnd)|^NoNew' /proc/1/status"))).output
         held = f"{sum(1 << number for number in _RIGHTS):016x}"
         assert status.decode().split() == ["CapPrm:", held, "CapBnd:", held, "NoNewPrivs:", "1"]
+        reach = (
+            "import socket; socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).connect('/opt/hostler/run/init.sock')"
+        )
+        refused = await sandbox.run("b", Exec(argv=["python3", "-c", reach]))
+        assert b"PermissionError" in refused.errors
         made = await backend.ground.known()
         found = await backend.engine.http.ask_json("GET", f"/v1.40/containers/{made.name(KEY)}/json")
         host = found["HostConfig"]

@@ -42,8 +42,8 @@ class Life(msgspec.Struct, frozen=True):
 class Containers(Protocol):
     """What an engine does. Every method but `copies`, `probe` and `explain` raises `SandboxUnavailable`."""
 
-    async def ready(self) -> Conditions:
-        """See to it that all is there that any container needs."""
+    async def ready(self, spec: SandboxSpec) -> Conditions:
+        """See to it that all is there that a container needs, and refuse what this engine can't give it."""
         ...
 
     async def start(self, spec: SandboxSpec, limits: Limits) -> Life:
@@ -75,7 +75,8 @@ class Containers(Protocol):
         ...
 
     async def keys(self) -> set[str]:
-        """The sessions of this data folder that have a container."""
+        """The sessions of this data folder that have a container. Asked at the start of a server: what else an earlier
+        one left may be cleared away."""
         ...
 
     def probe(self, limits: Limits) -> list[Check]:
@@ -151,7 +152,9 @@ class ContainerBackend:
 
     async def aclose(self, *, stop: bool) -> None:
         if stop:
-            await asyncio.gather(*(self.hibernate(key) for key in list(self._live)))
+            rested = await asyncio.gather(*(self.hibernate(key) for key in list(self._live)), return_exceptions=True)
+            if any(isinstance(end, Exception) for end in rested):
+                _log.warning("sandboxes run on, which the next server finds: %s", next(filter(None, rested)))
         for sandbox in list(self._live.values()):
             await sandbox.release()
         self._live.clear()
@@ -238,7 +241,7 @@ class ContainerBackend:
         fresh.unlink(missing_ok=True)
 
     async def _start(self, spec: SandboxSpec) -> ContainerSandbox:
-        conditions = await self._containers.ready()
+        conditions = await self._containers.ready(spec)
         note, limits = self._note(spec.key), self._effective(spec.limits)
         proxied = not spec.network.closed and self._egress is not None
         proxy = proxied or (spec.gateway and self._egress is not None)
@@ -280,6 +283,8 @@ class ContainerBackend:
         await self._containers.stop(key)
 
     async def _keep_shell_state(self, key: str, sandbox: ContainerSandbox) -> None:
+        if sandbox.link.broken:
+            return
         try:
             async with asyncio.timeout(6):
                 state = await sandbox.link.memory(Op.DUMP)

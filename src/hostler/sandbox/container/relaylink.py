@@ -17,6 +17,7 @@ from hostler.sandbox.initlink import ANSWER_BYTES, Answer, Link, Op, Request
 _LENGTH = struct.Struct("<I")
 _LONGEST = 2 * OUTPUT_LIMIT + ANSWER_BYTES  # stdout and stderr of one call
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_FRUITLESS = 4  # streams in turn that broke off without an answer: what is at the other end is no relay of ours
 _PING_SECONDS = 60.0  # the relay takes three times as much silence for the server's end
 
 
@@ -25,7 +26,9 @@ class Ended(SandboxUnavailable):
 
 
 class RelayLink(Link):
-    """The connection owns the stream and two tasks; `aclose` ends them."""
+    """The connection owns the stream and two tasks; `aclose` ends them. While it is `broken`, answers have to wait."""
+
+    broken = False
 
     def __init__(self, stream: Stream) -> None:
         super().__init__()
@@ -90,11 +93,11 @@ class SteadyLink(RelayLink):
         self._patience = patience
         self._unanswered: dict[int, Request] = {}
         self._doubtful: set[int] = set()  # those that the init may not have heard of
-        self._broken = False
+        self._fruitless = 0
 
     def _send(self, request: Request) -> None:
         self._unanswered[request.seq] = request
-        if not self._broken:
+        if not self.broken:
             super()._send(request)
 
     def _forget(self, seq: int) -> None:
@@ -104,6 +107,7 @@ class SteadyLink(RelayLink):
 
     def _answered(self, message: bytes, fd: int) -> None:
         seq = Answer(message, -1).seq
+        self._fruitless = 0
         if seq in self._doubtful:
             self._doubtful.discard(seq)
             if Answer(message, -1).unknown:
@@ -115,10 +119,13 @@ class SteadyLink(RelayLink):
         try:
             while True:
                 await self._receive()
-                self._broken = True
+                self.broken = True
                 self._stream.close()
+                self._fruitless += 1
+                if self._fruitless > _FRUITLESS:
+                    raise SandboxUnavailable("the streams to the sandbox break off")
                 self._stream = await self._another()
-                self._broken = False
+                self.broken = False
                 self._ask_again()
         except SandboxUnavailable as error:
             self.close(str(error))
@@ -127,6 +134,8 @@ class SteadyLink(RelayLink):
 
     async def _another(self) -> Stream:
         loop, pause = asyncio.get_running_loop(), _FIRST_PAUSE
+        if self._fruitless > 1:
+            await asyncio.sleep(pause * self._fruitless)
         end = loop.time() + self._patience
         while True:
             try:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from pathlib import Path
+from typing import Any
 
 from hostler.sandbox.container.backend import ContainerBackend, Life
 from hostler.sandbox.container.egress import Egress
@@ -19,6 +21,8 @@ from hostler.sandbox.engine.api import Engine
 from hostler.sandbox.engine.ground import Ground, Settings
 from hostler.sandbox.engine.http import EngineError, ExecStream
 
+_HELPER_SECONDS = 600.0
+
 
 class EngineContainers:
     """One engine's, for one data folder: the backend's `Containers`."""
@@ -28,7 +32,9 @@ class EngineContainers:
         self.engine = Engine(settings.http())
         self.ground = Ground(folder.absolute(), settings, self.engine)
 
-    async def ready(self) -> Conditions:
+    async def ready(self, spec: SandboxSpec) -> Conditions:
+        if (spec.shared or spec.layers) and not self._settings.address.local:
+            raise SandboxUnavailable("folders of this machine can't be shared with an engine on another one")
         await self.ground.ready()
         return self.ground.conditions()
 
@@ -78,7 +84,16 @@ class EngineContainers:
     async def keys(self) -> set[str]:
         made = await self.ground.known()
         found = await self.engine.labelled(f"{words.FOLDER_LABEL}={made.install}")
+        await self._remove_helpers(found)
         return {(one.get("Labels") or {}).get(words.SESSION_LABEL, "") for one in found}
+
+    async def _remove_helpers(self, found: list[dict[str, Any]]) -> None:
+        """Those that a killed server left. One that is young may be another process's at work."""
+        for one in found:
+            old = time.time() - float(one.get("Created") or 0) > _HELPER_SECONDS
+            if words.SESSION_LABEL not in (one.get("Labels") or {}) and old:
+                with contextlib.suppress(SandboxUnavailable):
+                    await self.engine.remove(str(one.get("Id")))
 
     def probe(self, limits: Limits) -> list[Check]:
         return probe.checks(self._settings, limits)

@@ -56,7 +56,7 @@ class Cluster:
 
     # -- what containers need --
 
-    async def ready(self) -> Conditions:
+    async def ready(self, spec: SandboxSpec) -> Conditions:
         async with self._lock:
             api, places, _, workloads = await self._all()
             if not self._ready:

@@ -80,7 +80,9 @@ static int walk(int top, char *path, char **name, bool make) {
     return fd;
 }
 
-static bool in_the_way(void) { return errno == ELOOP || errno == ENOTDIR || errno == EISDIR || errno == EACCES; }
+static bool in_the_way(void) {
+    return errno == ELOOP || errno == ENOTDIR || errno == EISDIR || errno == EACCES || errno == EEXIST;
+}
 
 static void finish_file(int parent, const char *half, const char *name, int fd, uint8_t flags) {
     if (fchmod(fd, flags & EXECUTABLE ? 0755 : 0644) < 0) fail(name);
