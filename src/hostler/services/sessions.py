@@ -39,7 +39,7 @@ from hostler.services.snapshots import COLUMNS, SessionRow, session, snapshot_tx
 from hostler.services.thread_rows import StoredThread, active_seconds_tx, threads_tx
 from hostler.store.blobs import Blobs
 from hostler.store.sql import Tx
-from hostler.store.tables import entries, files, session_skills, threads
+from hostler.store.tables import checkpoints, entries, files, session_skills, threads
 from hostler.store.tables import resources as resource_table
 from hostler.store.tables import sessions as table
 from hostler.wire.agents import SessionAgent
@@ -63,9 +63,14 @@ _DELETES = (
     delete(files).where(files.c.session_id == bindparam("id")),
     delete(session_skills).where(session_skills.c.session_id == bindparam("id")),
     delete(threads).where(threads.c.session_id == bindparam("id")),
+    delete(checkpoints).where(checkpoints.c.session_id == bindparam("id")),
     delete(table).where(table.c.id == bindparam("id")),
 )
 
+# For a fork from before the change; the log says only what an agent was changed to.
+_KEEP_FIRST = (
+    update(table).where(table.c.id == bindparam("s"), table.c.first_agent.is_(None)).values(first_agent=table.c.agent)
+)
 _END_THREADS = (
     update(threads)
     .where(threads.c.session_id == bindparam("s"), threads.c.archived_at.is_(None))
@@ -161,6 +166,8 @@ class Sessions:
             fields, patch = {**fields, **of_budget}, {**patch, **columns}
             if not fields:
                 return Changed((yield from _read_tx(session_id)), [])
+            if agent is not None:
+                yield _KEEP_FIRST, {"s": session_id}
             draft = Draft(type="session.updated", fields=fields)
             written = yield from append_tx(session_id, row.thread_id, [draft], now=now, patch=patch)
             return Changed((yield from _read_tx(session_id)), written.entries)
@@ -320,6 +327,10 @@ def _insert_tx(
         "lease_until": None,
         "wake_at": None,
         "paused": 0,
+        "sandbox": "none",
+        "sandbox_at": None,
+        "checkpoint_id": None,
+        "first_agent": None,
     }
     yield _INSERT, row
     yield from agent_skills.pin_tx(row["id"], snapshot)
