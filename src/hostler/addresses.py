@@ -5,8 +5,11 @@ It must not resolve names or connect: it judges addresses that somebody else has
 
 from __future__ import annotations
 
+import re
 import socket
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+_SCHEME = re.compile(r"https?://")
 
 # Written out, because the standard library's own idea of "global" changed between Python versions.
 _NOT_PUBLIC_4 = [
@@ -92,3 +95,18 @@ def _is_public_4(address: IPv4Address) -> bool:
 
 def _is_public_6(address: IPv6Address) -> bool:
     return address in _PUBLIC_6 and not any(address in network for network in _NOT_PUBLIC_6)
+
+
+def bare_host(entry: str) -> str:
+    """An entry of a list of hosts as it is compared: in lower case, without the scheme that some write before it, and
+    without a final dot."""
+    return _SCHEME.sub("", entry.lower(), count=1).removesuffix("/").rstrip(".").strip("[]")
+
+
+def covers(pattern: str, host: str) -> bool:
+    """Whether a host is meant by an entry: by its name, or by `*.example.com`, which means the names below it, not
+    itself."""
+    pattern, host = bare_host(pattern), host.lower().rstrip(".")
+    if pattern.startswith("*."):
+        return host.endswith(pattern[1:]) and len(host) > len(pattern) - 1
+    return host == pattern

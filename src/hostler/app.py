@@ -21,8 +21,10 @@ from hostler.harness.contents import FileContents
 from hostler.harness.delegation import Delegation
 from hostler.harness.deps import Deps
 from hostler.harness.gateway import GitGateway
+from hostler.harness.life import Life
 from hostler.harness.mcp_tools import McpTools
 from hostler.harness.repositories import Repositories as HarnessRepositories
+from hostler.harness.secrets import SessionSecrets
 from hostler.harness.side_request import SideRequest
 from hostler.harness.skill_layers import SkillLayers
 from hostler.harness.supervisor import Supervisor
@@ -75,6 +77,7 @@ class Rooms(msgspec.Struct, frozen=True):
     sandboxes: Backend
     dispatcher: EmbeddedDispatcher
     supervisor: Supervisor
+    life: Life
     services: Services
 
 
@@ -112,6 +115,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         git = GitRoom(settings.data_dir / "repositories", config.git, settings.environ)
         stack.push_async_callback(git.aclose)
         repositories = HarnessRepositories(store, vault.sealer, git)
+        secrets = SessionSecrets(store, vault.variables)
         sandboxes = open_backend(
             settings.data_dir / "sandboxes", config.sandbox, settings.environ, GitGateway(repositories)
         )
@@ -124,6 +128,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         model = wrap(router)
         web = WebTools.open(config.web, settings.environ, SideRequest(router))
         stack.callback(web.close)
+        life = Life(journal, sandboxes, settings.data_dir / "snapshots", config.harness)
         deps = Deps(
             log=journal,
             model=model,
@@ -134,6 +139,8 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             builtins=BUILTINS,
             config=config.harness,
             repositories=repositories,
+            secrets=secrets,
+            life=life,
             layers=SkillLayers(layers, sandboxes, config.harness.layer_wait_seconds),
             served=(Delegation(), AdvisorTool(model, router.catalogue), mcp_tools, web),
         )
@@ -146,7 +153,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, mcp_tools, git
         )
         yield Rooms(
-            settings, store, journal, router, sandboxes, dispatcher, supervisor, services,
+            settings, store, journal, router, sandboxes, dispatcher, supervisor, life, services,
         )  # fmt: skip
 
 

@@ -44,6 +44,10 @@ def test_no_network(http: httpx2.Client) -> None:
     assert after["config"] == made["config"]
 
 
+NO_HOSTS = ["", "*", "*.*.com", "a b", "a.com:443", "a.com/b", "ftp://a.com", "1.2.3", "0x7f.1", "ü.de", "a..b"]
+NO_PACKAGES = ["", "  ", "--unsafe-perm", "a\nb", "x" * 501]
+
+
 def limited(**fields: Any) -> Json:
     return {"type": "cloud", "networking": {"type": "limited", **fields}}
 
@@ -53,15 +57,33 @@ def limited(**fields: Any) -> Json:
     [
         ({"type": "self_hosted"}, "config.type"),
         ({"type": "x"}, "config.type"),
-        (limited(allowed_hosts=["example.com"]), "config.networking.allowed_hosts"),
-        (limited(allow_mcp_servers=True), "config.networking.allow_mcp_servers"),
-        (limited(allow_package_managers=True), "config.networking.allow_package_managers"),
-        ({"type": "cloud", "packages": {"pip": ["numpy"]}}, "config.packages.pip"),
+        *((limited(allowed_hosts=["a.b", host]), "config.networking.allowed_hosts.1") for host in NO_HOSTS),
+        ({**limited(), "packages": {"pip": ["numpy"]}}, "allow_package_managers"),
+        *(({"type": "cloud", "packages": {"npm": ["a", name]}}, "config.packages.npm.1") for name in NO_PACKAGES),
         ({"type": "cloud", "gpu": True}, "config.gpu: Extra"),
     ],
 )
 def test_what_is_not_honoured_is_refused_by_name(http: httpx2.Client, config: Json, says: str) -> None:
     assert says in refused(http.post("/v1/environments", json={"name": "e", "config": config}))
+
+
+def test_a_limited_network_is_stored_as_sent_and_changed_by_parts(http: httpx2.Client) -> None:
+    hosts = ["api.Example.com", "*.example.org", "https://storage.example.net", "192.0.2.7", "localhost", "xn--a.de"]
+    packages = {"pip": ["numpy==2.0"], "apt": ["jq"]}
+    config = {**limited(allowed_hosts=hosts, allow_package_managers=True), "packages": packages}
+    made = ok(http.post("/v1/environments", json={"name": "e", "config": config}))
+    url = f"/v1/environments/{made['id']}"
+    assert made["config"]["networking"] == {
+        "type": "limited", "allowed_hosts": hosts, "allow_mcp_servers": False, "allow_package_managers": True,
+    }  # fmt: skip
+    refused(http.post(url, json={"config": limited(allow_package_managers=False)}))
+    changes = {**limited(allow_mcp_servers=True), "packages": {"pip": [], "npm": ["x"]}}
+    after = ok(http.post(url, json={"config": changes}))
+    assert after["config"]["networking"] == {
+        "type": "limited", "allowed_hosts": hosts, "allow_mcp_servers": True, "allow_package_managers": True,
+    }  # fmt: skip
+    kept = after["config"]["packages"]
+    assert (kept["apt"], kept["pip"], kept["npm"], kept["gem"]) == (["jq"], [], ["x"], [])
 
 
 def test_update_archive_delete(http: httpx2.Client, environment: Json, agent: Json) -> None:

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 from hostler.sandbox.bubblewrap import BubblewrapBackend
-from hostler.sandbox.contract import Exec, SandboxSpec, Shell
+from hostler.sandbox.contract import NO_NETWORK, Exec, SandboxSpec, Shell
 
 
 async def main(folder: str, key: str, arrived: bool, commands: list[list[str]]) -> None:
     backend = BubblewrapBackend(Path(folder))
-    sandbox = await backend.provision(SandboxSpec(key=key, network="none"))
+    sandbox = await backend.provision(SandboxSpec(key=key, network=NO_NETWORK))
     calls = []
     for call_id, kind, script in commands:
         command = Shell(script=script) if kind == "shell" else Exec(argv=["bash", "-c", script])

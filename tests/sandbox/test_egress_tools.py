@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from hostler.sandbox.bubblewrap import BubblewrapBackend
-from hostler.sandbox.contract import CommandResult, SandboxSpec, Shell
+from hostler.sandbox.contract import NO_NETWORK, CommandResult, Network, SandboxSpec, Shell
 from hostler.sandbox.egress import EgressPolicy, EgressProxy
 
 NAME = "files.test"
@@ -130,7 +130,7 @@ async def _to_loopback(host: str, port: int) -> list[str]:
 
 
 def _run(
-    folder: Path, script: str, *, network: str = "unrestricted", strict: bool = False, **more: Path
+    folder: Path, script: str, *, network: Network | None = None, strict: bool = False, **more: Path
 ) -> CommandResult:
     """Run a script in a sandbox whose proxy lets private addresses through, unless it is `strict`."""
 
@@ -139,7 +139,7 @@ def _run(
         proxy = EgressProxy(EgressPolicy(allow_private=not strict), resolve=resolve)
         backend = BubblewrapBackend(folder, egress=proxy.serve, **more)
         try:
-            sandbox = await backend.provision(SandboxSpec(key="tools", network=network))
+            sandbox = await backend.provision(SandboxSpec(key="tools", network=network or Network()))
             return await sandbox.run("call", Shell(script=script, timeout_ms=60_000))
         finally:
             await backend.destroy("tools")
@@ -245,7 +245,7 @@ def test_without_a_network_nothing_works(folder: Path, site: _Site) -> None:
         f"curl -sS -m 3 -x http://127.0.0.1:3128 {site.url}/hello; getent hosts localhost.localdomain example.com; "
         "env | grep -i _proxy"
     )
-    result = _run(folder, script, network="none")
+    result = _run(folder, script, network=NO_NETWORK)
     assert b"hello\n" not in result.output
     assert b"PROXY=" not in result.output.upper()
     assert site.handler.asked == []

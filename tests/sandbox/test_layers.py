@@ -20,7 +20,7 @@ import pytest
 from hostler.sandbox import interpreter, layerfiles, pip, pipindex
 from hostler.sandbox.backends import SandboxConfig, open_layers
 from hostler.sandbox.bubblewrap import BubblewrapBackend
-from hostler.sandbox.contract import Folder, SandboxSpec, Shell
+from hostler.sandbox.contract import NO_NETWORK, Folder, SandboxSpec, Shell
 from hostler.sandbox.layers import BuiltLayers
 from hostler.sandbox.packages import Layers, LayerUnavailable, PackageSet
 from sandbox import ordinary
@@ -66,7 +66,7 @@ def run_in(layers_of: list[Any], script: str, folder: Path) -> str:
     async def main() -> str:
         backend = BubblewrapBackend(folder)
         try:
-            sandbox = await backend.provision(SandboxSpec(key="s", network="none", layers=layers_of))
+            sandbox = await backend.provision(SandboxSpec(key="s", network=NO_NETWORK, layers=layers_of))
             return (await sandbox.run("c", Shell(script=script))).output.decode()
         finally:
             await backend.destroy("s")
@@ -133,7 +133,7 @@ def test_pip_inside_works_beside_a_layer(folder: Path, index: Index) -> None:
     async def main() -> str:
         backend = BubblewrapBackend(folder.with_name("sandboxes"))
         spec = SandboxSpec(
-            key="s", network="none", layers=layers_of, shared=[Folder(source=Path(wheels), target="/mnt/w")]
+            key="s", network=NO_NETWORK, layers=layers_of, shared=[Folder(source=Path(wheels), target="/mnt/w")]
         )
         try:
             sandbox = await backend.provision(spec)

@@ -16,10 +16,10 @@ import pytest
 
 from hostler.sandbox import launcher
 from hostler.sandbox.bubblewrap import BubblewrapBackend
-from hostler.sandbox.contract import Exec, SandboxSpec, Shell, UnknownCall
+from hostler.sandbox.contract import NO_NETWORK, Exec, SandboxSpec, Shell, UnknownCall
 
 KEY = "sesn_1"
-SPEC = SandboxSpec(key=KEY, network="none")
+SPEC = SandboxSpec(key=KEY, network=NO_NETWORK)
 
 
 def _killed_server(

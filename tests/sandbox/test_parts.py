@@ -14,7 +14,7 @@ import pytest
 
 from hostler.sandbox import disks, files, rootfs, seccomp
 from hostler.sandbox.bubblewrap import BubblewrapBackend
-from hostler.sandbox.contract import Check, CommandResult, Exec, Mount, SandboxSpec, SandboxUnavailable
+from hostler.sandbox.contract import NO_NETWORK, Check, CommandResult, Exec, Mount, SandboxSpec, SandboxUnavailable
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
@@ -122,7 +122,7 @@ def test_counting_follows_no_link_and_leaves_modes_as_they_were(tmp_path: Path) 
 def test_a_nearly_full_disk_ends_what_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> CommandResult:
         backend = BubblewrapBackend(folder)
-        sandbox = await backend.provision(SandboxSpec(key="k", network="none"))
+        sandbox = await backend.provision(SandboxSpec(key="k", network=NO_NETWORK))
         call = asyncio.create_task(sandbox.run("c", Exec(argv=["sh", "-c", "echo begun; sleep 60"])))
         monkeypatch.setattr(disks, "_RESERVE_BYTES", 1 << 62)
         monkeypatch.setattr(disks, "_RESERVE_SHARE", 1.1)
@@ -150,7 +150,7 @@ def test_a_server_with_many_descriptors_ends_its_sandboxes(folder: Path) -> None
 
         async def main() -> None:
             backend = BubblewrapBackend(folder)
-            await backend.provision(SandboxSpec(key="k", network="none"))
+            await backend.provision(SandboxSpec(key="k", network=NO_NETWORK))
             await backend.hibernate("k")
             assert await backend.find("k") is None
             await backend.destroy("k")

@@ -18,13 +18,13 @@ from typing import Any
 import msgspec
 
 from hostler.sandbox import cgroups, files, initlink, interpreter, launcher, machine, native, rootfs, snapshots, storing
-from hostler.sandbox.contract import Check, Limits, Sandbox, SandboxSpec, SandboxUnavailable, Snapshot
+from hostler.sandbox.contract import Check, Limits, Network, Sandbox, SandboxSpec, SandboxUnavailable, Snapshot
 from hostler.sandbox.disks import Disks
 from hostler.sandbox.initlink import InitLink, Op
 from hostler.sandbox.live import BubblewrapSandbox, State
 from hostler.sandbox.rootfs import Bind, Layout
 
-Egress = Callable[[socket.socket, str, bool], Coroutine[Any, Any, None]]
+Egress = Callable[[socket.socket, str, Network], Coroutine[Any, Any, None]]
 
 DEFAULTS = Limits(memory_bytes=4 * 1024**3, cpus=None, processes=1024, file_bytes=4 * 1024**3, disk_bytes=10 * 1024**3)
 _GROUP_TRIES = 100
@@ -85,7 +85,11 @@ class BubblewrapBackend:
             if (sandbox := await self._find(key)) is not None:
                 await self._keep_shell_state(sandbox)
             limit = min(limit_bytes or _ENDLESS, self._limits.disk_bytes or _ENDLESS)
-            return await storing.stoppable(limit, lambda budget: snapshots.snapshot(layout, target, budget))
+            try:
+                return await storing.stoppable(limit, lambda budget: snapshots.snapshot(layout, target, budget))
+            except asyncio.CancelledError:
+                snapshots.drop(target)  # it was done at that moment
+                raise
 
     async def restore(self, key: str, source: Path, snapshot: Snapshot) -> None:
         async with self._lock(key):
@@ -199,7 +203,7 @@ class BubblewrapBackend:
                 listener.setblocking(False)
                 sandbox.listener = listener
                 sandbox.egress = asyncio.create_task(
-                    self._egress(listener, key, sandbox.state.closed), name=f"egress of {key}"
+                    self._egress(listener, key, sandbox.state.network), name=f"egress of {key}"
                 )
         self._live[key] = sandbox
         return sandbox
@@ -216,8 +220,8 @@ class BubblewrapBackend:
             listener = initlink.listen(layout.socket)
         except OSError as error:
             raise SandboxUnavailable(f"cannot make the sandbox's directory {layout.folder}: {error}") from error
-        proxied = spec.network == "unrestricted" and self._egress is not None
-        limits, closed = self._effective(spec.limits), spec.network != "unrestricted"
+        proxied = not spec.network.closed and self._egress is not None
+        limits = self._effective(spec.limits)
         with contextlib.ExitStack() as stack:
             stack.enter_context(listener)
             groups = self._join(spec.key, limits, stack)
@@ -228,7 +232,7 @@ class BubblewrapBackend:
                 self._config(spec, limits, proxied),
                 listener.fileno(),
                 groups,
-                lambda init: _write_state(layout.state, State(init, uid, limits, closed)),
+                lambda init: _write_state(layout.state, State(init, uid, limits, spec.network)),
                 spec.folders,
             )
         self._reap_when_done(child)

@@ -10,7 +10,7 @@ import socket
 import ssl
 from pathlib import Path
 
-from hostler.sandbox.contract import Exec, Shell
+from hostler.sandbox.contract import NO_NETWORK, Exec, Network, Shell
 from hostler.sandbox.lab import Lab, Trials, expect, expect_equal, until
 
 TRIALS = Trials()
@@ -152,7 +152,7 @@ async def the_host_cannot_be_reached(lab: Lab) -> None:
         abstract.bind(name)
         abstract.listen()
         port = server.getsockname()[1]
-        for network in ("none", "unrestricted"):
+        for network in (NO_NETWORK, Network()):
             sandbox = await lab.sandbox(network=network)
             program = (
                 "import socket, os\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostler.sandbox.contract import LAYERS, Folder, Layer
+from hostler.sandbox.contract import LAYERS, NO_NETWORK, Folder, Layer
 from hostler.sandbox.lab import Lab, Trials, expect, expect_equal
 
 TRIALS = Trials()
@@ -69,7 +69,7 @@ async def layer_is_there_again_after_hibernation(lab: Lab) -> None:
     expect_equal(await lab.text(sandbox, f"python3 -c '{_IMPORT}'"), "first", "the module after a rest")
     await lab.backend.hibernate(spec.key)
     other = lab.spec(layers=[_layer(lab, "two", "second")])
-    sandbox = await lab.backend.provision(type(spec)(key=spec.key, network="none", layers=other.layers))
+    sandbox = await lab.backend.provision(type(spec)(key=spec.key, network=NO_NETWORK, layers=other.layers))
     expect_equal(await lab.text(sandbox, f"python3 -c '{_IMPORT}'"), "second", "the module of another layer")
 
 

@@ -6,9 +6,9 @@ model as command output. `selfcheck.py` is the conformance suite of this page: a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -76,6 +76,44 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     disk_bytes: int | None = None
 
 
+class Network(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sandbox may reach. Whatever it is, the sandbox has no interface: all goes through the server's proxy.
+
+    `hosts`: None permits every public host; else exact names, and `*.example.com` for the names below it (not itself).
+    `package_managers` adds the public registries, and those that this machine is set to use.
+    """
+
+    hosts: tuple[str, ...] | None = None
+    package_managers: bool = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is in reach."""
+        return self.hosts == () and not self.package_managers
+
+
+NO_NETWORK = Network(hosts=())
+
+
+class Secret(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret that stays outside: the sandbox has its `placeholder`, and the proxy puts `value` in its place, in what
+    goes to `hosts` (as in `Network`), in headers, bodies, or both. It does not show the value when it is printed."""
+
+    placeholder: str
+    value: str
+    hosts: tuple[str, ...] | None
+    header: bool
+    body: bool
+
+    def __repr__(self) -> str:
+        return f"Secret(placeholder={self.placeholder!r})"
+
+
+# The secrets of the sandbox of that key, as they are now. It is asked for each connection, so that what is rotated or
+# archived takes hold in running sandboxes; it raises nothing, and what it can't open is not among them.
+Secrets = Callable[[str], Awaitable[Sequence[Secret]]]
+
+
 class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True):
     """All that a sandbox is made from. Equal specs give equal sandboxes; `key` (the session id) names its directory.
 
@@ -84,7 +122,7 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     key: str
-    network: Literal["unrestricted", "none"] = "unrestricted"
+    network: Network = Network()
     env: dict[str, str] = {}
     mounts: list[Mount] = []
     shared: list[Folder] = []

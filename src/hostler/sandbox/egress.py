@@ -20,6 +20,7 @@ from http import HTTPStatus
 
 from msgspec import Struct
 
+from hostler.sandbox.contract import Network
 from hostler.sandbox.gateway import GATEWAY_HOST, Gateway, answer
 from hostler.sandbox.httpframing import (
     CHUNK,
@@ -49,7 +50,6 @@ __all__ = ["EgressLimits", "EgressPolicy", "EgressProxy"]
 
 log = logging.getLogger(__name__)
 
-_CLOSED = EgressPolicy(allowed_hosts=())
 _TARGET = re.compile(r"http://([^/?#@]+)([/?][^#]*|)(?:#.*)?", re.IGNORECASE)
 _RESOLVER_THREADS = 32
 _LINGER_BYTES = 256 * 1024
@@ -95,13 +95,13 @@ class EgressProxy:
         """Let go of the threads. Every `serve` must have ended."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def serve(self, listener: socket.socket, key: str, closed: bool = False) -> None:
+    async def serve(self, listener: socket.socket, key: str, network: Network) -> None:
         """Serve one sandbox until cancelled, which also ends its connections; the listener stays the caller's.
-        A `closed` one reaches the gateway and nothing else."""
+        `network` confines it further than the policy of all; the gateway is in reach of each."""
         listener.setblocking(False)
         seats = asyncio.Semaphore(self._limits.connections)
         route = Route(
-            _CLOSED if closed else self._policy,
+            self._policy.confined(network),
             resolve=self._resolve,
             connect=self._connect,
             connect_seconds=self._limits.connect_seconds,

@@ -15,7 +15,7 @@ from typing import Self
 
 import msgspec
 
-from hostler.sandbox.contract import Backend, Command, CommandResult, Exec, Sandbox, SandboxSpec, Shell
+from hostler.sandbox.contract import NO_NETWORK, Backend, Command, CommandResult, Exec, Sandbox, SandboxSpec, Shell
 
 
 class Failed(Exception):
@@ -68,7 +68,7 @@ class Lab:
         """A spec with a key of its own."""
         key = f"selfcheck_{secrets.token_hex(6)}"
         self._keys.append(key)
-        return msgspec.structs.replace(SandboxSpec(key=key, network="none"), **more)
+        return msgspec.structs.replace(SandboxSpec(key=key, network=NO_NETWORK), **more)
 
     async def sandbox(self, **more: object) -> Sandbox:
         return await self.backend.provision(self.spec(**more))

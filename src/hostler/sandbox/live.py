@@ -14,11 +14,13 @@ import msgspec
 
 from hostler.sandbox import files, launcher
 from hostler.sandbox.contract import (
+    NO_NETWORK,
     Command,
     CommandResult,
     Exec,
     Limits,
     Mount,
+    Network,
     OutputFile,
     RestartShell,
     SandboxUnavailable,
@@ -36,7 +38,7 @@ class State(msgspec.Struct, frozen=True):
     init: launcher.Running
     uid: int | None
     limits: Limits
-    closed: bool = False  # no network: a proxy leads to the gateway only
+    network: Network = NO_NETWORK  # of one that an older server started and that says none: closed
 
 
 def _read(fd: int) -> bytes:

@@ -15,9 +15,11 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from urllib.parse import unquote, urlsplit
 
+import msgspec
 from msgspec import Struct
 
-from hostler.addresses import is_numeric, is_own, is_public
+from hostler.addresses import covers, is_numeric, is_own, is_public
+from hostler.sandbox.contract import Network
 from hostler.sandbox.httpframing import HEADER_BYTES, BadMessage, encode, read_head
 
 Streams = tuple[StreamReader, StreamWriter]
@@ -53,20 +55,17 @@ class EgressPolicy(Struct, frozen=True, kw_only=True):
     trusted: frozenset[tuple[str, int]] = frozenset()
     upstream: str | None = None
 
+    def confined(self, network: Network) -> EgressPolicy:
+        """This policy for a sandbox that may reach only what `network` says."""
+        return self if network.hosts is None else msgspec.structs.replace(self, allowed_hosts=network.hosts)
+
     def may_be_private(self, host: str, port: int) -> bool:
         return self.allow_private or (host.lower().rstrip("."), port) in self.trusted
 
     def permits(self, host: str) -> bool:
         if self.allowed_hosts is None:
             return True
-        name = host.lower().rstrip(".")
-        return any(_matches(pattern.lower(), name) for pattern in self.allowed_hosts)
-
-
-def _matches(pattern: str, name: str) -> bool:
-    if pattern.startswith("*."):
-        return name.endswith(pattern[1:]) and len(name) > len(pattern) - 1
-    return name == pattern
+        return any(covers(pattern, host) for pattern in self.allowed_hosts)
 
 
 class Upstream(Struct, frozen=True, kw_only=True):

@@ -82,6 +82,11 @@ def write(target: Path, fill: Callable[[Writer], None]) -> Snapshot:
         sink.drop()
 
 
+def drop(target: Path) -> None:
+    """Remove a file that nobody is to find."""
+    target.unlink(missing_ok=True)
+
+
 class Source:
     """A compressed tar that is read, and its digest with it. What is read is right only once `finish` has said so."""
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from hostler.addresses import covers
 from hostler.errors import InvalidRequest
 from hostler.mcp.config import STDIO
 from hostler.services import resolve_web
@@ -72,7 +73,7 @@ def check_network(agent: SessionAgent, config: CloudConfig) -> None:
             if server.url.startswith(STDIO):
                 continue  # a program of the operator's, which no network of a sandbox concerns
             host = urlsplit(server.url).hostname or ""
-            if not any(_fits(host, allowed) for allowed in network.allowed_hosts):
+            if not any(covers(allowed, host) for allowed in network.allowed_hosts):
                 raise InvalidRequest(
                     f"agent: the environment's network is limited and doesn't allow MCP server {server.name} of "
                     f"{one.name}; add its host to allowed_hosts or set allow_mcp_servers"
@@ -92,8 +93,3 @@ def roster(agent: SessionAgent) -> Iterator[SessionThreadAgent]:
 def _reads(toolset: AgentToolset) -> bool:
     config = next((config for config in toolset.configs if config.name == "read"), toolset.default_config)
     return config.enabled
-
-
-def _fits(host: str, allowed: str) -> bool:
-    allowed = allowed.lower()
-    return host.endswith(allowed[1:]) if allowed.startswith("*.") else host == allowed

@@ -1,4 +1,4 @@
-"""Environments. This server runs `cloud` ones with no packages, on an open network or on none; it refuses the rest.
+"""Environments: create, read, change, archive, delete.
 
 It must not make sandboxes: a session takes its environment's `config` along.
 """
@@ -11,10 +11,11 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from hostler import clock
 from hostler.errors import InvalidRequest, NotFound
 from hostler.ids import new_id
+from hostler.services import environment_config
 from hostler.services.metadata import merge
 from hostler.services.paging import Slice, page_of, read_cursor, slice_of
 from hostler.services.reading import first, rows
-from hostler.services.resolve import NOT_YET, refuse
+from hostler.services.resolve import NOT_YET
 from hostler.store.sql import Row, Tx
 from hostler.store.store import Store
 from hostler.store.tables import environments, sessions
@@ -26,10 +27,6 @@ from hostler.wire.environments import (
     EnvironmentCreate,
     EnvironmentDeleted,
     EnvironmentUpdate,
-    LimitedNetwork,
-    LimitedNetworkParams,
-    Packages,
-    UnrestrictedNetwork,
 )
 
 _read = msgspec.json.Decoder(Environment).decode
@@ -45,7 +42,6 @@ _SET = (
 )
 _DELETE = delete(environments).where(environments.c.id == bindparam("id"))
 _USED = select(sessions.c.id).where(sessions.c.environment_id == bindparam("id")).limit(1)
-_MANAGERS = ("apt", "cargo", "gem", "go", "npm", "pip")
 
 
 class Environments:
@@ -59,7 +55,7 @@ class Environments:
             id=new_id("env"),
             name=params.name,
             description=params.description,
-            config=_config(params.config, _default()),
+            config=_config(params.config, environment_config.default()),
             metadata=params.metadata or {},
             created_at=timestamp(now),
             updated_at=timestamp(now),
@@ -158,29 +154,10 @@ def _apply(environment: Environment, params: EnvironmentUpdate) -> Environment:
     return changed
 
 
-def _default() -> CloudConfig:
-    packages = Packages(apt=[], cargo=[], gem=[], go=[], npm=[], pip=[])
-    return CloudConfig(networking=UnrestrictedNetwork(), packages=packages)
-
-
 def _config(params: ConfigParams | None, current: CloudConfig) -> CloudConfig:
-    """Resolve `config`; what it leaves out stays as it is."""
-    if params is None:
-        return current
-    if params.type == "self_hosted":
+    if params is not None and params.type == "self_hosted":
         raise InvalidRequest(f"config.type: self_hosted is {NOT_YET}")
-    if params.packages:
-        refuse(params.packages, _MANAGERS, "config.packages.")
-    if isinstance(params.networking, LimitedNetworkParams):
-        fields = ("allowed_hosts", "allow_mcp_servers", "allow_package_managers")
-        for field in fields:
-            if getattr(params.networking, field):
-                raise InvalidRequest(
-                    f"config.networking.{field}: {NOT_YET}; a limited network is one with no access at all"
-                )
-        closed = LimitedNetwork(allowed_hosts=[], allow_mcp_servers=False, allow_package_managers=False)
-        return CloudConfig(networking=closed, packages=current.packages)
-    return CloudConfig(networking=params.networking or current.networking, packages=current.packages)
+    return environment_config.resolve(params, current)
 
 
 def _check_scope(scope: str | Unset | None) -> None:

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 
 from msgspec import Struct
 
+from hostler.addresses import covers
 from hostler.web.problem import WebProblem
 from hostler.web.urls import Url
 
@@ -112,13 +113,7 @@ class Rules(Struct, frozen=True, kw_only=True):
 
 def covered(host: str, patterns: Iterable[str]) -> bool:
     """Whether a host is one of an environment's `allowed_hosts`."""
-    return any(_covers(pattern.lower().rstrip("."), host.lower()) for pattern in patterns)
-
-
-def _covers(pattern: str, host: str) -> bool:
-    if pattern.startswith("*."):
-        return host.endswith(pattern[1:]) and len(host) > len(pattern) - 1
-    return host == pattern
+    return any(covers(pattern, host) for pattern in patterns)
 
 
 def host_of(entry: str) -> str:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from hostler.addresses import is_own, is_public
+from hostler.sandbox.contract import NO_NETWORK, Network
 from hostler.sandbox.egress import EgressLimits, EgressPolicy, EgressProxy
 from hostler.sandbox.gateway import GatewayRequest, GatewayResponse
 
@@ -26,11 +27,11 @@ OPEN = EgressPolicy(allow_private=True)
 
 
 @asynccontextmanager
-async def proxy(policy: EgressPolicy = OPEN, *, closed: bool = False, **options: Any) -> AsyncIterator[int]:
+async def proxy(policy: EgressPolicy = OPEN, *, network: Network | None = None, **options: Any) -> AsyncIterator[int]:
     """Serve a sandbox whose socket is on the port that this gives."""
     egress = EgressProxy(policy, **options)
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
-        serving = asyncio.create_task(egress.serve(listener, "sesn_1", closed))
+        serving = asyncio.create_task(egress.serve(listener, "sesn_1", network or Network()))
         try:
             yield listener.getsockname()[1]
         finally:
@@ -610,10 +611,10 @@ def _unchunked(answer: bytes) -> bytes:
     return whole
 
 
-@pytest.mark.parametrize("closed", [False, True])
-def test_the_gateway_is_asked_by_its_name_and_knows_whose_request_it_is(closed: bool) -> None:
+@pytest.mark.parametrize("network", [Network(), NO_NETWORK])
+def test_the_gateway_is_asked_by_its_name_and_knows_whose_request_it_is(network: Network) -> None:
     async def main() -> None:
-        async with proxy(closed=closed, gateway=told) as port:
+        async with proxy(network=network, gateway=told) as port:
             get = b"GET http://git.hostler.internal/a/b?c=d HTTP/1.1\r\nX-A: 1\r\nConnection: close\r\n\r\n"
             assert _unchunked(await ask(port, get)) == b"sesn_1 GET /a/b?c=d 1 "
             head = b"POST http://GIT.hostler.internal/p HTTP/1.1\r\n"
@@ -631,7 +632,7 @@ def test_the_gateway_is_asked_by_its_name_and_knows_whose_request_it_is(closed: 
 
 def test_a_closed_sandbox_reaches_the_gateway_only() -> None:
     async def main() -> None:
-        async with server(echo) as there, proxy(closed=True, gateway=told) as port:
+        async with server(echo) as there, proxy(network=NO_NETWORK, gateway=told) as port:
             for request in (
                 f"CONNECT 127.0.0.1:{there} HTTP/1.1\r\n\r\n",
                 f"GET http://127.0.0.1:{there}/ HTTP/1.1\r\n\r\n",

@@ -1,0 +1,34 @@
+"""What a session's environment means for its sandbox. It must not make one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from hostler.addresses import bare_host
+from hostler.harness.skill_layers import roster
+from hostler.sandbox.contract import NO_NETWORK, Network
+
+if TYPE_CHECKING:
+    from hostler.harness.wake import Row
+
+
+def network_of(row: Row) -> Network:
+    """What the session's sandbox may reach. An environment of unknown make gets no network."""
+    networking: dict[str, Any] = row.environment.get("networking", {})
+    match networking.get("type", "unrestricted"):
+        case "unrestricted":
+            return Network()
+        case "limited":
+            hosts = [*map(bare_host, networking["allowed_hosts"])]
+            if networking["allow_mcp_servers"]:
+                hosts += _mcp_hosts(row)
+            return Network(hosts=tuple(dict.fromkeys(hosts)), package_managers=networking["allow_package_managers"])
+    return NO_NETWORK
+
+
+def _mcp_hosts(row: Row) -> list[str]:
+    """The hosts of the MCP servers of all agents of the session."""
+    servers = [*row.agent.mcp_servers, *(server for agent in roster(row.agent) for server in agent.mcp_servers)]
+    hosts = (urlsplit(server.url).hostname for server in servers if server.url.startswith(("http://", "https://")))
+    return [host for host in hosts if host]
