@@ -39,10 +39,12 @@ from hostler.sandbox.backends import open_backend, open_layers
 from hostler.sandbox.contract import Backend
 from hostler.sandbox.toolset import TOOLS
 from hostler.services.agents import Agents
+from hostler.services.checkpoints import Checkpoints
 from hostler.services.credentials import Credentials
 from hostler.services.environments import Environments
 from hostler.services.events import Events
 from hostler.services.files import Files
+from hostler.services.forks import Forks
 from hostler.services.keys import Keys
 from hostler.services.models import Models
 from hostler.services.repositories import Repositories
@@ -150,7 +152,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         skills = Skills(store, blobs)
         await _keep_prebuilt(skills)
         services = _services(
-            journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, mcp_tools, git
+            journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, mcp_tools, git, life
         )
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, life, services,
@@ -175,6 +177,7 @@ def _services(
     vault: Vault,
     mcp_tools: McpTools,
     git: GitRoom,
+    life: Life,
 ) -> Services:
     store = journal.store
     repositories = Repositories(git.hosts, vault.sealer)
@@ -198,6 +201,8 @@ def _services(
         vaults=Vaults(store),
         credentials=Credentials(store, vault.sealer),
         validation=Validation(store, vault.sealer, vault.outward, vault.renewer),
+        checkpoints=Checkpoints(store, life),
+        forks=Forks(store, life, vault.sealer),
     )
 
 

@@ -7,16 +7,30 @@ from typing import NamedTuple
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from hostler.api import agents, environments, events, files, models, resources, sessions, skills, threads, vaults
+from hostler.api import (
+    agents,
+    checkpoints,
+    environments,
+    events,
+    files,
+    models,
+    resources,
+    sessions,
+    skills,
+    threads,
+    vaults,
+)
 from hostler.api.call import Call
 from hostler.api.gate import Gate
 from hostler.api.render import json
 from hostler.api.router import Route, Router
 from hostler.services.agents import Agents
+from hostler.services.checkpoints import Checkpoints
 from hostler.services.credentials import Credentials
 from hostler.services.environments import Environments
 from hostler.services.events import Events
 from hostler.services.files import Files
+from hostler.services.forks import Forks
 from hostler.services.keys import Keys
 from hostler.services.models import Models
 from hostler.services.resources import Resources
@@ -41,6 +55,8 @@ class Services(NamedTuple):
     vaults: Vaults
     credentials: Credentials
     validation: Validation
+    checkpoints: Checkpoints
+    forks: Forks
 
 
 def create_app(services: Services) -> ASGIApp:
@@ -55,6 +71,7 @@ def routes(services: Services) -> list[Route]:
         *agents.routes(services.agents),
         *environments.routes(services.environments),
         *sessions.routes(services.sessions),
+        *checkpoints.routes(services.checkpoints, services.forks),
         *events.routes(services.events),
         *threads.routes(services.threads, services.events),
         *resources.routes(services.resources),

@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import shutil
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
+
+import msgspec
 
 from hostler import clock
 from hostler.errors import InvalidRequest, NotFound, Unavailable
@@ -209,6 +212,20 @@ class Life:
             for checkpoint_id in surplus:
                 self.path(session_id, checkpoint_id).unlink(missing_ok=True)
 
+    async def lend(self, checkpoint: Checkpoint, session_id: str, position: int, event_id: str | None) -> Checkpoint:
+        """Give another session the file of a checkpoint, as one of its own, which has no row yet. The caller holds the
+        locks of both. Raises SandboxUnavailable."""
+        made = msgspec.structs.replace(
+            checkpoint,
+            id=new_id("ckpt"),
+            session_id=session_id,
+            position=position,
+            event_id=event_id,
+            created_at=clock.now(),
+        )
+        await asyncio.to_thread(_link, self.path(checkpoint.session_id, checkpoint.id), self.path(session_id, made.id))
+        return made
+
     # -- the end --
 
     async def forget(self, session_id: str) -> None:
@@ -326,3 +343,12 @@ class Life:
                     path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+
+def _link(source: Path, target: Path) -> None:
+    """Another name of a snapshot, which is never changed once it is written."""
+    try:
+        target.parent.mkdir(0o700, parents=True, exist_ok=True)
+        os.link(source, target)
+    except OSError as error:
+        raise SandboxUnavailable(f"a snapshot could not be taken over: {error.strerror}") from error

@@ -148,7 +148,7 @@ class Sessions:
         return created.session
 
     async def retrieve(self, session_id: str) -> Session:
-        return await self._store.read(lambda: _read_tx(session_id))
+        return await self._store.read(lambda: read_tx(session_id))
 
     async def update(self, session_id: str, params: SessionUpdate) -> Session:
         _check_update(params)
@@ -165,12 +165,12 @@ class Sessions:
             of_budget, columns = budgets.change(row, params.budget, self._catalogue, now)
             fields, patch = {**fields, **of_budget}, {**patch, **columns}
             if not fields:
-                return Changed((yield from _read_tx(session_id)), [])
+                return Changed((yield from read_tx(session_id)), [])
             if agent is not None:
                 yield _KEEP_FIRST, {"s": session_id}
             draft = Draft(type="session.updated", fields=fields)
             written = yield from append_tx(session_id, row.thread_id, [draft], now=now, patch=patch)
-            return Changed((yield from _read_tx(session_id)), written.entries)
+            return Changed((yield from read_tx(session_id)), written.entries)
 
         return (await self._store.write(tx, lambda changed: self._updated(session_id, changed))).session
 
@@ -181,7 +181,7 @@ class Sessions:
         def tx() -> Tx[Changed]:
             row = yield from find_tx(session_id)
             if row.archived_at is not None:
-                return Changed((yield from _read_tx(session_id)), [])
+                return Changed((yield from read_tx(session_id)), [])
             if row.shown_status in ("running", "rescheduling"):
                 raise InvalidRequest(
                     f"Session {session_id} cannot be archived while running. "
@@ -193,7 +193,7 @@ class Sessions:
             yield _END_THREADS, {"s": session_id, "now": now}
             yield from resources.forget_tokens_tx(session_id)
             written = yield from append_tx(session_id, row.thread_id, ends, now=now, patch=patch)
-            return Changed((yield from _read_tx(session_id)), written.entries)
+            return Changed((yield from read_tx(session_id)), written.entries)
 
         def then(changed: Changed) -> None:
             self._publish(session_id, changed.appended)
@@ -265,7 +265,8 @@ def find_tx(session_id: str) -> Tx[SessionRow]:
     return SessionRow.of(row)
 
 
-def _read_tx(session_id: str) -> Tx[Session]:
+def read_tx(session_id: str) -> Tx[Session]:
+    """Read a session as it goes over the wire. Raises NotFound."""
     row = yield from find_tx(session_id)
     return (yield from _shown_tx(row))
 
