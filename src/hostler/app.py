@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -43,8 +45,10 @@ from hostler.services.checkpoints import Checkpoints
 from hostler.services.credentials import Credentials
 from hostler.services.environments import Environments
 from hostler.services.events import Events
+from hostler.services.exports import Exports
 from hostler.services.files import Files
 from hostler.services.forks import Forks
+from hostler.services.imports import Imports
 from hostler.services.keys import Keys
 from hostler.services.models import Models
 from hostler.services.repositories import Repositories
@@ -81,6 +85,13 @@ class Rooms(msgspec.Struct, frozen=True):
     supervisor: Supervisor
     life: Life
     services: Services
+
+
+class Exchange(NamedTuple):
+    """Where archives of sessions are made and unpacked, and how large one that comes in may be."""
+
+    folder: Path
+    max_bytes: int
 
 
 async def rotate_secrets(settings: Settings, tell: Tell) -> Rotated:
@@ -151,8 +162,20 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         files = Files(store, blobs, max_bytes=settings.file_bytes)
         skills = Skills(store, blobs)
         await _keep_prebuilt(skills)
+        exchange = Exchange(settings.data_dir / "exports", config.harness.import_mb * 1024 * 1024)
         services = _services(
-            journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, mcp_tools, git, life
+            journal,
+            blobs,
+            files,
+            skills,
+            router.catalogue,
+            dispatcher,
+            supervisor,
+            vault,
+            mcp_tools,
+            git,
+            life,
+            exchange,
         )
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, life, services,
@@ -178,6 +201,7 @@ def _services(
     mcp_tools: McpTools,
     git: GitRoom,
     life: Life,
+    exchange: Exchange,
 ) -> Services:
     store = journal.store
     repositories = Repositories(git.hosts, vault.sealer)
@@ -187,6 +211,8 @@ def _services(
         mcp_tools.forget(session_id)
 
     programs = mcp_tools.programs
+    exports = Exports(store, blobs, life, exchange.folder)
+    exports.open()
     return Services(
         keys=Keys(store),
         agents=Agents(store, catalogue, programs),
@@ -203,6 +229,8 @@ def _services(
         validation=Validation(store, vault.sealer, vault.outward, vault.renewer),
         checkpoints=Checkpoints(store, life),
         forks=Forks(store, life, vault.sealer),
+        exports=exports,
+        imports=Imports(store, blobs, life, exchange.folder, exchange.max_bytes),
     )
 
 

@@ -29,8 +29,10 @@ from hostler.services.checkpoints import Checkpoints
 from hostler.services.credentials import Credentials
 from hostler.services.environments import Environments
 from hostler.services.events import Events
+from hostler.services.exports import Exports
 from hostler.services.files import Files
 from hostler.services.forks import Forks
+from hostler.services.imports import Imports
 from hostler.services.keys import Keys
 from hostler.services.models import Models
 from hostler.services.resources import Resources
@@ -57,6 +59,8 @@ class Services(NamedTuple):
     validation: Validation
     checkpoints: Checkpoints
     forks: Forks
+    exports: Exports
+    imports: Imports
 
 
 def create_app(services: Services) -> ASGIApp:
@@ -71,7 +75,7 @@ def routes(services: Services) -> list[Route]:
         *agents.routes(services.agents),
         *environments.routes(services.environments),
         *sessions.routes(services.sessions),
-        *checkpoints.routes(services.checkpoints, services.forks),
+        *checkpoints.routes(services.checkpoints, services.forks, services.exports, services.imports),
         *events.routes(services.events),
         *threads.routes(services.threads, services.events),
         *resources.routes(services.resources),

@@ -42,6 +42,7 @@ class HarnessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     checkpoint_seconds: float = 5.0  # after a turn that used the sandbox; 0: only on request
     checkpoints: int = 5  # that are kept of a session
     checkpoint_mb: int = 512  # files of a sandbox that are written down after a turn, and checkpoints of a session
+    import_mb: int = 10_240  # of an imported session's archive, packed and unpacked
     output_bytes: int = 500 * 1024 * 1024  # of one file that the agent hands back
     outputs_bytes: int = 5 * 1024**3  # of all that a session hands back
     layer_wait_seconds: float = 120.0  # of the first tool call, for the packages of skills

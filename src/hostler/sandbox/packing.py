@@ -249,6 +249,14 @@ class Misplaced(Exception):
     """An entry of the archive leads out of its folders, or contradicts another one."""
 
 
+def plain(path: bytes) -> tuple[bytes, ...]:
+    """The names of a path that neither climbs nor is too deep. Raises Misplaced."""
+    parts = tuple(path.split(b"/"))
+    if len(parts) > MAX_DEPTH + 8 or any(part in (b"", b".", b"..") for part in parts):
+        raise Misplaced("the path of an entry is not plain")
+    return parts
+
+
 Locate = Callable[[tuple[bytes, ...]], tuple[Path, tuple[bytes, ...]]]
 
 
@@ -301,10 +309,7 @@ class Unpacker:
         self._close_parent()
 
     def _place(self, path: bytes) -> tuple[Path, tuple[bytes, ...]]:
-        parts = tuple(path.split(b"/"))
-        if len(parts) > MAX_DEPTH + 8 or any(part in (b"", b".", b"..") for part in parts):
-            raise Misplaced("the path of an entry is not plain")
-        return self._locate(parts)
+        return self._locate(plain(path))
 
     def _make(self, reader: Reader, member: Member, parent: int, raw: bytes) -> None:
         name = os.fsdecode(raw)

@@ -20,7 +20,7 @@ import zstandard
 
 from hostler.sandbox.contract import Snapshot, SnapshotDamaged
 from hostler.sandbox.files import remove_tree
-from hostler.sandbox.packing import Budget, Misplaced, Unpacker, pack
+from hostler.sandbox.packing import Budget, Misplaced, Unpacker, pack, plain
 from hostler.sandbox.rootfs import WRITABLE, Layout
 from hostler.sandbox.tarstream import FILE, BadTar, Member, Reader, Writer
 
@@ -146,6 +146,27 @@ def restore(layout: Layout, source: Path, wanted: Snapshot, uid: int | None, bud
         made.folder.rename(layout.folder)
     finally:
         remove_tree(made.folder)
+
+
+def check(source: Path, budget: Budget) -> None:
+    """Look through a snapshot without making anything of it. Raises SnapshotDamaged, TooMuch and OSError; what can
+    only be seen while files are made is found by `restore`."""
+    try:
+        with source.open("rb") as file:
+            stream = Source(file)
+            for member in stream.reader.members():
+                budget.entry(member.data_bytes)
+                if member.path != SHELL_STATE:
+                    _placed(member.path)
+            stream.finish()
+    except (BadTar, Misplaced, zstandard.ZstdError) as error:
+        raise SnapshotDamaged(str(error)) from error
+
+
+def _placed(path: bytes) -> None:
+    parts = plain(path)
+    if not (parts[0] == b"at" and len(parts) > 1) and not any(parts[:length] in _TOPS for length in (1, 2, 3)):
+        raise Misplaced("an entry lies in none of the agent's folders")
 
 
 def _unpack(made: Layout, source: Source, sha256: str, uid: int | None, budget: Budget) -> None:
