@@ -22,9 +22,9 @@ Parts = dict[str, bytes]
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """Another server, on another data folder."""
-    with Server(tmp_path_factory.mktemp("other") / "data", config="[harness]\nimport_mb = 50\n") as server:
-        with Api(server) as api:
-            yield api
+    folder = tmp_path_factory.mktemp("other") / "data"
+    with Server(folder, config="[harness]\nimport_mb = 50\n") as server, Api(server) as api:
+        yield api
 
 
 def worked(api: Api) -> str:
@@ -59,7 +59,7 @@ def read(archive: bytes, folder: Path) -> Parts:
     return parts
 
 
-def written(parts: Parts, folder: Path, **manifest: object) -> bytes:
+def written(parts: Parts, folder: Path, /, **manifest: object) -> bytes:
     """An archive of these parts, with a manifest that fits them but for what is given."""
     said = json.loads(parts["manifest.json"])
     names = [name for name in parts if name != "manifest.json"]
@@ -120,7 +120,7 @@ def test_sessions_without_files_and_archived_ones(api: Api, other: Api) -> None:
 
 
 def test_no_secret_is_in_an_archive(api: Api, tmp_path: Path) -> None:
-    vault = api.post("/v1/vaults", {"name": "v"} if False else {"display_name": "v"})
+    vault = api.post("/v1/vaults", {"display_name": "v"})
     token = "tok-very-secret-4711"
     auth = {"type": "static_bearer", "token": token, "mcp_server_url": "https://mcp.example.com/mcp"}
     api.post(f"/v1/vaults/{vault['id']}/credentials", {"auth": auth})
@@ -161,15 +161,11 @@ def lines(parts: Parts, change: Callable[[list[Json]], object]) -> Parts:
     return {**parts, "entries.jsonl": b"".join(json.dumps(line).encode() + b"\n" for line in found)}
 
 
-def hostile_sandbox() -> Callable[[Path], bytes]:
-    def make(folder: Path) -> bytes:
-        target = folder / "hostile"
-        target.unlink(missing_ok=True)
-        out = Member(path=b"workspace/../../out", kind=SYMLINK, link=b"/etc")
-        snapshots.write(target, lambda writer: writer.add(out))
-        return target.read_bytes()
-
-    return make
+def hostile_sandbox(folder: Path) -> bytes:
+    target = folder / "hostile"
+    out = Member(path=b"workspace/../../out", kind=SYMLINK, link=b"/etc")
+    snapshots.write(target, lambda writer: writer.add(out))
+    return target.read_bytes()
 
 
 def test_hostile_archives_leave_nothing(api: Api, other: Api, tmp_path: Path) -> None:
@@ -179,10 +175,10 @@ def test_hostile_archives_leave_nothing(api: Api, other: Api, tmp_path: Path) ->
     blob = next(name for name in parts if name.startswith("blobs/"))
     content = json.loads(parts["session.json"])
 
-    def build(parts: Parts = parts, **manifest: object) -> bytes:
-        return written(parts, tmp_path, **manifest)
+    def build(of: Parts = parts, **manifest: object) -> bytes:
+        return written(of, tmp_path, **manifest)
 
-    sandbox = hostile_sandbox()(tmp_path)
+    sandbox = hostile_sandbox(tmp_path)
     said = {"bytes": len(sandbox), "sha256": hashlib.sha256(sandbox).hexdigest()}
     forged = {**content, "checkpoint": {**content["checkpoint"], **said}}
     climbing = json.loads(parts["session.json"])
@@ -198,7 +194,7 @@ def test_hostile_archives_leave_nothing(api: Api, other: Api, tmp_path: Path) ->
         "other session": build(session_id="sesn_x"),
         "traversal": build({**parts, "../../x": b"x"}),
         "absolute": build({**parts, "/etc/x": b"x"}),
-        "unnamed part": build(parts={}) if False else build({**parts, "blobs/" + "0" * 64: b"x"}),
+        "unnamed part": build({**parts, "blobs/" + "0" * 64: b"x"}),
         "missing blob": build({name: data for name, data in parts.items() if name != blob}),
         "exchanged blob": build({**parts, blob: b"y" * len(parts[blob])}),
         "bomb": build({**parts, "blobs/" + hashlib.sha256(bomb).hexdigest(): bomb}),
