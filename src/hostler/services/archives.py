@@ -40,6 +40,9 @@ Time = Annotated[int, msgspec.Meta(ge=0, le=2**60)]
 Flag = Annotated[int, msgspec.Meta(ge=0, le=1)]
 
 
+NULL = b"null"  # of a column that has nothing; a part's JSON is never absent
+
+
 class _Exact(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What is not known here would be lost: it is refused."""
 
@@ -71,13 +74,13 @@ class SessionPart(_Exact):
     title: str | None
     metadata: msgspec.Raw
     agent: msgspec.Raw
-    first_agent: msgspec.Raw | None
+    first_agent: msgspec.Raw
     environment: msgspec.Raw
     vault_ids: msgspec.Raw
-    budget: msgspec.Raw | None
+    budget: msgspec.Raw
     usage: msgspec.Raw
     pending: msgspec.Raw
-    outcomes: msgspec.Raw | None
+    outcomes: msgspec.Raw
     paused: Flag
     active_us: Size
     created_at: Time
@@ -109,7 +112,7 @@ class ResourcePart(_Exact):
     mount_path: str
     created_at: Time
     updated_at: Time
-    body: msgspec.Raw | None
+    body: msgspec.Raw
 
 
 class FilePart(_Exact):

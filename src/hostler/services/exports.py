@@ -201,8 +201,11 @@ def _parts_tx(kind: type[Any], table: Table, statement: Executable, params: dict
 
 def _chosen(kind: type[Any], row: dict[str, Any]) -> dict[str, Any]:
     """The columns that a part has, JSON as it is."""
-    values = {name: row[name] for name in kind.__struct_fields__}
-    return {name: msgspec.Raw(value) if isinstance(value, bytes) else value for name, value in values.items()}
+    raw = {field.name for field in msgspec.structs.fields(kind) if field.type is msgspec.Raw}
+    return {
+        name: msgspec.Raw(row[name] if row[name] is not None else archives.NULL) if name in raw else row[name]
+        for name in kind.__struct_fields__
+    }
 
 
 def _skill(row: Row, of_skill: list[Row]) -> SkillPart:

@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, or_, select
 from hostler.errors import InvalidRequest, NotFound
 from hostler.harness.state import Session
 from hostler.log.entries import COLUMNS, PUBLIC, Entry
+from hostler.services import defining
 from hostler.services.reading import first, rows
 from hostler.store.sql import Tx
 from hostler.store.tables import QUEUED, entries
@@ -155,14 +156,16 @@ class _Updated(msgspec.Struct):
     agent: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-def outcomes_tx(session_id: str, cut: Cut, thread_id: str) -> Tx[bytes | None]:
-    """The session's outcomes as they stood at the cut, as its column has them."""
+def outcomes_tx(session_id: str, cut: Cut, thread_id: str, now: bytes | None) -> Tx[bytes | None]:
+    """The session's outcomes as they stood at the cut, as its column has them; `now` is what that says at present."""
     found = yield from rows(_OF_OUTCOMES, {"s": session_id, "p": cut.position})
     session = Session()
     session.absorb(Entry(*row) for row in found)
     known = session.thread(thread_id).outcomes.values()
     shown = [each.shown(None if each.active else timestamp(each.ended_at or 0)) for each in known]
-    return msgspec.json.encode(shown) if shown else None
+    current = {(each.outcome_id, each.iteration, each.result): each for each in defining.read(now)}
+    same = [current.get((each.outcome_id, each.iteration, each.result), each) for each in shown]
+    return msgspec.json.encode(same) if same else None
 
 
 def stop_of(cut: Cut) -> dict[str, Any]:

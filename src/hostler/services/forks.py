@@ -119,7 +119,7 @@ def _then_tx(row: dict[str, Any], cut: Cut, params: ForkParams) -> Tx[dict[str, 
     """The columns that are as they were at the cut, or as the request says."""
     stop = forking.stop_of(cut)
     agent = yield from forking.agent_tx(row["id"], cut, row["agent"], row["first_agent"])
-    outcomes = yield from forking.outcomes_tx(row["id"], cut, row["thread_id"])
+    outcomes = yield from forking.outcomes_tx(row["id"], cut, row["thread_id"], row["outcomes"])
     return {
         "agent": agent,
         "first_agent": row["first_agent"],

@@ -171,5 +171,11 @@ def _skill_tx(session_id: str, skill: SkillPart, now: int) -> Tx[None]:
 
 
 def _columns(part: msgspec.Struct) -> dict[str, Any]:
+    """As a row has them: JSON as it is, or none."""
     values = {name: getattr(part, name) for name in part.__struct_fields__}
-    return {name: bytes(value) if isinstance(value, msgspec.Raw) else value for name, value in values.items()}
+    return {name: _json(value) if isinstance(value, msgspec.Raw) else value for name, value in values.items()}
+
+
+def _json(value: msgspec.Raw) -> bytes | None:
+    text = bytes(value)
+    return None if text == archives.NULL else text

@@ -21,7 +21,7 @@ from hostler.sandbox import snapshots
 from hostler.sandbox.contract import SKILLS, SnapshotDamaged
 from hostler.sandbox.packing import Budget, TooMuch
 from hostler.services import mounts, repositories
-from hostler.services.archives import Content, EntryPart, Manifest
+from hostler.services.archives import NULL, Content, EntryPart, Manifest
 from hostler.skills.frontmatter import MAX_NAME
 from hostler.store.tables import QUEUED
 from hostler.wire.agents import InlineAgent, SessionAgent, SessionThreadAgent
@@ -47,6 +47,7 @@ _JSON: dict[str, Any] = {
     "pending": list[str],
     "outcomes": list[OutcomeEvaluation],
 }
+_NULLABLE = ("first_agent", "budget", "outcomes")
 _EVENT = msgspec.json.Decoder(SessionEvent)
 
 
@@ -57,9 +58,9 @@ def read_content(file: Path, manifest: Manifest) -> Content:
     if session.id != manifest.session_id:
         raise InvalidRequest("session.json: it is another session than the manifest's")
     for name, kind in _JSON.items():
-        raw = getattr(session, name)
-        if raw is not None:
-            _decoded(bytes(raw), kind, f"session.json: session.{name}")
+        text = bytes(getattr(session, name))
+        if text != NULL or name not in _NULLABLE:
+            _decoded(text, kind, f"session.json: session.{name}")
     if (session.archived_at is None) != (session.status == "idle"):
         raise InvalidRequest("session.json: session.status: a session is terminated when it is archived, else idle")
     count = len(content.threads) + len(content.resources) + len(content.files) + len(content.skills)
@@ -109,11 +110,11 @@ def _check_resources(content: Content) -> None:
     for number, resource in enumerate(content.resources):
         where = f"session.json: resources.{number}"
         if resource.type == "file":
-            if resource.file_id not in files or resource.body is not None:
+            if resource.file_id not in files or bytes(resource.body) != NULL:
                 raise InvalidRequest(f"{where}: a file resource has a file of the archive")
             placed = mounts.place(resource.mount_path, "x", f"{where}.mount_path")
         else:
-            if resource.file_id is not None or resource.body is None:
+            if resource.file_id is not None or bytes(resource.body) == NULL:
                 raise InvalidRequest(f"{where}: a repository has no file")
             repositories.read_body(bytes(resource.body), where)
             placed = repositories.place(resource.mount_path, "x", f"{where}.mount_path")
