@@ -15,15 +15,22 @@ import uvicorn
 from hostler import clock
 from hostler.api.app import Services, create_app
 from hostler.git.hosts import Hosts
+from hostler.harness.deps import HarnessConfig
+from hostler.harness.life import Life
 from hostler.log.entries import Draft
 from hostler.log.hub import Hub
 from hostler.log.log import Log
 from hostler.models.catalogue import BUILTIN
+from hostler.sandbox.unusable import UnusableBackend
 from hostler.services.agents import Agents
+from hostler.services.checkpoints import Checkpoints
 from hostler.services.credentials import Credentials
 from hostler.services.environments import Environments
 from hostler.services.events import Events
+from hostler.services.exports import Exports
 from hostler.services.files import Files
+from hostler.services.forks import Forks
+from hostler.services.imports import Imports
 from hostler.services.keys import Keys
 from hostler.services.models import Models
 from hostler.services.repositories import Repositories
@@ -128,6 +135,10 @@ class Server:
         events = Events(self.log, blobs, BUILTIN, hooks.wake)
         hosts = Hosts(["github.com", "git.example.com:8443", "http://127.0.0.1:3000"])
         repositories = Repositories(hosts, Sealer([Key.new()]))
+        sandboxes = UnusableBackend("There is no harness here.", "none")
+        life = Life(self.log, sandboxes, self._folder / "snapshots", HarnessConfig())
+        exports = Exports(store, blobs, life, self._folder / "exports")
+        exports.open()
         return Services(
             keys=Keys(store),
             agents=Agents(store, BUILTIN),
@@ -142,6 +153,10 @@ class Server:
             vaults=Vaults(store),
             credentials=Credentials(store, self.vault.sealer),
             validation=Validation(store, self.vault.sealer, self.vault.outward, self.vault.renewer),
+            checkpoints=Checkpoints(store, life),
+            forks=Forks(store, life, self.vault.sealer),
+            exports=exports,
+            imports=Imports(store, blobs, life, self._folder / "exports", 100_000_000),
         )
 
 
