@@ -34,6 +34,7 @@ _BEGIN = (
     .returning(_s.id)
 )
 _END = update(sessions).where(_s.id == bindparam("s")).values(sandbox=NONE, sandbox_at=None, checkpoint_id=None)
+_VANISHED = update(sessions).where(_RESTING).values(sandbox=NONE, sandbox_at=None)
 _COUNT_FROM = update(sessions).where(_s.sandbox_at == 0).values(sandbox_at=bindparam("now"))
 _INSERT = insert(checkpoints)
 _OF_SESSION = (
@@ -152,6 +153,11 @@ def end_tx(session_id: str) -> Tx[None]:
     """There is no sandbox, and nothing to make one from."""
     yield _END, {"s": session_id}
     yield _DELETE_ALL, {"s": session_id}
+
+
+def vanished_tx(session_id: str, state: State) -> Tx[None]:
+    """The backend has nothing of the sandbox that was there, or was to be."""
+    yield _VANISHED, {"s": session_id, "f": state.fence}
 
 
 def delete_tx(ids: list[str]) -> Tx[None]:

@@ -65,6 +65,7 @@ class Life:
         self._config = config
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._yielding: dict[str, asyncio.Future[Snapshot | None]] = {}  # what gives way to a session that is woken
+        self._counted = False
         self._later: dict[str, float] = {}  # sessions that could not be hibernated, and when to try again
 
     def path(self, session_id: str, checkpoint_id: str) -> Path:
@@ -169,6 +170,7 @@ class Life:
         await asyncio.to_thread(target.parent.mkdir, 0o700, parents=True, exist_ok=True)
         written = await self._snapshot(session_id, target, limit, yielding=yielding)
         if written is None:
+            await self._store.write(lambda: rows.vanished_tx(session_id, state))
             return None
         made = Checkpoint(checkpoint_id, session_id, position, event_id, written.bytes, written.sha256, clock.now())
         # Cut off here, nobody knows whether it was committed: then the file stays, and the next start looks.
@@ -225,6 +227,10 @@ class Life:
         )
         await asyncio.to_thread(_link, self.path(checkpoint.session_id, checkpoint.id), self.path(session_id, made.id))
         return made
+
+    def take_back(self, lent: Checkpoint) -> None:
+        """What was lent is not needed after all."""
+        self.path(lent.session_id, lent.id).unlink(missing_ok=True)
 
     # -- the end --
 
@@ -289,7 +295,9 @@ class Life:
     async def sweep(self) -> None:
         """Do what is due now."""
         now, loop = clock.now(), asyncio.get_running_loop()
-        await self._store.write(lambda: rows.count_from_tx(now))
+        if not self._counted:
+            await self._store.write(lambda: rows.count_from_tx(now))
+            self._counted = True
         rest = self._config.hibernate_seconds
         rested_before = now - int(rest * 1_000_000) if rest else None
         due = await self._store.read(lambda: rows.due_tx(now - self._retention_us, rested_before, SWEPT_AT_ONCE))

@@ -29,6 +29,7 @@ Egress = Callable[[socket.socket, str, Network], Coroutine[Any, Any, None]]
 DEFAULTS = Limits(memory_bytes=4 * 1024**3, cpus=None, processes=1024, file_bytes=4 * 1024**3, disk_bytes=10 * 1024**3)
 _GROUP_TRIES = 100
 _ENDLESS = 1 << 62
+_SLACK = 2  # times the disk limit: what was over it when its processes were ended can still be written down
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -84,7 +85,7 @@ class BubblewrapBackend:
                 return None
             if (sandbox := await self._find(key)) is not None:
                 await self._keep_shell_state(sandbox)
-            limit = min(limit_bytes or _ENDLESS, self._limits.disk_bytes or _ENDLESS)
+            limit = min(limit_bytes or _ENDLESS, _SLACK * (self._limits.disk_bytes or _ENDLESS))
             try:
                 return await storing.stoppable(limit, lambda budget: snapshots.snapshot(layout, target, budget))
             except asyncio.CancelledError:
@@ -96,7 +97,7 @@ class BubblewrapBackend:
             layout, uid = self._layout(key), launcher.sandbox_uid(key)
             await self._end(key, await self._find(key))
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            limit = self._limits.disk_bytes or _ENDLESS
+            limit = _SLACK * (self._limits.disk_bytes or _ENDLESS)
             await storing.stoppable(limit, lambda budget: snapshots.restore(layout, source, snapshot, uid, budget))
 
     async def destroy(self, key: str) -> None:

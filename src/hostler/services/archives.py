@@ -24,7 +24,7 @@ MANIFEST, SESSION, ENTRIES, SANDBOX, BLOBS = (
     "manifest.json", "session.json", "entries.jsonl", "sandbox.tar.zst", "blobs/",
 )  # fmt: skip
 MAX_MANIFEST = 16 * 1024 * 1024
-MAX_JSON = 512 * 1024 * 1024  # of the session and of its entries, each
+MAX_SESSION, MAX_ENTRIES = 64 * 1024 * 1024, 256 * 1024 * 1024  # bytes of either part
 _CHUNK = 1 << 20
 _NAME = re.compile(r"session\.json|entries\.jsonl|sandbox\.tar\.zst|blobs/[0-9a-f]{64}")
 
@@ -266,8 +266,9 @@ def _check_sizes(manifest: Manifest, limit: int) -> None:
     if sum(part.bytes for part in manifest.parts) > limit:
         raise RequestTooLarge(f"The archive holds more than {limit} bytes; `import_mb` in the config file allows more.")
     for part in manifest.parts:
-        if part.name in (SESSION, ENTRIES) and part.bytes > MAX_JSON:
-            raise RequestTooLarge(f"The archive's {part.name} is larger than {MAX_JSON} bytes.")
+        most = {SESSION: MAX_SESSION, ENTRIES: MAX_ENTRIES}.get(part.name, limit)
+        if part.bytes > most:
+            raise RequestTooLarge(f"The archive's {part.name} is larger than {most} bytes.")
         if part.name.startswith(BLOBS) and part.name.removeprefix(BLOBS) != part.sha256:
             raise InvalidRequest(f"The archive's {part.name} is not named by its digest.")
 

@@ -30,6 +30,7 @@ from hostler.services.checkpoints import answered
 from hostler.services.copying import all_tx
 from hostler.services.reading import first, rows
 from hostler.services.resources import missing_session
+from hostler.services.sessions import find_tx
 from hostler.store.blobs import Blobs
 from hostler.store.sql import Row, Tx
 from hostler.store.store import Store
@@ -128,8 +129,8 @@ class Exports:
             while batch := await self._store.read(partial(rows, _ENTRIES, {"s": session_id, "after": after})):
                 await asyncio.to_thread(file.writelines, [_line(row) for row in batch])
                 after = batch[-1][0]
-                if file.tell() > archives.MAX_JSON:
-                    raise RequestTooLarge(f"The session's log is larger than {archives.MAX_JSON} bytes.")
+                if file.tell() > archives.MAX_ENTRIES:
+                    raise RequestTooLarge(f"The session's log is larger than {archives.MAX_ENTRIES} bytes.")
 
     def _pack(self, content: Content, work: Path, target: Path) -> None:
         (work / SESSION).write_bytes(msgspec.json.encode(content))
@@ -164,6 +165,7 @@ def _line(row: Any) -> bytes:
 
 
 def _content_tx(session_id: str, checkpoint: Checkpoint | None) -> Tx[Content]:
+    yield from find_tx(session_id)
     (row,) = yield from all_tx(sessions, _ROW, {"s": session_id})
     environment = yield from first(_ENVIRONMENT, {"id": row["environment_id"]})
     row["environment"] = encode(config_of(environment[0] if environment else None, row["environment"]))

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import bindparam, insert, select
 
 from hostler import clock
-from hostler.errors import InvalidRequest
+from hostler.errors import InvalidRequest, NotFound
 from hostler.harness import checkpoints as checkpoint_rows
 from hostler.harness.checkpoints import HERE, NONE, SNAPSHOT, Checkpoint
 from hostler.harness.ledger import EMPTY_LEDGER
@@ -49,7 +49,12 @@ class Forks:
             source = await self._store.read(lambda: _nearest_tx(session_id, cut))
             idle = (cut.idle.position, cut.idle.id) if cut.idle is not None else (0, None)
             copy = await answered(self._life.lend(source, new, *idle)) if source is not None else None
-            made = await self._store.write(lambda: self._fork_tx(session_id, new, cut, (source, copy), params))
+            try:
+                made = await self._store.write(lambda: self._fork_tx(session_id, new, cut, (source, copy), params))
+            except NotFound:
+                if copy is not None:
+                    self._life.take_back(copy)
+                raise
         taken = shown(source, None) if source is not None else None
         origin = Origin(session_id=session_id, event_id=cut.event_id, checkpoint=taken)
         fields = {name: getattr(made, name) for name in made.__struct_fields__}
@@ -80,6 +85,7 @@ class Forks:
     ) -> Tx[Session]:
         """`files` are the checkpoint that the files are from, and what the new session has of it."""
         now, (source, copy) = clock.now(), files
+        yield from find_tx(old)
         (row,) = yield from copying.all_tx(sessions, _ROW, {"s": old})
         at = now if cut.present or cut.idle is None else cut.position
         taken = yield from copying.copy_resources_tx(old, new, at, self._resealed)

@@ -104,8 +104,10 @@ class Imports:
                 await asyncio.to_thread(_move, parts / SANDBOX, self._life.path(session_id, checkpoint.id))
             try:
                 return await self._store.write(lambda: _import_tx(content, log, checkpoint))
-            except Duplicate as error:
-                raise AlreadyExists(f"Something of session {session_id} is on this server already.") from error
+            except (Duplicate, AlreadyExists) as error:
+                if checkpoint is not None:
+                    self._life.take_back(checkpoint)
+                raise AlreadyExists(f"Session {session_id}, or something of it, is on this server already.") from error
 
 
 async def _contents(path: Path) -> AsyncIterator[bytes]:
