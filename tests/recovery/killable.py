@@ -29,6 +29,7 @@ from hostler.sandbox import launcher
 from hostler.sandbox.bubblewrap import BubblewrapBackend, BubblewrapSandbox
 from hostler.sandbox.packing import Unpacker
 from hostler.sandbox.snapshots import Sink
+from hostler.services.work import WorkQueue
 from hostler.store.blobs import Blobs
 
 ORDERS = Path(os.environ["HOSTLER_TEST_ORDERS"]) / "kill"
@@ -227,6 +228,21 @@ def _on_blob() -> None:
     Blobs.write = wrapped  # type: ignore[assignment]
 
 
+def on_work() -> None:
+    """The calls of workers, of whichever session: order them for `*`."""
+    for verb in ("ack", "heartbeat", "stop"):
+        around(WorkQueue, verb, lambda *_, **__: "", f"work:{verb}")
+    claim = WorkQueue._claim
+
+    async def wrapped(self: WorkQueue, *args: Any) -> Any:
+        item = await claim(self, *args)
+        if item is not None:
+            passing("", "after:work:claim")
+        return item
+
+    WorkQueue._claim = wrapped  # type: ignore[method-assign]
+
+
 def _of_sandbox(sandbox: BubblewrapSandbox, *_: Any) -> str:
     return sandbox.layout.folder.name
 
@@ -240,5 +256,6 @@ if __name__ == "__main__":
     on_sandboxes()
     on_outputs()
     on_served()
+    on_work()
     supervisor.TIDY_SECONDS = 0.2
     cli.main()
