@@ -132,3 +132,21 @@ def test_while_the_old_one_runs(api: Api) -> None:
     assert made["forked_from"]["event_id"] == end
     assert output(api.turn(made["id"], "run: cat file")) == "one"
     api.send(session, {"type": "user.interrupt"})
+
+
+def test_of_a_self_hosted_session(api: Api) -> None:
+    """Nobody would answer a call in the fork that waits for a worker in the old session."""
+    body = {"name": "own", "config": {"type": "self_hosted"}}
+    session = api.session(environment_id=api.post("/v1/environments", body)["id"])
+    api.turn(session, "say: hello")
+    end = api.events(session)[-1]["id"]
+    assert fork(api, session)["forked_from"]["event_id"] == end
+    api.turn(session, "run: echo hi")
+    refused = api.http.post(f"/v1/sessions/{session}/fork", json={})
+    assert refused.status_code == 400
+    assert "worker" in refused.json()["error"]["message"]
+    made = fork(api, session, event_id=end)
+    assert api.events(made["id"])[-1]["id"] == end
+    for path in ("export", "hibernate"):
+        answer = api.http.request("GET" if path == "export" else "POST", f"/v1/sessions/{session}/{path}")
+        assert answer.status_code == 400, answer.text

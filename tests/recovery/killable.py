@@ -27,8 +27,8 @@ from hostler.models.protocol import ModelEvent, ModelRequest, ModelResponse, Tex
 from hostler.models.script import ScriptedModel
 from hostler.sandbox import launcher
 from hostler.sandbox.bubblewrap import BubblewrapBackend, BubblewrapSandbox
-from hostler.sandbox.packing import Unpacker
 from hostler.sandbox.snapshots import Sink
+from hostler.sandbox.unpacking import Unpacker
 from hostler.services.work import WorkQueue
 from hostler.store.blobs import Blobs
 

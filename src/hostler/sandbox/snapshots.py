@@ -20,9 +20,10 @@ import zstandard
 
 from hostler.sandbox.contract import Snapshot, SnapshotDamaged
 from hostler.sandbox.files import remove_tree
-from hostler.sandbox.packing import Budget, Misplaced, Unpacker, pack, plain
+from hostler.sandbox.packing import Budget, pack
 from hostler.sandbox.rootfs import WRITABLE, Layout
 from hostler.sandbox.tarstream import FILE, BadTar, Member, Reader, Writer
+from hostler.sandbox.unpacking import Misplaced, Unpacker, plain
 
 LEVEL = 3
 SHELL_STATE = b".hostler/shell.state"

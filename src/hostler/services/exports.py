@@ -28,6 +28,7 @@ from hostler.services import archives
 from hostler.services.archives import BLOBS, ENTRIES, SANDBOX, SESSION, Content, Manifest, SkillFilePart, SkillPart
 from hostler.services.checkpoints import answered
 from hostler.services.copying import all_tx
+from hostler.services.forks import is_self_hosted_tx
 from hostler.services.reading import first, rows
 from hostler.services.resources import missing_session
 from hostler.services.sessions import find_tx
@@ -115,6 +116,10 @@ class Exports:
         state = await self._store.read(lambda: checkpoint_rows.state_tx(session_id))
         if state is None:
             raise missing_session(session_id)
+        if await self._store.read(lambda: is_self_hosted_tx(session_id)):
+            raise InvalidRequest(
+                f"Session {session_id} is self-hosted: its files and its workers are not this server's."
+            )
         if state.archived_at is not None:
             return None
         made = await answered(self._life.checkpoint(session_id))

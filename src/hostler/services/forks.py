@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from sqlalchemy import bindparam, insert, select
 
 from hostler import clock
@@ -30,6 +31,7 @@ from hostler.wire.checkpoints import ForkedSession, ForkParams, Origin
 from hostler.wire.sessions import Session
 
 _ROW = select(sessions).where(sessions.c.id == bindparam("s"))
+_ENVIRONMENT = select(sessions.c.environment).where(sessions.c.id == bindparam("s"))
 _INSERT = insert(sessions)
 
 
@@ -112,7 +114,22 @@ class Forks:
 
 def _checked_tx(session_id: str, event_id: str | None) -> Tx[Cut]:
     yield from find_tx(session_id)
-    return (yield from cut_tx(session_id, event_id))
+    cut = yield from cut_tx(session_id, event_id)
+    if forking.stop_of(cut).get("event_ids") and (yield from is_self_hosted_tx(session_id)):
+        raise InvalidRequest(
+            "event_id: a tool call of this self-hosted session waits for a worker there; fork where none does"
+        )
+    return cut
+
+
+def is_self_hosted_tx(session_id: str) -> Tx[bool]:
+    """Whether a session's tools run at workers."""
+    found = yield _ENVIRONMENT, {"s": session_id}
+    return bool(found) and msgspec.json.decode(found[0][0], type=_Typed).type == "self_hosted"
+
+
+class _Typed(msgspec.Struct):
+    type: str = ""
 
 
 def _nearest_tx(session_id: str, cut: Cut) -> Tx[Checkpoint | None]:
