@@ -22,14 +22,16 @@ import pytest
 
 from engines import daemons
 from engines.conftest import MakeBackend
+from hostler.sandbox import checks_snapshots, selfcheck
 from hostler.sandbox.contract import NO_NETWORK, Exec, Network, SandboxSpec, Shell, UnknownCall
 from hostler.sandbox.egress import EgressPolicy, EgressProxy
 from hostler.sandbox.engine.backend import EngineBackend
-from hostler.sandbox.selfcheck import TRIALS, attempt
+from hostler.sandbox.selfcheck import attempt
 
 KEY = "sesn_1"
 SPEC = SandboxSpec(key=KEY, network=NO_NETWORK)
 SOURCES = Path(__file__).parents[2] / "src"
+TRIALS = [trial for trial in selfcheck.TRIALS if trial not in checks_snapshots.TRIALS]  # which containers do not have
 _AT_ONCE = 4
 
 

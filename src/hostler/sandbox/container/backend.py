@@ -24,11 +24,12 @@ from hostler.sandbox.container.relaylink import Ended, SteadyLink
 from hostler.sandbox.container.session import ContainerSandbox, State
 from hostler.sandbox.container.setup import Conditions
 from hostler.sandbox.container.streams import Stream
-from hostler.sandbox.contract import Check, Limits, Sandbox, SandboxSpec, SandboxUnavailable
+from hostler.sandbox.contract import Check, Limits, Sandbox, SandboxSpec, SandboxUnavailable, Snapshot
 from hostler.sandbox.initlink import Op
 from hostler.sandbox.specs import KEY, check
 
 _MEET_SECONDS = 60.0
+_NO_SNAPSHOTS = "sandboxes in containers have no snapshots: their files stay on their volume"
 _log = logging.getLogger(__name__)
 
 
@@ -125,6 +126,15 @@ class ContainerBackend:
     async def hibernate(self, key: str) -> None:
         async with self._lock(key):
             await self._put_to_sleep(key)
+
+    async def snapshot(self, key: str, target: Path, *, limit_bytes: int | None = None) -> Snapshot | None:
+        """What falls short of the contract: None only where the session has no sandbox, else a refusal."""
+        if not self._note(key).is_dir():
+            return None
+        raise SandboxUnavailable(_NO_SNAPSHOTS)
+
+    async def restore(self, key: str, source: Path, snapshot: Snapshot) -> None:
+        raise SandboxUnavailable(_NO_SNAPSHOTS)
 
     async def destroy(self, key: str) -> None:
         note = self._note(key)
