@@ -22,8 +22,8 @@ _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _ETC = {"passwd": "root:x:0:0:root:/root:/bin/sh\n", "group": "root:x:0:\n", "hosts": "127.0.0.1 localhost\n"}
 _KNOWN = {
     "automountServiceAccountToken", "containers", "dnsConfig", "dnsPolicy", "enableServiceLinks", "hostUsers",
-    "hostname", "nodeSelector", "restartPolicy", "runtimeClassName", "securityContext", "terminationGracePeriodSeconds",
-    "volumes",
+    "hostname", "imagePullSecrets", "nodeSelector", "restartPolicy", "runtimeClassName", "securityContext",
+    "terminationGracePeriodSeconds", "tolerations", "volumes",
 }  # fmt: skip
 
 

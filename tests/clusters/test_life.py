@@ -8,17 +8,30 @@ import os
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Awaitable, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+import yaml
 
 from clusters.conftest import NODE, MakeBackend
 from clusters.simulated import Cluster, Fault
+from hostler.sandbox.backends import SandboxConfig, open_backend
 from hostler.sandbox.container.backend import ContainerBackend
-from hostler.sandbox.contract import NO_NETWORK, Exec, Network, SandboxSpec, SandboxUnavailable, Shell, UnknownCall
+from hostler.sandbox.contract import (
+    NO_NETWORK,
+    RIPGREP,
+    Exec,
+    Network,
+    SandboxSpec,
+    SandboxUnavailable,
+    Shell,
+    UnknownCall,
+)
 from hostler.sandbox.egress import EgressPolicy, EgressProxy
 
 KEY = "sesn_1"
@@ -148,6 +161,8 @@ def test_an_api_in_trouble_is_asked_again_and_nothing_is_made_twice(api: Cluster
         Fault(f"POST {folder}/pods", 0, late=True),  # made, and the answer lost
         Fault(f"POST {folder}/persistentvolumeclaims", 500),
         Fault(f"GET {folder}/pods", 0, times=2),
+        Fault("head -c", 503),
+        Fault("init relay", 500, message="error dialing backend"),
     ]
 
     async def work(backend: ContainerBackend) -> None:
@@ -249,6 +264,50 @@ def test_the_way_out_goes_through_the_stream_also_after_a_cut(
             api.cut()
 
     _with(make_backend(api, proxy), work)
+
+
+_CONFIG = """
+[sandbox]
+backend = "kubernetes"
+image = "registry.example/sandbox:1"
+runtime = "gvisor"
+memory_mb = 512
+disk_mb = 64
+[sandbox.kubernetes]
+kubeconfig = "{path}"
+context = "test"
+storage_class = "fast"
+pull_secrets = ["registry"]
+node_selector = {{ pool = "agents" }}
+tolerations = [{{ key = "agents", operator = "Exists" }}]
+memory_request_mb = 1024
+"""
+
+
+def test_the_config_file_opens_it(api: Cluster, tmp_path: Path) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(api.kubeconfig()))
+    config = msgspec.convert(tomllib.loads(_CONFIG.format(path=path))["sandbox"], SandboxConfig)
+    backend = open_backend(tmp_path / "sandboxes", config, {})
+    assert isinstance(backend, ContainerBackend)
+
+    async def work(backend: ContainerBackend) -> None:
+        sandbox = await backend.provision(SPEC)
+        look = await sandbox.run("a", Exec(argv=[RIPGREP, "--version"]))
+        assert look.output.startswith(b"ripgrep")
+        spec = api.pod()["spec"]
+        assert spec["runtimeClassName"] == "gvisor"
+        assert spec["imagePullSecrets"] == [{"name": "registry"}]
+        assert spec["nodeSelector"]["pool"] == "agents"
+        assert spec["tolerations"] == config.kubernetes.tolerations if config.kubernetes else None
+        resources = spec["containers"][0]["resources"]
+        assert resources["limits"]["memory"] == "640Mi"
+        assert resources["requests"]["memory"] == "512Mi"  # never more than the limit
+        (claim,) = api.objects["persistentvolumeclaims"].values()
+        assert claim["spec"]["storageClassName"] == "fast"
+        assert claim["spec"]["resources"]["requests"]["storage"] == "64Mi"
+
+    _with(backend, work)
 
 
 _RIGHTS = (0, 5, 6, 7, 8)  # CHOWN, KILL, SETGID, SETUID, SETPCAP: of the init alone, the agent has none

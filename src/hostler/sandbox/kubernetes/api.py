@@ -19,7 +19,7 @@ from hostler.sandbox.kubernetes.access import Access
 
 _TRIES = 5
 _PAUSE, _LONGEST_PAUSE = 0.3, 10.0
-_PASSING = {429, 500, 502, 503, 504}
+PASSING = {429, 500, 502, 503, 504}
 _TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
 _MAX_ANSWER = 32 * 1024 * 1024
 _WATCH_LINE = 4 * 1024 * 1024
@@ -103,7 +103,7 @@ class Api:
                     renewed = True  # another token is tried once
                     self.access.token.refused()
                     continue
-                if status not in _PASSING or not left:
+                if status not in PASSING or not left:
                     raise refusal(status, answer)
             await asyncio.sleep(min(max(wait, pause), _LONGEST_PAUSE))
             pause *= 2

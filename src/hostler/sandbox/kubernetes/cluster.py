@@ -21,7 +21,7 @@ from hostler.sandbox.container.setup import Conditions
 from hostler.sandbox.contract import LAYERS, Check, Limits, SandboxSpec, SandboxUnavailable
 from hostler.sandbox.kubernetes import manifests, pods, probe
 from hostler.sandbox.kubernetes.access import Access
-from hostler.sandbox.kubernetes.api import Api, ApiError
+from hostler.sandbox.kubernetes.api import PASSING, Api, ApiError, Unreachable
 from hostler.sandbox.kubernetes.manifests import CONTAINER, INSTALL_LABEL, SESSION_ANNOTATION, Made
 from hostler.sandbox.kubernetes.pods import Pod
 from hostler.sandbox.kubernetes.settings import KubernetesConfig
@@ -29,7 +29,7 @@ from hostler.sandbox.kubernetes.stream import ExecStream, open_exec
 from hostler.sandbox.kubernetes.workloads import AgentSandboxes, Places, PlainPods, Workloads
 
 _UPLOAD_SECONDS = 60.0
-_EXEC_TRIES = 3
+_EXEC_TRIES, _EXEC_PAUSE = 3, 0.3
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,7 +154,14 @@ class Cluster:
 
     async def stream(self, key: str, life: Life, argv: list[str]) -> ExecStream:
         api, places, _, _ = await self._all()
-        return await open_exec(api, f"{places.pods}/{life.container}", CONTAINER, argv)
+        for left in reversed(range(_EXEC_TRIES)):
+            try:
+                return await open_exec(api, f"{places.pods}/{life.container}", CONTAINER, argv)
+            except (ApiError, Unreachable) as error:
+                if not left or (isinstance(error, ApiError) and error.status not in PASSING | {401}):
+                    raise
+            await asyncio.sleep(_EXEC_PAUSE)
+        raise AssertionError
 
     async def explain(self, key: str, life: Life) -> str:
         try:
