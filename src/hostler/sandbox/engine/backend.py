@@ -8,18 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
-import shutil
 import time
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from hostler.sandbox import initlink
 from hostler.sandbox.container import egress as container_egress
 from hostler.sandbox.container import setup
 from hostler.sandbox.container.egress import Egress
+from hostler.sandbox.container.notes import Notes
 from hostler.sandbox.container.relaylink import RelayLink
 from hostler.sandbox.container.session import ContainerSandbox, State
 from hostler.sandbox.contract import Check, Limits, Sandbox, SandboxSpec, SandboxUnavailable
@@ -28,7 +24,6 @@ from hostler.sandbox.engine import spec as words
 from hostler.sandbox.engine.api import Engine, Found
 from hostler.sandbox.engine.ground import Ground, Settings
 from hostler.sandbox.engine.http import EngineError
-from hostler.sandbox.initlink import Op
 from hostler.sandbox.specs import KEY, check
 
 _MEET_SECONDS = 30.0
@@ -74,7 +69,7 @@ class EngineBackend:
             for volume in await self.engine.volumes(f"{words.SESSION_LABEL}={key}"):
                 if volume.startswith(f"{made.name(key)}."):  # a label of ours may stand on another server's
                     await self.engine.remove_volume(volume)
-            await asyncio.to_thread(shutil.rmtree, self._note(key), ignore_errors=True)
+            await self._notes(key).remove()
         self._locks.pop(key, None)
 
     async def reap(self, keep: set[str]) -> None:
@@ -117,19 +112,17 @@ class EngineBackend:
     def _lock(self, key: str) -> asyncio.Lock:
         return self._locks.setdefault(key, asyncio.Lock())
 
-    def _note(self, key: str) -> Path:
+    def _notes(self, key: str) -> Notes:
         if not KEY.fullmatch(key):
             raise ValueError(f"a sandbox cannot be named {key!r}")
-        return self._folder / key
+        return Notes(self._folder / key)
 
     async def _find(self, key: str) -> ContainerSandbox | None:
         known = self._live.get(key)
         if known is not None and known.live:
             return known
         await self._let_go(key)
-        try:
-            state = msgspec.json.decode((self._note(key) / "state.json").read_bytes(), type=State)
-        except (OSError, msgspec.MsgspecError):
+        if (state := self._notes(key).read()) is None:
             return None
         found = await self.engine.inspect(state.container)
         if found is None or not found.running or found.started != state.started:
@@ -139,11 +132,12 @@ class EngineBackend:
     async def _enter(self, key: str, state: State) -> ContainerSandbox:
         """Connect to a running container, and finish its start if nobody has."""
         link = RelayLink(await self.engine.stream(state.container, setup.RELAY))
-        sandbox = ContainerSandbox(self._note(key), link, state)
+        notes = self._notes(key)
+        sandbox = ContainerSandbox(notes.folder, link, state)
         try:
             async with asyncio.timeout(_MEET_SECONDS):
                 await link.hello()
-                await self._finish_start(key, sandbox)
+                await notes.finish_start(sandbox)
         except (SandboxUnavailable, OSError) as error:
             await sandbox.release()
             raise SandboxUnavailable(f"the sandbox did not answer: {await self._explain(state, error)}") from error
@@ -154,27 +148,13 @@ class EngineBackend:
             serving = container_egress.serve(
                 self._egress,
                 lambda argv: self.engine.stream(state.container, argv),
-                self._note(key) / "egress.sock",
+                notes.socket,
                 key,
                 state.network,
             )
             sandbox.egress = asyncio.create_task(serving, name=f"egress of {key}")
         self._live[key] = sandbox
         return sandbox
-
-    async def _finish_start(self, key: str, sandbox: ContainerSandbox) -> None:
-        fresh = self._note(key) / "fresh"
-        if not fresh.exists():
-            return
-        answer = await sandbox.link.ask(Op.CONFIGURE, payload=sandbox.state.config)
-        if answer.status != 0:
-            raise SandboxUnavailable("its init could not be set up")
-        with contextlib.suppress(FileNotFoundError):
-            if shell := (self._note(key) / "shell.state").read_bytes():
-                await sandbox.link.ask(Op.RESTORE, payload=shell)
-        await sandbox.place_texts(sandbox.state.texts)
-        await sandbox.link_layers(sandbox.state.layers)
-        fresh.unlink(missing_ok=True)
 
     async def _explain(self, state: State, error: Exception) -> str:
         with contextlib.suppress(SandboxUnavailable):
@@ -188,16 +168,11 @@ class EngineBackend:
         if (spec.shared or spec.layers) and not self._settings.address.local:
             raise SandboxUnavailable("folders of this machine can't be shared with an engine on another one")
         made = await self.ground.ready()
-        note, limits = self._note(spec.key), self._effective(spec.limits)
+        notes, limits = self._notes(spec.key), self._effective(spec.limits)
         proxied = not spec.network.closed and self._egress is not None
         proxy = proxied or (spec.gateway and self._egress is not None)
         config = setup.config(spec, limits, self.ground.conditions(), proxied=proxied, proxy=proxy)
-        try:
-            note.mkdir(parents=True, exist_ok=True, mode=0o700)
-            (note / "state.json").unlink(missing_ok=True)
-            (note / "fresh").touch()
-        except OSError as error:
-            raise SandboxUnavailable(f"cannot make the sandbox's directory {note}: {error}") from error
+        notes.begin()
         labels = made.labels(spec.key)
         await asyncio.gather(*(self.engine.make_volume(name, labels) for name in made.volumes(spec)))
         container = await self.engine.create(made.name(spec.key), words.container(made, spec, limits))
@@ -213,7 +188,7 @@ class EngineBackend:
             texts={f"/etc/{name}": text for name, text in spec.etc.items()},
             layers=[layer.key for layer in spec.layers],
         )
-        _write_whole(note / "state.json", msgspec.json.encode(state))
+        notes.write(state)
         return await self._enter(spec.key, state)
 
     async def _run(self, container: str) -> Found:
@@ -237,25 +212,11 @@ class EngineBackend:
         with contextlib.suppress(SandboxUnavailable):  # one that runs and does not answer is ended all the same
             sandbox = await self._find(key)
         if sandbox is not None:
-            await self._keep_shell_state(key, sandbox)
+            await self._notes(key).keep_shell_state(sandbox)
         await self._let_go(key)
         await self.engine.remove((await self.ground.known()).name(key))
-
-    async def _keep_shell_state(self, key: str, sandbox: ContainerSandbox) -> None:
-        try:
-            async with asyncio.timeout(6):
-                state = await sandbox.link.memory(Op.DUMP)
-        except (initlink.Busy, initlink.Refused, SandboxUnavailable, TimeoutError):
-            return  # at work or gone: the state of the last rest stands
-        _write_whole(self._note(key) / "shell.state", state)
 
     async def _let_go(self, key: str) -> None:
         sandbox = self._live.pop(key, None)
         if sandbox is not None:
             await sandbox.release()
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    half = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    half.write_bytes(data)
-    half.replace(path)
