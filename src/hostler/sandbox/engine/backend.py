@@ -18,7 +18,7 @@ from hostler.sandbox.container.egress import Egress
 from hostler.sandbox.container.notes import Notes
 from hostler.sandbox.container.relaylink import RelayLink
 from hostler.sandbox.container.session import ContainerSandbox, State
-from hostler.sandbox.contract import Check, Limits, Sandbox, SandboxSpec, SandboxUnavailable
+from hostler.sandbox.contract import Check, Limits, Sandbox, SandboxSpec, SandboxUnavailable, Snapshot
 from hostler.sandbox.engine import probe
 from hostler.sandbox.engine import spec as words
 from hostler.sandbox.engine.api import Engine, Found
@@ -28,6 +28,7 @@ from hostler.sandbox.specs import KEY, check
 
 _MEET_SECONDS = 30.0
 _HELPER_SECONDS = 600.0
+_NO_SNAPSHOTS = "sandboxes in containers have no snapshots: their files stay in the engine's volumes"
 _log = logging.getLogger(__name__)
 
 
@@ -60,6 +61,12 @@ class EngineBackend:
     async def hibernate(self, key: str) -> None:
         async with self._lock(key):
             await self._put_to_sleep(key)
+
+    async def snapshot(self, key: str, target: Path, *, limit_bytes: int | None = None) -> Snapshot | None:
+        raise SandboxUnavailable(_NO_SNAPSHOTS)
+
+    async def restore(self, key: str, source: Path, snapshot: Snapshot) -> None:
+        raise SandboxUnavailable(_NO_SNAPSHOTS)
 
     async def destroy(self, key: str) -> None:
         async with self._lock(key):
