@@ -26,7 +26,7 @@ import snapshot_rows
 from processes import Hostler, Mock
 from rows import Bench, Row
 
-ROWS = [*rows.ROWS, *sandbox_rows.ROWS, *container_rows.ROWS, *snapshot_rows.ROWS]
+ROWS = [*rows.ROWS, *sandbox_rows.ROWS, *snapshot_rows.ROWS, *container_rows.ROWS]
 
 
 async def measure(scale: float, only: str | None, folder: Path) -> list[Row]:

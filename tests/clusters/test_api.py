@@ -343,17 +343,3 @@ def test_what_is_no_kubernetes_is_said_to_be_none() -> None:
         server.close()
 
     asyncio.run(main())
-
-
-def test_a_snapshot_is_refused_and_never_taken_for_none(make_backend: MakeBackend, folder: Path) -> None:
-    """None would say that the session has no sandbox, and its files would be given up."""
-
-    async def main(api: Cluster) -> None:
-        backend = make_backend(api)
-        assert await backend.snapshot("sesn_1", folder / "target") is None
-        (folder / "sesn_1").mkdir(parents=True)
-        with pytest.raises(SandboxUnavailable, match="no snapshots"):
-            await backend.snapshot("sesn_1", folder / "target")
-        await backend.aclose(stop=False)
-
-    asyncio.run(main(Cluster(runs_pods=False)))

@@ -9,27 +9,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
-import shutil
 from pathlib import Path
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 import msgspec
 
-from hostler.sandbox import initlink
 from hostler.sandbox.container import egress as container_egress
 from hostler.sandbox.container import setup
 from hostler.sandbox.container.egress import Egress
+from hostler.sandbox.container.notes import Notes
 from hostler.sandbox.container.relaylink import Ended, SteadyLink
 from hostler.sandbox.container.session import ContainerSandbox, State
 from hostler.sandbox.container.setup import Conditions
 from hostler.sandbox.container.streams import Stream
 from hostler.sandbox.contract import Check, Limits, Sandbox, SandboxSpec, SandboxUnavailable, Snapshot
-from hostler.sandbox.initlink import Op
 from hostler.sandbox.specs import KEY, check
 
 _MEET_SECONDS = 60.0
-_NO_SNAPSHOTS = "sandboxes in containers have no snapshots: their files stay on their volume"
+_NO_SNAPSHOTS = "sandboxes in containers have no snapshots: their files stay on the session's volumes"
 _log = logging.getLogger(__name__)
 
 
@@ -108,7 +106,7 @@ class ContainerBackend:
         self._limits = limits
         self._patience = patience
         self._live: dict[str, ContainerSandbox] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # each as long as somebody uses it
 
     # -- the contract --
 
@@ -128,21 +126,17 @@ class ContainerBackend:
             await self._put_to_sleep(key)
 
     async def snapshot(self, key: str, target: Path, *, limit_bytes: int | None = None) -> Snapshot | None:
-        """What falls short of the contract: None only where the session has no sandbox, else a refusal."""
-        if not self._note(key).is_dir():
-            return None
         raise SandboxUnavailable(_NO_SNAPSHOTS)
 
     async def restore(self, key: str, source: Path, snapshot: Snapshot) -> None:
         raise SandboxUnavailable(_NO_SNAPSHOTS)
 
     async def destroy(self, key: str) -> None:
-        note = self._note(key)
+        notes = self._notes(key)
         async with self._lock(key):
             await self._let_go(key)
             await self._containers.remove(key)
-            await asyncio.to_thread(shutil.rmtree, note, ignore_errors=True)
-        self._locks.pop(key, None)
+            await notes.remove()
 
     async def reap(self, keep: set[str]) -> None:
         try:
@@ -175,19 +169,17 @@ class ContainerBackend:
     def _lock(self, key: str) -> asyncio.Lock:
         return self._locks.setdefault(key, asyncio.Lock())
 
-    def _note(self, key: str) -> Path:
+    def _notes(self, key: str) -> Notes:
         if not KEY.fullmatch(key):
             raise ValueError(f"a sandbox cannot be named {key!r}")
-        return self._folder / key
+        return Notes(self._folder / key)
 
     async def _find(self, key: str) -> ContainerSandbox | None:
         known = self._live.get(key)
         if known is not None and known.live:
             return known
         await self._let_go(key)
-        try:
-            state = msgspec.json.decode((self._note(key) / "state.json").read_bytes(), type=State)
-        except (OSError, msgspec.MsgspecError):
+        if (state := self._notes(key).read()) is None:
             return None
         if not await self._containers.runs(key, Life(state.container, state.started)):
             return None
@@ -206,11 +198,12 @@ class ContainerBackend:
             return await relay()
 
         link = SteadyLink(await relay(), relay_again, patience=self._patience)
-        sandbox = ContainerSandbox(self._note(key), link, state)
+        notes = self._notes(key)
+        sandbox = ContainerSandbox(notes.folder, link, state)
         try:
             async with asyncio.timeout(_MEET_SECONDS):
                 await link.hello()
-                await self._finish_start(key, sandbox)
+                await notes.finish_start(sandbox)
         except (SandboxUnavailable, OSError) as error:
             await sandbox.release()
             why = await self._containers.explain(key, life) or str(error) or type(error).__name__
@@ -229,39 +222,19 @@ class ContainerBackend:
         serving = container_egress.serve(
             self._egress,
             lambda argv: self._containers.stream(key, life, [*argv]),
-            self._note(key) / "egress.sock",
+            self._notes(key).socket,
             key,
             sandbox.state.network,
         )
         sandbox.egress = asyncio.create_task(serving, name=f"egress of {key}")
 
-    async def _finish_start(self, key: str, sandbox: ContainerSandbox) -> None:
-        fresh = self._note(key) / "fresh"
-        if not fresh.exists():
-            return
-        answer = await sandbox.link.ask(Op.CONFIGURE, payload=sandbox.state.config)
-        if answer.status != 0:
-            raise SandboxUnavailable("its init could not be set up")
-        with contextlib.suppress(FileNotFoundError):
-            if shell := (self._note(key) / "shell.state").read_bytes():
-                await sandbox.link.ask(Op.RESTORE, payload=shell)
-        await sandbox.place_copies(sandbox.state.copies)
-        await sandbox.place_texts(sandbox.state.texts)
-        await sandbox.link_layers(sandbox.state.layers)
-        fresh.unlink(missing_ok=True)
-
     async def _start(self, spec: SandboxSpec) -> ContainerSandbox:
         conditions = await self._containers.ready(spec)
-        note, limits = self._note(spec.key), self._effective(spec.limits)
+        notes, limits = self._notes(spec.key), self._effective(spec.limits)
         proxied = not spec.network.closed and self._egress is not None
         proxy = proxied or (spec.gateway and self._egress is not None)
         config = setup.config(spec, limits, conditions, proxied=proxied, proxy=proxy)
-        try:
-            note.mkdir(parents=True, exist_ok=True, mode=0o700)
-            (note / "state.json").unlink(missing_ok=True)
-            (note / "fresh").touch()
-        except OSError as error:
-            raise SandboxUnavailable(f"cannot make the sandbox's directory {note}: {error}") from error
+        notes.begin()
         life = await self._containers.start(spec, limits)
         state = State(
             container=life.container,
@@ -275,7 +248,7 @@ class ContainerBackend:
             layers=[layer.key for layer in spec.layers],
             copies=self._containers.copies(spec),
         )
-        _write_whole(note / "state.json", msgspec.json.encode(state))
+        notes.write(state)
         return await self._enter(spec.key, state)
 
     def _effective(self, limits: Limits) -> Limits:
@@ -288,27 +261,11 @@ class ContainerBackend:
         with contextlib.suppress(SandboxUnavailable):  # one that runs and does not answer is ended all the same
             sandbox = await self._find(key)
         if sandbox is not None:
-            await self._keep_shell_state(key, sandbox)
+            await self._notes(key).keep_shell_state(sandbox)
         await self._let_go(key)
         await self._containers.stop(key)
-
-    async def _keep_shell_state(self, key: str, sandbox: ContainerSandbox) -> None:
-        if sandbox.link.broken:
-            return
-        try:
-            async with asyncio.timeout(6):
-                state = await sandbox.link.memory(Op.DUMP)
-        except (initlink.Busy, initlink.Refused, SandboxUnavailable, TimeoutError):
-            return  # at work or gone: the state of the last rest stands
-        _write_whole(self._note(key) / "shell.state", state)
 
     async def _let_go(self, key: str) -> None:
         sandbox = self._live.pop(key, None)
         if sandbox is not None:
             await sandbox.release()
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    half = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    half.write_bytes(data)
-    half.replace(path)
