@@ -26,6 +26,10 @@ PROGRAMS = {
         "capture.c",
         "proctree.c",
         "launch.c",
+        "raw.c",
+        "rawpacket.c",
+        "rawtap.c",
+        "rawudp.c",
     ),
     "hostler-tools": ("tools.c",),
 }

@@ -1,0 +1,171 @@
+"""Gives sandboxes with an open network an interface: the processes of `hostler-init raw`, and passt behind them.
+
+It fails closed: what cannot be set up leaves a sandbox without an interface, and with the proxy alone. It must not
+decide which addresses may be reached: that is `addresses`' word, which it hands on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import socket
+import struct
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from hostler import addresses
+from hostler.sandbox import launcher, native
+from hostler.sandbox.contract import Check, Network, SandboxUnavailable
+from hostler.sandbox.live import State
+from hostler.sandbox.rootfs import Layout
+
+log = logging.getLogger(__name__)
+
+# As in native/raw.h: of a network that is kept for examples, so that nobody has them.
+_AGENT, _GATEWAY, _NAME_SERVERS = "192.0.2.2", "192.0.2.1", ("192.0.2.53", "192.0.2.54", "192.0.2.55")
+_RESOLV_CONF = Path("/etc/resolv.conf")
+_TUN = Path("/dev/net/tun")
+_PLACES = "/usr/bin:/usr/local/bin:/bin"
+_READY_SECONDS = 5.0
+_NAME = "sandbox: raw network"
+
+
+class RawNetwork:
+    """One for each backend. `off` says why sandboxes shall have no interface; empty when they may."""
+
+    def __init__(self, *, off: str = "", passt: Path | None = None) -> None:
+        """`passt`: the program, for a test; else it is searched for."""
+        self._off = off
+        self._passt = passt
+        self._lock = asyncio.Lock()
+        self._tried: str | None = None  # what stands in the way, empty when nothing does
+        self._told = False
+
+    async def serves(self, network: Network) -> bool:
+        """Whether a sandbox with that network shall have an interface."""
+        if network.hosts is not None or self._off:
+            return False
+        async with self._lock:
+            if self._tried is None:
+                self._tried = await asyncio.to_thread(self._problem)
+        if self._tried:
+            self._tell(self._tried)
+        return not self._tried
+
+    def check(self) -> Check:
+        """The line of `hostler doctor`."""
+        if self._off:
+            return Check(name=_NAME, ok=True, detail=f"off: {self._off}", required=False)
+        problem = self._problem()
+        remedy = "install the package passt for TCP and UDP beside the proxy; see docs/sandbox.md" if problem else ""
+        detail = problem or "TCP and UDP where the network is unrestricted"
+        return Check(name=_NAME, ok=not problem, detail=detail, remedy=remedy, required=False)
+
+    def name_servers(self) -> list[str]:
+        """The name servers as the sandbox sees them: one for each of the machine's, at most three."""
+        with contextlib.suppress(OSError):
+            lines = _RESOLV_CONF.read_text(errors="replace").splitlines()
+            count = sum(line.split()[:1] == ["nameserver"] for line in lines)
+            return list(_NAME_SERVERS[: max(1, count)])
+        return [_NAME_SERVERS[0]]
+
+    def start(self, layout: Layout, uid: int | None, groups: list[int]) -> SideDoor | None:
+        """Begin to give the sandbox that was just started its interface."""
+        read_ready, write_ready = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        with contextlib.ExitStack() as stack:
+            stack.callback(os.close, write_ready)
+            try:
+                init = msgspec.json.decode(layout.state.read_bytes(), type=State).init
+                handle = os.pidfd_open(init.pid)
+                stack.callback(os.close, handle)
+                if launcher.running(init.pid) != init:
+                    raise ProcessLookupError(init.pid)
+                argv = self._command_line(uid, groups, write_ready, init.pid, handle)
+                child = launcher.spawn(argv, layout.raw_log, [write_ready, handle, *groups])
+            except (OSError, SandboxUnavailable) as error:
+                os.close(read_ready)
+                self._tell(str(error))
+                return None
+        return SideDoor(child, read_ready, layout.raw_log, self._tell)
+
+    def _command_line(self, uid: int | None, groups: list[int], ready: int, pid: int, handle: int) -> list[str]:
+        words = [str(native.program("hostler-init")), "raw"]
+        words += [word for fd in groups for word in ("--join", str(fd))]
+        words += [] if uid is None else ["--drop", str(uid), str(uid)]
+        words += [word for network in addresses.NOT_PUBLIC_4 for word in ("--deny", str(network))]
+        return [*words, "--passt", str(self._program()), "--ready", str(ready), str(pid), str(handle)]
+
+    def _program(self) -> Path:
+        found = self._passt or shutil.which("passt", path=_PLACES)
+        if found is None:
+            raise SandboxUnavailable("the program passt is not installed")
+        return Path(found)
+
+    def _problem(self) -> str:
+        try:
+            with contextlib.closing(open(_TUN, "rb+", buffering=0)):  # noqa: SIM115
+                pass
+            _try_passt(self._program())
+        except (OSError, SandboxUnavailable, subprocess.SubprocessError) as error:
+            return str(error)
+        return ""
+
+    def _tell(self, problem: str) -> None:
+        if not self._told:
+            log.warning("sandboxes have no raw network, only the proxy: %s", problem)
+        self._told = True
+
+
+class SideDoor:
+    """The process that carries one sandbox's packets. It ends by itself, with the sandbox."""
+
+    def __init__(self, child: int, ready: int, said: Path, tell: Callable[[str], None]) -> None:
+        self.child = child
+        self._ready = ready
+        self._said = said
+        self._tell = tell
+
+    async def ready(self) -> None:
+        """Wait until the interface stands, or never will."""
+        try:
+            word = await launcher.read_word(self._ready, b"ready", _READY_SECONDS)
+        except SandboxUnavailable:
+            word = b""
+        finally:
+            os.close(self._ready)
+        if word != b"ready":
+            self._tell(launcher.explain(self._said))
+
+
+def _try_passt(program: Path) -> None:
+    """Start passt as a sandbox's would be, and ask it who has the gateway's address. Raises when it does not answer."""
+    uid = launcher.sandbox_uid("trial")
+    us, our_address = b"\x02\0\0\0\0\x02", socket.inet_aton(_AGENT)
+    question = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + us + our_address + bytes(6) + socket.inet_aton(_GATEWAY)
+    frame = b"\xff" * 6 + us + b"\x08\x06" + question
+    here, there = socket.socketpair()
+    with here, there:
+        here.settimeout(5)
+        here.send(struct.pack("!I", len(frame)) + frame)
+        argv = [str(native.program("hostler-init")), "raw", "--passt", str(program), "--trial", str(there.fileno())]
+        argv[2:2] = [] if uid is None else ["--drop", str(uid), str(uid)]
+        with subprocess.Popen(argv, env={}, pass_fds=[there.fileno()], stderr=subprocess.PIPE) as child:
+            there.close()
+            try:
+                answer = here.recv(4096)
+            except TimeoutError:
+                answer = b""
+            here.close()
+            try:
+                _, said = child.communicate(timeout=2)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                _, said = child.communicate()
+    if not answer:
+        raise SandboxUnavailable(f"passt does not work here: {said[-500:].decode(errors='replace').strip()}")
