@@ -192,7 +192,7 @@ class BubblewrapBackend:
         layout, uid = self._layout(spec.key), launcher.sandbox_uid(spec.key)
         await self._end(spec.key, None)  # what is left of one that does not answer
         host = self._host()
-        raw = self._raw if self._raw is not None and await self._raw.serves(spec.network) else None
+        raw = self._raw if self._raw is not None and self._raw.serves(spec.network) else None
         try:
             host = self._prepare(layout, host, uid, spec, raw)
             await asyncio.to_thread(files.place_all, layout, spec.mounts, uid)

@@ -1,4 +1,4 @@
-"""Gives sandboxes with an open network an interface: the processes of `hostler-init raw`, and passt behind them.
+"""Gives sandboxes with an open network an interface: a process `hostler-init raw` for each, which carries its packets.
 
 It fails closed: what cannot be set up leaves a sandbox without an interface, and with the proxy alone. It must not
 decide which addresses may be reached: that is `addresses`' word, which it hands on.
@@ -6,14 +6,9 @@ decide which addresses may be reached: that is `addresses`' word, which it hands
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
-import shutil
-import socket
-import struct
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,10 +23,8 @@ from hostler.sandbox.rootfs import Layout
 log = logging.getLogger(__name__)
 
 # As in native/raw.h: of a network that is kept for examples, so that nobody has them.
-_AGENT, _GATEWAY, _NAME_SERVERS = "192.0.2.2", "192.0.2.1", ("192.0.2.53", "192.0.2.54", "192.0.2.55")
+_NAME_SERVERS = ("192.0.2.53", "192.0.2.54", "192.0.2.55")
 _RESOLV_CONF = Path("/etc/resolv.conf")
-_TUN = Path("/dev/net/tun")
-_PLACES = "/usr/bin:/usr/local/bin:/bin"
 _READY_SECONDS = 5.0
 _NAME = "sandbox: raw network"
 
@@ -39,31 +32,25 @@ _NAME = "sandbox: raw network"
 class RawNetwork:
     """One for each backend. `off` says why sandboxes shall have no interface; empty when they may."""
 
-    def __init__(self, *, off: str = "", passt: Path | None = None) -> None:
-        """`passt`: the program, for a test; else it is searched for."""
+    def __init__(self, *, off: str = "", tun: Path = Path("/dev/net/tun")) -> None:
         self._off = off
-        self._passt = passt
-        self._lock = asyncio.Lock()
-        self._tried: str | None = None  # what stands in the way, empty when nothing does
+        self._tun = tun
         self._told = False
 
-    async def serves(self, network: Network) -> bool:
+    def serves(self, network: Network) -> bool:
         """Whether a sandbox with that network shall have an interface."""
         if network.hosts is not None or self._off:
             return False
-        async with self._lock:
-            if self._tried is None:
-                self._tried = await asyncio.to_thread(self._problem)
-        if self._tried:
-            self._tell(self._tried)
-        return not self._tried
+        if problem := self._problem():
+            self._tell(problem)
+        return not problem
 
     def check(self) -> Check:
         """The line of `hostler doctor`."""
         if self._off:
             return Check(name=_NAME, ok=True, detail=f"off: {self._off}", required=False)
         problem = self._problem()
-        remedy = "install the package passt for TCP and UDP beside the proxy; see docs/sandbox.md" if problem else ""
+        remedy = "let the server use it for TCP and UDP beside the proxy; see docs/sandbox.md" if problem else ""
         detail = problem or "TCP and UDP where the network is unrestricted"
         return Check(name=_NAME, ok=not problem, detail=detail, remedy=remedy, required=False)
 
@@ -99,22 +86,14 @@ class RawNetwork:
         words += [word for fd in groups for word in ("--join", str(fd))]
         words += [] if uid is None else ["--drop", str(uid), str(uid)]
         words += [word for network in addresses.NOT_PUBLIC_4 for word in ("--deny", str(network))]
-        return [*words, "--passt", str(self._program()), "--ready", str(ready), str(pid), str(handle)]
-
-    def _program(self) -> Path:
-        found = self._passt or shutil.which("passt", path=_PLACES)
-        if found is None:
-            raise SandboxUnavailable("the program passt is not installed")
-        return Path(found)
+        return [*words, "--ready", str(ready), str(pid), str(handle)]
 
     def _problem(self) -> str:
         try:
-            with contextlib.closing(open(_TUN, "rb+", buffering=0)):  # noqa: SIM115
-                pass
-            _try_passt(self._program())
-        except (OSError, SandboxUnavailable, subprocess.SubprocessError) as error:
-            return str(error)
-        return ""
+            with open(self._tun, "rb+", buffering=0):
+                return ""
+        except OSError as error:
+            return f"cannot open {self._tun}: {error.strerror}"
 
     def _tell(self, problem: str) -> None:
         if not self._told:
@@ -141,31 +120,3 @@ class SideDoor:
             os.close(self._ready)
         if word != b"ready":
             self._tell(launcher.explain(self._said))
-
-
-def _try_passt(program: Path) -> None:
-    """Start passt as a sandbox's would be, and ask it who has the gateway's address. Raises when it does not answer."""
-    uid = launcher.sandbox_uid("trial")
-    us, our_address = b"\x02\0\0\0\0\x02", socket.inet_aton(_AGENT)
-    question = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + us + our_address + bytes(6) + socket.inet_aton(_GATEWAY)
-    frame = b"\xff" * 6 + us + b"\x08\x06" + question
-    here, there = socket.socketpair()
-    with here, there:
-        here.settimeout(5)
-        here.send(struct.pack("!I", len(frame)) + frame)
-        argv = [str(native.program("hostler-init")), "raw", "--passt", str(program), "--trial", str(there.fileno())]
-        argv[2:2] = [] if uid is None else ["--drop", str(uid), str(uid)]
-        with subprocess.Popen(argv, env={}, pass_fds=[there.fileno()], stderr=subprocess.PIPE) as child:
-            there.close()
-            try:
-                answer = here.recv(4096)
-            except TimeoutError:
-                answer = b""
-            here.close()
-            try:
-                _, said = child.communicate(timeout=2)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                _, said = child.communicate()
-    if not answer:
-        raise SandboxUnavailable(f"passt does not work here: {said[-500:].decode(errors='replace').strip()}")

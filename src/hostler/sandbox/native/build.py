@@ -29,6 +29,7 @@ PROGRAMS = {
         "raw.c",
         "rawpacket.c",
         "rawtap.c",
+        "rawtcp.c",
         "rawudp.c",
     ),
     "hostler-tools": ("tools.c",),

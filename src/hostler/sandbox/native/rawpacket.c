@@ -109,6 +109,49 @@ size_t packet_refusal(const struct packet *p, uint8_t *into, size_t room) {
     return total;
 }
 
+static void replace16(uint8_t *sum, uint8_t *at, unsigned value) {
+    uint32_t next = (~(uint32_t)get16(sum) & 0xFFFF) + (~(uint32_t)get16(at) & 0xFFFF) + value;
+    while (next >> 16) next = (next & 0xFFFF) + (next >> 16);
+    put16(sum, ~next & 0xFFFF);
+    put16(at, value);
+}
+
+static void replace_address(struct packet *p, size_t offset, uint32_t value) {
+    uint8_t *tcp_sum = p->data + p->header + 16;
+    for (int half = 0; half < 2; half++) {
+        uint8_t *at = p->data + offset + 2 * half, was[2] = {at[0], at[1]};
+        unsigned next = half ? value & 0xFFFF : value >> 16;
+        replace16(tcp_sum, was, next); /* the pseudo header */
+        replace16(p->data + 10, at, next);
+    }
+}
+
+void packet_rewrite(struct packet *p, uint32_t from, uint16_t from_port, uint32_t to, uint16_t to_port) {
+    uint8_t *tcp = p->data + p->header;
+    replace_address(p, 12, from);
+    replace_address(p, 16, to);
+    replace16(tcp + 16, tcp, from_port);
+    replace16(tcp + 16, tcp + 2, to_port);
+}
+
+size_t packet_reset(const struct packet *p, uint8_t *into) {
+    const uint8_t *asked = p->data + p->header;
+    uint8_t pseudo[32] = {0};
+    ip_header(into, 40, IPPROTO_TCP, p->to);
+    memset(into + 20, 0, 20);
+    put16(into + 20, get16(asked + 2));
+    put16(into + 22, get16(asked));
+    put32(into + 28, get32(asked + 4) + 1);
+    into[32] = 0x50;
+    into[33] = 0x14; /* RST, ACK */
+    memcpy(pseudo, into + 12, 8);
+    pseudo[9] = IPPROTO_TCP;
+    pseudo[11] = 20;
+    memcpy(pseudo + 12, into + 20, 20);
+    put16(into + 36, checksum(pseudo, sizeof pseudo));
+    return 40;
+}
+
 /* The headers for a datagram that stands at into + 28 already; without a checksum, which IPv4 lets be. */
 size_t packet_udp(uint8_t *into, uint32_t from, uint16_t from_port, uint16_t to_port, size_t payload) {
     ip_header(into, 28 + payload, IPPROTO_UDP, from);

@@ -1,5 +1,5 @@
 /* Makes the interface of the raw network inside a sandbox's network namespace, with the rights of the user namespace that
- * owns it. Only a child process goes in there; what comes back is the descriptor of the interface.
+ * owns it. Only a child process goes in there; what comes back are the descriptors.
  */
 #define _GNU_SOURCE
 #include "init.h"
@@ -84,6 +84,14 @@ static void configure(void) {
     close(fd);
 }
 
+static int listener(void) {
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(RAW_LISTEN), .sin_addr.s_addr = htonl(RAW_AGENT)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) < 0 || listen(fd, 128) < 0)
+        launch_fail("cannot listen", "inside");
+    return fd;
+}
+
 static void enter(int space, int kind, const char *what) {
     if (setns(space, kind) < 0) launch_fail("cannot enter", what);
 }
@@ -132,7 +140,7 @@ static int take(int over) {
     return fd;
 }
 
-int raw_interface(pid_t pid, int pidfd, unsigned uid, unsigned gid) {
+void raw_interface(pid_t pid, int pidfd, unsigned uid, unsigned gid, int *tun, int *listening) {
     char path[64];
     int pair[2], status;
     struct pollfd ended = {pidfd, POLLIN, 0};
@@ -147,12 +155,13 @@ int raw_interface(pid_t pid, int pidfd, unsigned uid, unsigned gid) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         close(pair[0]);
         pass(pair[1], make(net, uid, gid));
+        pass(pair[1], listener());
         _exit(0);
     }
     close(pair[1]);
-    int tun = take(pair[0]);
+    *tun = take(pair[0]);
+    *listening = take(pair[0]);
     close(pair[0]);
     close(net);
     waitpid(child, &status, 0);
-    return tun;
 }
