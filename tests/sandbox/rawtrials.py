@@ -44,13 +44,22 @@ def attempt(what, *of, **more):
 _REFUSED = "113"  # EHOSTUNREACH, at once
 
 
+def _keys(folder: Path) -> list[str]:
+    """Names of two sandboxes that no other test has: control groups are named by them."""
+    return [f"{folder.parent.name}-{number}" for number in (1, 2)]
+
+
+def _key(folder: Path) -> str:
+    return _keys(folder)[0]
+
+
 @contextlib.asynccontextmanager
 async def _backend(folder: Path) -> AsyncIterator[BubblewrapBackend]:
     backend = BubblewrapBackend(folder / "sandboxes", raw=RawNetwork())
     try:
         yield backend
     finally:
-        for key in ("one", "two"):
+        for key in _keys(folder):
             await backend.destroy(key)
         await backend.aclose(stop=True)
 
@@ -88,7 +97,7 @@ async def _gone(sandbox: Sandbox) -> None:
 
 async def the_internet_is_reached(folder: Path) -> None:
     async with _backend(folder) as backend:
-        sandbox = await backend.provision(SandboxSpec(key="one"))
+        sandbox = await backend.provision(SandboxSpec(key=_key(folder)))
         lines = await _say(sandbox, f"print(tcp('{FAR}')); print(udp('{FAR}')); print(tcp('{FAR}', 22))")
         assert lines == [f"tcp {FAR}", f"udp {FAR} 1", f"tcp {FAR}"]
         lines = await _say(sandbox, f"print(udp('{FAR}', data=bytes(30000))); print(udp('{FAR}', data=b''))")
@@ -122,7 +131,7 @@ async def nothing_of_the_hosts_is_reached(folder: Path) -> None:
         abstract.listen()
         own = server.getsockname()[1]
         async with _backend(folder) as backend:
-            sandbox = await backend.provision(SandboxSpec(key="one"))
+            sandbox = await backend.provision(SandboxSpec(key=_key(folder)))
             ways = (
                 "def device(s): s.setsockopt(socket.SOL_SOCKET, 25, b'raw0\\0')\n"
                 "def no_route(s): s.setsockopt(socket.SOL_SOCKET, socket.SO_DONTROUTE, 1)\n"
@@ -186,7 +195,7 @@ print(open("/proc/self/status").read().split("CapBnd:")[1].split()[0])
 
 async def the_agent_cannot_change_its_network(folder: Path) -> None:
     async with _backend(folder) as backend:
-        sandbox = await backend.provision(SandboxSpec(key="one"))
+        sandbox = await backend.provision(SandboxSpec(key=_key(folder)))
         *answers, capabilities = await _say(sandbox, _NETLINK)
         assert answers[:4] == ["1"] * 4, answers  # EPERM
         assert all(answer.isdigit() and answer != "0" for answer in answers), answers
@@ -199,7 +208,7 @@ async def the_agent_cannot_change_its_network(folder: Path) -> None:
 async def datagrams_come_back_to_who_asked_only(folder: Path) -> None:
     """What others send to the port on the host does not get in; two sandboxes with one port do not mix."""
     async with _backend(folder) as backend:
-        one, two = [await backend.provision(SandboxSpec(key=key)) for key in ("one", "two")]
+        one, two = [await backend.provision(SandboxSpec(key=key)) for key in _keys(folder)]
         program = (
             "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 5353)); s.settimeout(1)\n"
             f"for n in range(1, 40): s.sendto(bytes(n), ('{FAR}', 7000))\n"
@@ -221,28 +230,28 @@ async def datagrams_come_back_to_who_asked_only(folder: Path) -> None:
 async def only_open_networks_have_an_interface(folder: Path) -> None:
     async with _backend(folder) as backend:
         for network in (NO_NETWORK, Network(hosts=("example.com",)), Network(hosts=(), package_managers=True)):
-            sandbox = await backend.provision(SandboxSpec(key="one", network=network))
+            sandbox = await backend.provision(SandboxSpec(key=_key(folder), network=network))
             assert await _say(sandbox, "print([n for _, n in socket.if_nameindex()])") == ["['lo']"], network
             assert await _say(sandbox, f"print(attempt(tcp, '{FAR}'))") == ["101"]
             assert await _say(sandbox, "print('nameserver' in open('/etc/resolv.conf').read())") == ["False"]
             assert _companions(sandbox) == []
-            await backend.hibernate("one")
-        sandbox = await backend.provision(SandboxSpec(key="one"))  # the same folder, opened up
+            await backend.hibernate(_key(folder))
+        sandbox = await backend.provision(SandboxSpec(key=_key(folder)))  # the same folder, opened up
         assert await _say(sandbox, "print(tcp('far.test'))") == [f"tcp {FAR}"]
 
 
 async def its_processes_end_with_the_sandbox(folder: Path) -> None:
     async with _backend(folder) as backend:
         for end in (backend.hibernate, backend.destroy):
-            sandbox = await backend.provision(SandboxSpec(key="one"))
+            sandbox = await backend.provision(SandboxSpec(key=_key(folder)))
             assert await _say(sandbox, f"print(tcp('{FAR}'))") == [f"tcp {FAR}"]
             assert len(_companions(sandbox)) == 1
-            await end("one")
+            await end(_key(folder))
             await _gone(sandbox)
-        sandbox = await backend.provision(SandboxSpec(key="one"))
+        sandbox = await backend.provision(SandboxSpec(key=_key(folder)))
         assert await _say(sandbox, f"print(tcp('{FAR}'))") == [f"tcp {FAR}"]
         users = {_status(pid, "Uid") for pid in _companions(sandbox)}
-        wanted = launcher.sandbox_uid("one") or os.getuid()
+        wanted = launcher.sandbox_uid(_key(folder)) or os.getuid()
         assert users == {f"{wanted}\t{wanted}\t{wanted}\t{wanted}"}, users
         assert {int(_status(pid, "CapEff"), 16) for pid in _companions(sandbox)} == {0}
         os.kill(int(sandbox.generation.split(":")[1]), signal.SIGKILL)
@@ -250,7 +259,7 @@ async def its_processes_end_with_the_sandbox(folder: Path) -> None:
 
 
 async def a_server_that_is_killed(folder: Path) -> None:
-    sandbox = await BubblewrapBackend(folder / "sandboxes", raw=RawNetwork()).provision(SandboxSpec(key="one"))
+    sandbox = await BubblewrapBackend(folder / "sandboxes", raw=RawNetwork()).provision(SandboxSpec(key=_key(folder)))
     assert await _say(sandbox, f"print(tcp('{FAR}'))") == [f"tcp {FAR}"]
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -260,32 +269,32 @@ async def it_outlives_the_server(folder: Path) -> None:
     server = await asyncio.create_subprocess_exec(*argv)
     assert await server.wait() == -signal.SIGKILL
     async with _backend(folder) as backend:
-        sandbox = await backend.find("one")
+        sandbox = await backend.find(_key(folder))
         assert sandbox is not None
         before = _companions(sandbox)
         assert len(before) == 1
         assert await _say(sandbox, f"print(tcp('{FAR}')); print(udp('{FAR}'))") == [f"tcp {FAR}", f"udp {FAR} 1"]
         assert _companions(sandbox) == before
-        await backend.hibernate("one")
+        await backend.hibernate(_key(folder))
         await _gone(sandbox)
 
 
 async def without_its_process_there_is_no_interface(folder: Path) -> None:
     async with _backend(folder) as backend:
-        sandbox = await backend.provision(SandboxSpec(key="one"))
+        sandbox = await backend.provision(SandboxSpec(key=_key(folder)))
         (ours,) = _companions(sandbox)
         os.kill(ours, signal.SIGKILL)
         await _gone(sandbox)
         assert await _say(sandbox, "print([n for _, n in socket.if_nameindex()])") == ["['lo']"]
         assert await _say(sandbox, f"print(attempt(tcp, '{FAR}'))") == ["101"]
-        await backend.hibernate("one")
-        sandbox = await backend.provision(SandboxSpec(key="one"))
+        await backend.hibernate(_key(folder))
+        sandbox = await backend.provision(SandboxSpec(key=_key(folder)))
         assert await _say(sandbox, f"print(tcp('{FAR}'))") == [f"tcp {FAR}"]
 
 
 async def what_is_refused_outside_is_refused_inside(folder: Path) -> None:
     async with _backend(folder) as backend:
-        sandbox = await backend.provision(SandboxSpec(key="one"))
+        sandbox = await backend.provision(SandboxSpec(key=_key(folder)))
         program = (
             f"print(attempt(tcp, '{FAR}', 7001))\n"  # nobody listens there
             "print(attempt(tcp, '192.0.2.2', 1) in ('', 104))\n"  # the agent, calling on our own socket
@@ -303,10 +312,10 @@ async def memory_and_processes_hold(folder: Path) -> None:
     """A sandbox at its limits keeps its network, and its network keeps to the limits."""
     async with _backend(folder) as backend:
         limits = Limits(memory_bytes=200 * 1024**2, processes=20)
-        sandbox = await backend.provision(SandboxSpec(key="one", limits=limits))
+        sandbox = await backend.provision(SandboxSpec(key=_key(folder), limits=limits))
         assert await _say(sandbox, f"print(tcp('{FAR}'))") == [f"tcp {FAR}"]
         for pid in _companions(sandbox):
-            assert backend._groups is None or "/hostler/one" in _groups(pid)
+            assert backend._groups is None or f"/hostler/{_key(folder)}" in _groups(pid)
         hold = f"c = [attempt(socket.create_connection, ('{FAR}', 7000), 2) for _ in range(1000)]; print(udp('{FAR}'))"
         assert await _say(sandbox, "import resource; resource.setrlimit(7, (4096, 4096))\n" + hold) == [f"udp {FAR} 1"]
         assert await _say(sandbox, f"print(tcp('{FAR}'))") == [f"tcp {FAR}"]

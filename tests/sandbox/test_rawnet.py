@@ -74,7 +74,7 @@ def _interfaces(folder: Path, raw: RawNetwork) -> str:
         backend = BubblewrapBackend(folder, raw=raw)
         words = []
         try:
-            for key in ("one", "two"):
+            for key in (f"{folder.parent.name}-{number}" for number in (1, 2)):
                 sandbox = await backend.provision(SandboxSpec(key=key))
                 words.append((await sandbox.run("a", Exec(argv=["python3", "-c", _LOOK]))).output.decode())
                 await backend.destroy(key)
