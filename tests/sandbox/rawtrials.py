@@ -15,10 +15,11 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from hostler.sandbox import launcher
+from hostler.sandbox import checks_isolation, checks_network, launcher
 from hostler.sandbox.bubblewrap import BubblewrapBackend
 from hostler.sandbox.contract import NO_NETWORK, Exec, Limits, Network, Sandbox, SandboxSpec
 from hostler.sandbox.rawnet import RawNetwork
+from hostler.sandbox.selfcheck import selfcheck
 from sandbox.rawlab import HOST, RESOLVER
 
 FAR = "93.184.216.34"
@@ -319,6 +320,14 @@ async def memory_and_processes_hold(folder: Path) -> None:
         hold = f"c = [attempt(socket.create_connection, ('{FAR}', 7000), 2) for _ in range(1000)]; print(udp('{FAR}'))"
         assert await _say(sandbox, "import resource; resource.setrlimit(7, (4096, 4096))\n" + hold) == [f"udp {FAR} 1"]
         assert await _say(sandbox, f"print(tcp('{FAR}'))") == [f"tcp {FAR}"]
+
+
+async def the_contract_is_kept(folder: Path) -> None:
+    """The conformance suite's trials of isolation, over a backend that gives interfaces."""
+    trials = (*checks_isolation.TRIALS, *checks_network.TRIALS)
+    async with _backend(folder) as backend:
+        failed = [check async for check in selfcheck(backend, trials) if not check.ok]
+        assert not failed, failed
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from sandbox import rawlab
 
 USERS = [True, False] if os.geteuid() == 0 else [False]
 SCENARIOS = [
+    "the_contract_is_kept",
     "the_internet_is_reached",
     "nothing_of_the_hosts_is_reached",
     "the_agent_cannot_change_its_network",

@@ -218,11 +218,13 @@ class BubblewrapBackend:
             )
             self._reap_when_done(child)
             side_door = raw.start(layout, uid, groups) if raw is not None else None
-        if side_door is not None:
+        if side_door is None:
+            sandbox = await self._meet(layout)
+        else:
             self._reap_when_done(side_door.child)
-        sandbox = await self._meet(layout)
-        if side_door is not None:
-            await side_door.ready()
+            with side_door:
+                sandbox = await self._meet(layout)
+                await side_door.ready()
         return await self._enter(spec.key, sandbox)
 
     async def _meet(self, layout: Layout) -> BubblewrapSandbox:

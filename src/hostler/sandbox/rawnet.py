@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -110,13 +111,17 @@ class SideDoor:
         self._said = said
         self._tell = tell
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._ready)
+
     async def ready(self) -> None:
         """Wait until the interface stands, or never will."""
         try:
             word = await launcher.read_word(self._ready, b"ready", _READY_SECONDS)
         except SandboxUnavailable:
             word = b""
-        finally:
-            os.close(self._ready)
         if word != b"ready":
             self._tell(launcher.explain(self._said))

@@ -15,6 +15,7 @@ from hostler.sandbox import (
     checks_isolation,
     checks_layers,
     checks_limits,
+    checks_network,
     checks_shell,
 )
 from hostler.sandbox.contract import Backend, Check, SandboxUnavailable
@@ -28,6 +29,7 @@ TRIALS: tuple[Trial, ...] = (
     *checks_layers.TRIALS,
     *checks_isolation.TRIALS,
     *checks_limits.TRIALS,
+    *checks_network.TRIALS,
 )
 
 

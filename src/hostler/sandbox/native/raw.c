@@ -115,7 +115,8 @@ int raw_main(int argc, char **argv) {
         } else break;
     }
     errno = EINVAL;
-    if (i + 2 != argc || ready < 0 || (!uid && geteuid() == 0)) launch_fail("cannot use", "its options");
+    bool judges = denied(0x7F000001) && denied(0x0A000001) && denied(0xA9FEA9FE); /* it was told whom to refuse */
+    if (i + 2 != argc || ready < 0 || !judges || (!uid && geteuid() == 0)) launch_fail("cannot use", "its options");
     if (chdir("/") < 0) launch_fail("cannot enter", "/");
     set_up(uid, gid, ready, (pid_t)atol(argv[i]), atoi(argv[i + 1]));
     serve();
