@@ -137,7 +137,6 @@ async def nothing_of_the_hosts_is_reached(folder: Path) -> None:
                 "def device(s): s.setsockopt(socket.SOL_SOCKET, 25, b'raw0\\0')\n"
                 "def no_route(s): s.setsockopt(socket.SOL_SOCKET, socket.SO_DONTROUTE, 1)\n"
                 "def both(s): device(s); no_route(s)\n"
-                "def source(s): device(s); s.setsockopt(0, 9, b'\\x83\\x07\\x04\\x5d\\xb8\\xd8\\x22\\0')\n"
             )
             loop = (
                 f"for host in {_INNER!r} + ['224.0.0.251', '255.255.255.255']:\n"

@@ -21,6 +21,7 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -86,6 +87,14 @@ static void limit(int which, rlim_t value) {
     setrlimit(which, &l);
 }
 
+/* Nothing that the server happened to leave open. */
+static void keep_only(int one, int other) {
+    unsigned low = (unsigned)(one < other ? one : other), high = (unsigned)(one < other ? other : one);
+    if (low > 3) syscall(SYS_close_range, 3, low - 1, 0);
+    if (high > low + 1) syscall(SYS_close_range, low + 1, high - 1, 0);
+    syscall(SYS_close_range, high + 1, ~0u, 0);
+}
+
 static void set_up(unsigned uid, unsigned gid, int ready, pid_t pid, int pidfd) {
     raw_interface(pid, pidfd, uid, gid, &tun, &listener);
     if (uid) launch_drop(uid, gid);
@@ -117,6 +126,7 @@ int raw_main(int argc, char **argv) {
     errno = EINVAL;
     bool judges = denied(0x7F000001) && denied(0x0A000001) && denied(0xA9FEA9FE); /* it was told whom to refuse */
     if (i + 2 != argc || ready < 0 || !judges || (!uid && geteuid() == 0)) launch_fail("cannot use", "its options");
+    keep_only(ready, atoi(argv[i + 1]));
     if (chdir("/") < 0) launch_fail("cannot enter", "/");
     set_up(uid, gid, ready, (pid_t)atol(argv[i]), atoi(argv[i + 1]));
     serve();
