@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 _SCHEME = re.compile(r"https?://")
 
 # Written out, because the standard library's own idea of "global" changed between Python versions.
-NOT_PUBLIC_4 = [
+_NOT_PUBLIC_4 = [
     IPv4Network(network)
     for network in (
         "0.0.0.0/8",
@@ -61,6 +61,11 @@ def is_public(text: str) -> bool:
     return _is_public_6(address)
 
 
+def networks_not_public() -> list[str]:
+    """The IPv4 networks that are not public, for a judge that is not written in Python."""
+    return [str(network) for network in _NOT_PUBLIC_4]
+
+
 def is_own(text: str) -> bool:
     """Whether the address is one of this host's own.
 
@@ -90,7 +95,7 @@ def is_numeric(name: str) -> bool:
 
 
 def _is_public_4(address: IPv4Address) -> bool:
-    return not any(address in network for network in NOT_PUBLIC_4)
+    return not any(address in network for network in _NOT_PUBLIC_4)
 
 
 def _is_public_6(address: IPv6Address) -> bool:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import shutil
 import subprocess
 import tempfile
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
 from hostler import addresses
+from hostler.sandbox import rawnet
+from hostler.sandbox.backends import SandboxConfig, open_bubblewrap
 from hostler.sandbox.bubblewrap import BubblewrapBackend
 from hostler.sandbox.contract import Exec, SandboxSpec
 from hostler.sandbox.rawnet import RawNetwork
@@ -101,11 +105,15 @@ def test_without_the_device_there_is_no_interface(
     assert check.remedy
 
 
+@pytest.mark.parametrize("networks", [["not a network"], ["10.0.0.0/8"], []])
 def test_what_fails_half_way_leaves_no_interface(
-    tmp_path: Path, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    networks: list[str],
+    folder: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The process gives up, as when the kernel refuses: the sandbox starts all the same, and it is said once."""
-    monkeypatch.setattr(addresses, "NOT_PUBLIC_4", ["not a network"])
+    """The process gives up, here since it was not told whom to refuse: the sandbox starts, and it is said once."""
+    monkeypatch.setattr(addresses, "networks_not_public", lambda: networks)
     with caplog.at_level(logging.WARNING):
         assert _interfaces(folder, RawNetwork(tun=Path("/dev/null"))).startswith("['lo']")
     (record,) = caplog.records
@@ -117,3 +125,26 @@ def test_off_means_no_interface_and_no_complaint(folder: Path, caplog: pytest.Lo
     assert _interfaces(folder, raw).startswith("['lo']\n# No name server")
     assert raw.check().ok
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (SandboxConfig(raw_network="off"), "off: the configuration says so"),
+        (SandboxConfig(proxy="http://127.0.0.1:9"), "off: everything goes through the configured `proxy`"),
+    ],
+)
+def test_the_configuration_turns_it_off(config: SandboxConfig, said: str, folder: Path) -> None:
+    checks = {check.name: check for check in open_bubblewrap(folder, config, {}).probe()}
+    assert checks["sandbox: raw network"].detail == said
+    assert checks["sandbox: raw network"].ok
+
+
+def test_the_addresses_inside_are_nobodys_and_the_same_in_both_languages() -> None:
+    header = (Path(rawnet.__file__).parent / "native" / "raw.h").read_text()
+    for name in ("RAW_AGENT", "RAW_GATEWAY", "RAW_DNS"):
+        found = re.search(rf"#define {name} (0x\w+)u .*?(192\.0\.2\.\d+)", header)
+        assert found is not None
+        assert str(IPv4Address(int(found[1], 16))) == found[2]
+        assert not addresses.is_public(found[2])
+    assert rawnet.RawNetwork().name_servers()[0] == "192.0.2.53"

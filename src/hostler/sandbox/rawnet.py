@@ -86,7 +86,7 @@ class RawNetwork:
         words = [str(native.program("hostler-init")), "raw"]
         words += [word for fd in groups for word in ("--join", str(fd))]
         words += [] if uid is None else ["--drop", str(uid), str(uid)]
-        words += [word for network in addresses.NOT_PUBLIC_4 for word in ("--deny", str(network))]
+        words += [word for network in addresses.networks_not_public() for word in ("--deny", network)]
         return [*words, "--ready", str(ready), str(pid), str(handle)]
 
     def _problem(self) -> str:
