@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -58,7 +59,7 @@ class BubblewrapBackend:
         self._lonely_seconds = lonely_seconds
         self._raw = raw
         self._live: dict[str, BubblewrapSandbox] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # each as long as somebody uses it
         self._made_host: launcher.Host | None = None
         self._groups: cgroups.Groups | None = None
         self._children: dict[int, int] = {}  # bwrap's process id -> a descriptor of it
@@ -110,7 +111,6 @@ class BubblewrapBackend:
             layout = self._layout(key)
             await self._end(key, sandbox)
             await asyncio.to_thread(files.remove_tree, layout.folder)
-        self._locks.pop(key, None)
 
     async def reap(self, keep: set[str]) -> None:
         if not self._folder.is_dir():
