@@ -11,6 +11,7 @@ import logging
 import time
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from hostler.sandbox.container import egress as container_egress
 from hostler.sandbox.container import setup
@@ -43,7 +44,7 @@ class EngineBackend:
         self.engine = Engine(settings.http())
         self.ground = Ground(self._folder, settings, self.engine)
         self._live: dict[str, ContainerSandbox] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # each as long as somebody uses it
 
     # -- the contract --
 
@@ -77,7 +78,6 @@ class EngineBackend:
                 if volume.startswith(f"{made.name(key)}."):  # a label of ours may stand on another server's
                     await self.engine.remove_volume(volume)
             await self._notes(key).remove()
-        self._locks.pop(key, None)
 
     async def reap(self, keep: set[str]) -> None:
         try:
