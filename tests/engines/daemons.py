@@ -122,6 +122,7 @@ def _remove_containers(sock: Path) -> None:
 def _clear(folder: Path) -> None:
     """What a daemon leaves mounted keeps its folder from going, and what it started last may still mount something."""
     for _ in range(100):
+        _end_what_works_in(folder)
         mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         for mount in sorted((path for path in mounts if path.startswith(f"{folder}/")), reverse=True):
             subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
@@ -129,3 +130,11 @@ def _clear(folder: Path) -> None:
         if not folder.exists():
             return
         time.sleep(0.1)
+
+
+def _end_what_works_in(folder: Path) -> None:
+    """podman's monitors go on for minutes after their containers; each names its folder in its arguments."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"{folder}/".encode() in (process / "cmdline").read_bytes() and int(process.name) != os.getpid():
+                os.kill(int(process.name), signal.SIGKILL)

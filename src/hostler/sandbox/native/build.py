@@ -31,6 +31,11 @@ PROGRAMS = {
         "relay.c",
         "channels.c",
         "files.c",
+        "raw.c",
+        "rawpacket.c",
+        "rawtap.c",
+        "rawtcp.c",
+        "rawudp.c",
     ),
     "hostler-tools": ("tools.c",),
 }
