@@ -23,6 +23,7 @@ from hostler.harness.deps import Deps
 from hostler.harness.gateway import GitGateway
 from hostler.harness.mcp_tools import McpTools
 from hostler.harness.repositories import Repositories as HarnessRepositories
+from hostler.harness.secrets import SessionSecrets
 from hostler.harness.side_request import SideRequest
 from hostler.harness.skill_layers import SkillLayers
 from hostler.harness.supervisor import Supervisor
@@ -112,6 +113,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         git = GitRoom(settings.data_dir / "repositories", config.git, settings.environ)
         stack.push_async_callback(git.aclose)
         repositories = HarnessRepositories(store, vault.sealer, git)
+        secrets = SessionSecrets(store, vault.variables)
         sandboxes = open_backend(
             settings.data_dir / "sandboxes", config.sandbox, settings.environ, GitGateway(repositories)
         )
@@ -134,6 +136,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             builtins=BUILTINS,
             config=config.harness,
             repositories=repositories,
+            secrets=secrets,
             layers=SkillLayers(layers, sandboxes, config.harness.layer_wait_seconds),
             served=(Delegation(), AdvisorTool(model, router.catalogue), mcp_tools, web),
         )

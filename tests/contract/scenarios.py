@@ -339,6 +339,27 @@ def web_fetch(world: World) -> list[Any]:
     return [session_id, events]
 
 
+def variables(world: World) -> list[Any]:
+    """agent.tool_result with a placeholder where a secret of a vault would be, and a session.error of a credential
+    that the environment's network leaves without use."""
+    vault_id = world.beta.vaults.create(display_name="v").id
+    networking = {"type": "limited", "allowed_hosts": ["*.example.com"]}
+    auth = {"type": "environment_variable", "secret_name": "TOKEN", "secret_value": "s3cret-of-the-vault"}
+    credential = world.beta.vaults.credentials.create(vault_id, auth={**auth, "networking": networking})
+    config = {"type": "cloud", "networking": {"type": "limited", "allowed_hosts": ["example.org"]}}
+    elsewhere = world.beta.environments.create(name="elsewhere", config=config).id
+    session_id = world.session(BUILTINS, vault_ids=[vault_id], environment_id=elsewhere)
+    events = world.turn(session_id, 'run: echo "$TOKEN"; printf %s-of-%s s3cret the-vault')
+    events += world.turn(session_id, "run: true")
+    (told,) = only(events, "session.error")
+    assert (told.error.type, told.error.retry_status.type) == ("credential_host_unreachable_error", "retrying")
+    assert (told.error.vault_id, told.error.credential_id) == (vault_id, credential.id)
+    first, second = only(events, "agent.tool_result")[0].content[0].text.split("\n")[:2]
+    assert first.startswith("secret_placeholder_")
+    assert second == first, "what is printed of the secret itself is taken out"
+    return [session_id, events]
+
+
 def archival(world: World) -> list[Any]:
     session_id = world.session()
     with world.stream(session_id) as stream:
@@ -371,6 +392,7 @@ SCENARIOS: dict[str, tuple[Callable[[World], list[Any]], set[str]]] = {
     "usage": (usage, {"session.usage"}),
     "budgets": (budgets, {IDLE, "session.updated", "session.usage"}),
     "web": (web_fetch, {"agent.tool_use", "agent.tool_result"}),
+    "variables": (variables, {"session.error", "agent.tool_result"}),
     "archival": (archival, {"session.status_terminated", "session.thread_status_terminated"}),
     **TEAMS,
 }  # fmt: skip

@@ -215,7 +215,7 @@ class World:
 
     def session(self, *tools: dict[str, Any], agent: Any = None, model: str | None = None, **fields: Any) -> str:
         agent = agent or self.agent(*tools, **({"model": model} if model else {})).id
-        return str(self.beta.sessions.create(agent=agent, environment_id=self.environment, **fields).id)
+        return str(self.beta.sessions.create(agent=agent, **{"environment_id": self.environment, **fields}).id)
 
     # -- events
 

@@ -56,6 +56,7 @@ async def _act_inside(run: Run, deps: Deps, calls: list[Call]) -> None:
     """Run calls in the sandbox."""
     try:
         await deps.layers.ready(run)
+        await _tell_of_secrets(run, deps)
         # Not interrupted: a sandbox that is half started would be in the way of the next one.
         sandbox = await sandbox_of(run.wake, deps)
         if run.poked.is_set():
@@ -66,9 +67,15 @@ async def _act_inside(run: Run, deps: Deps, calls: list[Call]) -> None:
         if fresh:
             mark = Draft(type=DISPATCHED, fields={"calls": fresh, "generation": sandbox.generation})
             await run.append([mark])
-        await run.unless_interrupted(_perform_all(run, sandbox, calls, frozenset(fresh)))
+        await run.unless_interrupted(_perform_all(run, deps, sandbox, calls, frozenset(fresh)))
     except SandboxUnavailable as problem:
         await _unavailable(run, problem)
+
+
+async def _tell_of_secrets(run: Run, deps: Deps) -> None:
+    """Before the first tool of a wake: say which credentials have no use here."""
+    if run.wake.sandbox is None and (problems := await deps.secrets.problems(run.wake)):
+        await run.append(problems)
 
 
 def refusal(call: Call) -> str:
@@ -118,6 +125,7 @@ async def provisioned(wake: Wake, deps: Deps) -> Sandbox:
         spec = SandboxSpec(
             key=wake.session_id,
             network=network_of(wake.row),
+            env=await deps.secrets.environment(wake),
             mounts=_mounts(wake, deps),
             folders=[known.mount_path for known in wake.row.repositories],
             etc=_etc(wake, deps),
@@ -138,18 +146,19 @@ def _mounts(wake: Wake, deps: Deps) -> list[Mount]:
     return [*inputs, *mounts(wake.row.skills, deps.blobs)]
 
 
-async def _perform_all(run: Run, sandbox: Sandbox, calls: list[Call], fresh: frozenset[str]) -> None:
+async def _perform_all(run: Run, deps: Deps, sandbox: Sandbox, calls: list[Call], fresh: frozenset[str]) -> None:
     """Run calls side by side; each result is committed as it comes. A lost sandbox is raised once all have ended.
     Only the `fresh` ones were never dispatched before."""
-    await both(*(_perform(run, sandbox, call, fresh=call.id in fresh) for call in calls))
+    await both(*(_perform(run, deps, sandbox, call, fresh=call.id in fresh) for call in calls))
 
 
-async def _perform(run: Run, sandbox: Sandbox, call: Call, *, fresh: bool) -> None:
+async def _perform(run: Run, deps: Deps, sandbox: Sandbox, call: Call, *, fresh: bool) -> None:
     if fresh:
         result = await toolset.execute(sandbox, call.id, call.name, call.input)
     else:
         result = await _recover(sandbox, call)
-    await run.append([tool_result(call, result.content, is_error=result.is_error)])
+    content = await deps.secrets.scrubbed(run.wake, result.content)
+    await run.append([tool_result(call, content, is_error=result.is_error)])
     with contextlib.suppress(SandboxUnavailable):  # the next call will find out
         await sandbox.acknowledge(call.id)
 

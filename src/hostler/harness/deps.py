@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from hostler.harness.repositories import Repositories
+from hostler.harness.secrets import SessionSecrets
 from hostler.harness.served import ServedTools
 from hostler.harness.skill_layers import SkillLayers
 from hostler.log.log import Log
@@ -73,6 +74,7 @@ class Deps(msgspec.Struct, frozen=True):
     builtins: dict[str, dict[str, Any]]
     config: HarnessConfig
     layers: SkillLayers
+    secrets: SessionSecrets
     served: tuple[ServedTools, ...] = ()
     repositories: Repositories | None = None
 

@@ -47,7 +47,7 @@ async def act_served(run: Run, deps: Deps, calls: list[Call], sandbox: Callable[
     if marked:
         await run.append([Draft(type=DISPATCHED, fields={"calls": marked, "generation": SERVER})])
     if slow:
-        await run.unless_interrupted(both(*(_serve(run, served, call, keep) for served, call in slow)))
+        await run.unless_interrupted(both(*(_serve(run, deps, served, call, keep) for served, call in slow)))
 
 
 def served_by(deps: Deps, call: Call) -> ServedTools | None:
@@ -70,12 +70,15 @@ async def _decided(run: Run, served: ServedTools, call: Call) -> Addition:
     return Addition(items=[*result.also, answer], strict=True, opened=result.opened, closed=result.closed)
 
 
-async def _serve(run: Run, served: ServedTools, call: Call, keep: Callable[[], Awaitable[Sandbox]] | None) -> None:
+async def _serve(
+    run: Run, deps: Deps, served: ServedTools, call: Call, keep: Callable[[], Awaitable[Sandbox]] | None
+) -> None:
     result = await served.perform(run, call)
     if result.web_searches:
         run.spend_searches(result.web_searches, search_cost(result.web_searches))
     if result.usage is not None:
         run.spend(result.usage, result.cost)
-    content = await shortened(result.content, call.id, keep)
+    content = await deps.secrets.scrubbed(run.wake, result.content)
+    content = await shortened(content, call.id, keep)
     answer = tool_result(call, content, is_error=result.is_error)
     await run.append([*result.also, answer], opened=result.opened, closed=result.closed)

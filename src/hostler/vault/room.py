@@ -7,6 +7,7 @@ from hostler.vault.outward import Outward
 from hostler.vault.renewing import Renewer
 from hostler.vault.resolver import Resolver
 from hostler.vault.sealing import Sealer
+from hostler.vault.variables import Variables
 
 
 class Vault:
@@ -14,6 +15,7 @@ class Vault:
         self.sealer = sealer
         self.outward = Outward()
         self.renewer = Renewer(store, sealer, self.outward)
+        self.variables = Variables(store, sealer)
         self.resolver = Resolver(store, sealer, self.renewer)
 
     async def aclose(self) -> None:

@@ -14,6 +14,7 @@ from hostler import clock
 from hostler.harness.contents import FileContents
 from hostler.harness.deps import Deps, HarnessConfig
 from hostler.harness.ledger import EMPTY_LEDGER
+from hostler.harness.secrets import SessionSecrets
 from hostler.harness.skill_layers import SkillLayers
 from hostler.harness.state import Session
 from hostler.harness.wake import Wake, row_tx
@@ -41,6 +42,8 @@ from hostler.store.blobs import Blobs
 from hostler.store.dispatch import EmbeddedDispatcher
 from hostler.store.sql import Tx
 from hostler.store.sqlite import SqliteStore
+from hostler.vault.sealing import Key, Sealer
+from hostler.vault.variables import Variables
 
 SESSION, THREAD = "sesn_1", "sthr_1"
 AGENT: dict[str, Any] = {
@@ -177,6 +180,7 @@ class Stage:
             blobs=blobs,
             builtins={tool["name"]: tool for tool in TOOLS},
             config=config,
+            secrets=SessionSecrets(store, Variables(store, Sealer([Key.new()]))),
             layers=SkillLayers(NoLayers("none here"), self.backend, 1.0),
         )
 
