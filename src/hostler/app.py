@@ -115,7 +115,11 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         repositories = HarnessRepositories(store, vault.sealer, git)
         secrets = SessionSecrets(store, vault.variables)
         sandboxes = open_backend(
-            settings.data_dir / "sandboxes", config.sandbox, settings.environ, GitGateway(repositories)
+            settings.data_dir / "sandboxes",
+            config.sandbox,
+            settings.environ,
+            GitGateway(repositories),
+            secrets.at_edge,
         )
         stack.push_async_callback(sandboxes.aclose, stop=False)
         layers = open_layers(settings.data_dir / "layers", config.sandbox, settings.environ)

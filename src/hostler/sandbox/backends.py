@@ -16,8 +16,8 @@ from hostler.sandbox.packages import Layers, NoLayers
 from hostler.sandbox.unusable import UnusableBackend
 
 # Each names a function `(folder, config, environ) -> Backend`, which may raise SandboxUnavailable. One with a parameter
-# `gateway` is given what answers sandboxes at the gateway's name; without it, agents can't use git repositories. One with
-# `secrets` is given what its proxy puts in the place of placeholders; without it, placeholders stay.
+# `gateway` is given what answers sandboxes at the gateway's name; without it, agents can't use git repositories. One
+# with `secrets` is given what its proxy puts in the place of placeholders; without it, placeholders stay.
 BACKENDS = {
     "bubblewrap": "hostler.sandbox.backends:open_bubblewrap",
     "none": "hostler.sandbox.backends:open_none",
@@ -90,15 +90,15 @@ def open_bubblewrap(
 ) -> Backend:
     """The embedded default: bubblewrap, our own init, and the egress proxy on this side."""
     from hostler.sandbox.bubblewrap import BubblewrapBackend
-    from hostler.sandbox.egressopening import open_egress
+    from hostler.sandbox.outgoing import open_outgoing
     from hostler.sandbox.ripgrep import find_ripgrep
 
-    egress = open_egress(folder, config, environ, gateway, secrets)
+    outgoing = open_outgoing(folder.parent, config, environ, gateway, secrets)
     return BubblewrapBackend(
         folder,
-        egress=egress.proxy.serve,
-        forget=egress.proxy.forget,
-        bundle=egress.bundle,
+        egress=outgoing.proxy.serve,
+        forget=outgoing.proxy.forget,
+        bundle=outgoing.bundle,
         ripgrep=find_ripgrep(),
         limits=config.limits(),
     )

@@ -71,7 +71,7 @@ class Interception(Struct):
         return not hello.protocols or any(protocol in SPOKEN for protocol in hello.protocols)
 
     async def run(self, hello: Hello) -> None:
-        """Raises OSError (also of TLS) or `BadMessage`. A server that can't be trusted is told inside the connection."""
+        """Raises OSError (also of TLS) or `BadMessage`. The client is told of a server that can't be trusted."""
         asked = tuple(protocol for protocol in hello.protocols if protocol in SPOKEN)
         try:
             server = Tls(self.server, await self.edge.outward(asked), self.host.strip("[]"))
@@ -105,8 +105,8 @@ def _why(host: str, error: OSError | TimeoutError) -> Refusal:
 
 
 async def first_words(client: Plain | Tls, server: Plain | Tls, seconds: float) -> Opening | None:
-    """Wait for whichever side speaks first; what was read stays in the streams. None when it is the server, or when it
-    ends. Raises `BadHello` or TimeoutError for a client that breaks off in the middle."""
+    """Wait for whichever side speaks first; what was read stays in the streams. None when it is the server, or it ends.
+    Raises `BadHello` or TimeoutError for a client that breaks off in the middle."""
     opening = Opening(bytearray())
     asking = asyncio.ensure_future(read_opening(client, opening, seconds))
     greeting = asyncio.ensure_future(server.read())
