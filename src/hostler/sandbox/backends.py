@@ -36,7 +36,7 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     proxy: str = ""  # an upstream HTTP proxy for what sandboxes fetch
     private_hosts: tuple[str, ...] = ()  # "host" or "host:port": the operator's own, which may have private addresses
     blocked_hosts: tuple[str, ...] = ()
-    connections: Annotated[int, msgspec.Meta(ge=1)] = 256
+    egress_connections: Annotated[int, msgspec.Meta(ge=1)] = 256
     egress_mb: Annotated[int, msgspec.Meta(ge=0)] = 102400
     egress_log_mb: Annotated[int, msgspec.Meta(ge=0)] = 4
     layer_build_seconds: float = 600.0

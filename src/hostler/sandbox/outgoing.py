@@ -45,7 +45,7 @@ class EgressConfig(Protocol):
     @property
     def blocked_hosts(self) -> tuple[str, ...]: ...
     @property
-    def connections(self) -> int: ...
+    def egress_connections(self) -> int: ...
     @property
     def egress_mb(self) -> int: ...
     @property
@@ -65,7 +65,7 @@ def open_outgoing(
     authority = Authority(data_dir / FOLDER)
     proxy = EgressProxy(
         policy(config, environ),
-        limits=EgressLimits(connections=config.connections, bytes=config.egress_mb * _MIB),
+        limits=EgressLimits(connections=config.egress_connections, bytes=config.egress_mb * _MIB),
         gateway=gateway,
         edge=Edge(secrets, authority, trust) if secrets is not None else None,
         journal=open_log(data_dir, config) if config.egress_log_mb else None,

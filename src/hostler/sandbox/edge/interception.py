@@ -17,12 +17,13 @@ from hostler.sandbox.contract import Secret, Secrets
 from hostler.sandbox.edge.authority import Authority
 from hostler.sandbox.edge.guard import Guard
 from hostler.sandbox.edge.http1 import Http1, refuse
+from hostler.sandbox.edge.http2 import Http2
 from hostler.sandbox.edge.opening import Hello, Opening, read_opening
 from hostler.sandbox.edge.streams import Plain, Tls, join
 from hostler.sandbox.edge.substitution import is_for
 from hostler.sandbox.route import Refusal
 
-SPOKEN = ("http/1.1",)
+SPOKEN = ("h2", "http/1.1")
 
 
 class Edge:
@@ -81,7 +82,10 @@ class Interception(Struct):
             raise
         client = Tls(self.client, self.edge.authority.context(self.host, protocol))
         await client.handshake(self.seconds)
-        await self._relay(client, server)
+        if protocol == "h2":
+            await Http2(client, server, self.guard).run()
+        else:
+            await self._relay(client, server)
 
     async def _relay(self, client: Tls, server: Tls) -> None:
         opening = await first_words(client, server, self.seconds)

@@ -88,7 +88,7 @@ class Substitution:
         return [(name, self._send_value(name.lower(), value)) for name, value in fields]
 
     def _send_value(self, name: bytes, value: bytes) -> bytes:
-        if name in _NEVER:
+        if name in _NEVER or name.startswith(b":"):
             return value
         if name == b"authorization" and (basic := _BASIC.fullmatch(value)):
             return self._send_basic(basic[1], basic[2]) or value
