@@ -21,6 +21,7 @@ from hostler import __version__
 from hostler.applying.command import apply
 from hostler.errors import HostlerError
 from hostler.settings import DEFAULT_HOST, DEFAULT_PORT, Settings, load
+from hostler.watching import egress
 
 if TYPE_CHECKING:
     from hostler.app import Rooms
@@ -104,6 +105,14 @@ def _announce(house: Rooms, url: str, first_key: str | None) -> None:
         lines += [f"export ANTHROPIC_BASE_URL={url}", f"export ANTHROPIC_API_KEY={first_key}"]
     click.echo("\n".join([*lines, ""]))
     sys.stdout.flush()
+
+
+@main.group()
+def sessions() -> None:
+    """Sessions of this server, from where it runs."""
+
+
+sessions.add_command(egress)
 
 
 @main.group()

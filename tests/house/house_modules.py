@@ -44,12 +44,13 @@ FLOORS = {
     "doctor": 7,
     "preparing": 7,
     "recording": 7,
+    "watching": 7,
 }
 SIDEWAYS = {
     ("log", "store"), ("settings", "errors"), ("app", "configuration"), ("serving", "app"), ("cli", "app"),
     ("cli", "configuration"), ("cli", "serving"), ("doctor", "configuration"), ("preparing", "configuration"),
     ("recording", "serving"), ("cli", "applying"), ("cli", "doctor"),
-    ("cli", "preparing"), ("cli", "recording"), ("doctor", "preparing"),
+    ("cli", "preparing"), ("cli", "recording"), ("cli", "watching"), ("doctor", "preparing"),
     ("recording", "app"),
 }  # fmt: skip
 

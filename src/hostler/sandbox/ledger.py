@@ -19,7 +19,7 @@ class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     host: str = ""
     port: int = 0
     kind: str = ""
-    verdict: str = "allowed"
+    verdict: str
     reason: str = ""
     name: str = ""
     sent: int = 0

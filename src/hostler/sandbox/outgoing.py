@@ -68,7 +68,7 @@ def open_outgoing(
         limits=EgressLimits(connections=config.egress_connections, bytes=config.egress_mb * _MIB),
         gateway=gateway,
         edge=Edge(secrets, authority, trust) if secrets is not None else None,
-        journal=open_log(data_dir, config) if config.egress_log_mb else None,
+        journal=EgressLog(log_folder(data_dir), config.egress_log_mb * _MIB) if config.egress_log_mb else None,
     )
 
     def bundle() -> Path | None:
@@ -78,8 +78,9 @@ def open_outgoing(
     return Outgoing(proxy, bundle)
 
 
-def open_log(data_dir: Path, config: EgressConfig) -> EgressLog:
-    return EgressLog(data_dir / FOLDER / "log", config.egress_log_mb * _MIB)
+def log_folder(data_dir: Path) -> Path:
+    """Where the egress logs of all sessions are."""
+    return data_dir / FOLDER / "log"
 
 
 def policy(config: EgressConfig, environ: Mapping[str, str]) -> EgressPolicy:

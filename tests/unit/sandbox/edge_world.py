@@ -6,9 +6,12 @@ import asyncio
 import datetime
 import socket
 import ssl
+import threading
 from asyncio import StreamReader, StreamWriter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +37,16 @@ def secret(**more: Any) -> Secret:
     return Secret(**{**given, "credential_id": "vcrd_1", **more})
 
 
-def make_certificate(folder: Path, names: Sequence[str] = NAMES) -> Path:
+def make_certificate(folder: Path, names: Sequence[str] = NAMES, addresses: Sequence[str] = ()) -> Path:
     """A certificate that vouches for itself; its key stands in the same file's neighbour `key.pem`."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tests")])
     now = datetime.datetime.now(datetime.UTC)
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
     builder = builder.not_valid_before(now - datetime.timedelta(1)).not_valid_after(now + datetime.timedelta(1))
-    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), critical=False)
+    others = [x509.IPAddress(ip_address(address)) for address in addresses]
+    alternatives = x509.SubjectAlternativeName([*(x509.DNSName(n) for n in names), *others])
+    builder = builder.add_extension(alternatives, critical=False)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     signed = builder.sign(key, hashes.SHA256())
     private = key.private_bytes(
@@ -190,3 +195,34 @@ def keeps(answer: bytes | Callable[[bytes], bytes], seen: list[bytes], *, body: 
             await writer.drain()
 
     return handle
+
+
+class _Site(BaseHTTPRequestHandler):
+    """Keeps the field `X-Key` of each request, and gives it back."""
+
+    seen: list[str]
+
+    def do_GET(self) -> None:
+        key = self.headers.get("X-Key", "")
+        self.seen.append(key)
+        body = b"" if "git-upload-pack" in self.path else f"you sent {key}\n".encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def serve_site(folder: Path, address: str = "127.0.0.1") -> Iterator[tuple[int, list[str]]]:
+    """An https site with the certificate of `folder`: its port, and what it is sent."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    handler = type("Handler", (_Site,), {"seen": []})
+    with ThreadingHTTPServer((address, 0), handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1], handler.seen  # type: ignore[attr-defined]
+        server.shutdown()

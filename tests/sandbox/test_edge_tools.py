@@ -1,0 +1,104 @@
+"""Well-known tools in a real sandbox reach an https site that gets a secret, with nothing set up inside.
+
+The site is the tests' own, on the loopback of this host; the tools see a certificate of the installation's authority.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from edge_world import PLACEHOLDER, VALUE, make_certificate, secret, serve_site
+
+from hostler.sandbox import rootfs
+from hostler.sandbox.bubblewrap import BubblewrapBackend
+from hostler.sandbox.contract import CommandResult, Network, SandboxSpec, Secret, Shell
+from hostler.sandbox.edge.authority import Authority
+from hostler.sandbox.edge.interception import Edge
+from hostler.sandbox.egress import EgressPolicy, EgressProxy
+from hostler.sandbox.egresslog import EgressLog
+
+NAME = "api.test"
+JAVA = """
+import java.net.*; import java.net.http.*;
+public class Ask {
+  public static void main(String[] a) throws Exception {
+    var old = (HttpURLConnection) new URI(a[0]).toURL().openConnection();
+    old.setRequestProperty("X-Key", System.getenv("TOKEN"));
+    System.out.println(new String(old.getInputStream().readAllBytes()));
+  }
+}
+"""
+GO = """
+package main
+import ("fmt"; "io"; "net/http"; "os")
+func main() {
+  request, _ := http.NewRequest("GET", os.Args[1], nil)
+  request.Header.Set("X-Key", os.Getenv("TOKEN"))
+  answer, err := http.DefaultClient.Do(request)
+  if err != nil { fmt.Println(err); os.Exit(1) }
+  body, _ := io.ReadAll(answer.Body)
+  fmt.Println(string(body))
+}
+"""
+URLLIB = (
+    "import os, urllib.request as r; "
+    "print(r.urlopen(r.Request('URL', headers={'X-Key': os.environ['TOKEN']})).read().decode())"
+)
+NODE = "fetch('URL', {headers: {'X-Key': process.env.TOKEN}}).then(r => r.text()).then(console.log)"
+RUBY = "require 'open-uri'; puts URI.open('URL', 'X-Key' => ENV['TOKEN']).read"
+TOOLS = {
+    "curl": 'curl -sS -H "X-Key: $TOKEN" URL',
+    "wget": 'wget -q -O - --header "X-Key: $TOKEN" URL',
+    "python3": f'python3 -c "{URLLIB}"',
+    "node": f'node -e "{NODE}"',
+    "ruby": f'ruby -e "{RUBY}"',
+    "git": 'git -c http.extraHeader="X-Key: $TOKEN" ls-remote URL',
+    "java": f"cat > Ask.java <<'E'\n{JAVA}\nE\njava Ask.java URL",
+    "go": f"cat > ask.go <<'E'\n{GO}\nE\nHOME=/tmp go run ask.go URL",
+}
+
+
+def run(folder: Path, home: Path, script: str, network: Network | None = None) -> CommandResult:
+    async def secrets(key: str) -> Sequence[Secret]:
+        return [secret()]
+
+    async def resolve(host: str, port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    async def main() -> CommandResult:
+        authority = Authority(home / "egress")
+        proxy = EgressProxy(
+            EgressPolicy(allow_private=True),
+            resolve=resolve,
+            edge=Edge(secrets, authority, home / "cert.pem"),
+            journal=EgressLog(home / "log"),
+        )
+        machine = rootfs.ca_bundle(None)
+        backend = BubblewrapBackend(folder, egress=proxy.serve, bundle=lambda: authority.bundle(machine))
+        try:
+            spec = SandboxSpec(key="tools", network=network or Network(), env={"TOKEN": PLACEHOLDER})
+            sandbox = await backend.provision(spec)
+            return await sandbox.run("call", Shell(script=script, timeout_ms=90_000))
+        finally:
+            await backend.destroy("tools")
+            await backend.aclose(stop=True)
+            proxy.close()
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("tool", [tool for tool in TOOLS if shutil.which(tool, path=rootfs.SYSTEM_PATH)])
+def test_a_tool_sends_the_secret_that_it_does_not_know(tool: str, folder: Path, tmp_path: Path) -> None:
+    make_certificate(tmp_path)
+    with serve_site(tmp_path) as (port, seen):
+        url = f"https://{NAME}:{port}/"
+        result = run(folder, tmp_path, TOOLS[tool].replace("URL", url), Network(hosts=(NAME,)))
+    assert seen, result.output
+    assert set(seen) == {VALUE}
+    assert VALUE.encode() not in result.output
+    if tool != "git":
+        assert result.output.count(f"you sent {PLACEHOLDER}".encode()) == 1, result.output
