@@ -6,6 +6,8 @@ The site is the tests' own on 127.0.0.2, which the operator's config names as a 
 from __future__ import annotations
 
 import stat
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from edge_world import VALUE, make_certificate, serve_site
@@ -48,7 +50,16 @@ def test_from_the_vault_to_the_site(tmp_path: Path) -> None:
             folder = server.data_dir / "egress"
             assert stat.S_IMODE((folder / "authority.pem").stat().st_mode) == 0o600
             api.http.delete(f"/v1/sessions/{session}").raise_for_status()
-            assert list((folder / "log").glob(f"{session}*")) == []
+            wait_until(lambda: not list((folder / "log").glob(f"{session}*")))
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """The sandbox goes a moment after the answer, and its log with it."""
+    for _ in range(500):
+        if holds():
+            return
+        time.sleep(0.02)
+    raise AssertionError
 
 
 def check_log(log: list[dict[str, object]], port: int, credential: str) -> None:
