@@ -36,6 +36,8 @@ from hostler.models.protocol import Model
 from hostler.models.routing import Router
 from hostler.sandbox.backends import open_backend, open_layers
 from hostler.sandbox.contract import Backend
+from hostler.sandbox.egresslog import EgressLog
+from hostler.sandbox.outgoing import open_log
 from hostler.sandbox.toolset import TOOLS
 from hostler.services.agents import Agents
 from hostler.services.credentials import Credentials
@@ -114,12 +116,15 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         stack.push_async_callback(git.aclose)
         repositories = HarnessRepositories(store, vault.sealer, git)
         secrets = SessionSecrets(store, vault.variables)
+        egress_log = open_log(settings.data_dir, config.sandbox.egress_log_mb)
+        stack.callback(egress_log.close)
         sandboxes = open_backend(
             settings.data_dir / "sandboxes",
             config.sandbox,
             settings.environ,
             GitGateway(repositories),
             secrets.at_edge,
+            egress_log,
         )
         stack.push_async_callback(sandboxes.aclose, stop=False)
         layers = open_layers(settings.data_dir / "layers", config.sandbox, settings.environ)
@@ -150,7 +155,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         skills = Skills(store, blobs)
         await _keep_prebuilt(skills)
         services = _services(
-            journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, mcp_tools, git
+            journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, mcp_tools, git, egress_log
         )
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, services,
@@ -175,6 +180,7 @@ def _services(
     vault: Vault,
     mcp_tools: McpTools,
     git: GitRoom,
+    egress_log: EgressLog,
 ) -> Services:
     store = journal.store
     repositories = Repositories(git.hosts, vault.sealer)
@@ -182,6 +188,7 @@ def _services(
     def ended(session_id: str) -> None:
         supervisor.ended(session_id)
         mcp_tools.forget(session_id)
+        egress_log.forget(session_id)
 
     programs = mcp_tools.programs
     return Services(

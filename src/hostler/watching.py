@@ -32,13 +32,12 @@ _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line for each connection, for programs.")
 def egress(session_id: str, data_dir: Path | None, config: Path | None, as_json: bool) -> None:
     """Print where the sandbox of session ID has connected to, and what was refused, oldest first."""
-    from hostler.sandbox.egresslog import EgressLog
     from hostler.sandbox.ledger import Entry
-    from hostler.sandbox.outgoing import log_folder
+    from hostler.sandbox.outgoing import open_log
 
     if not _ID.fullmatch(session_id):
         raise click.BadParameter("this is no id of a session", param_hint="ID")
-    journal = EgressLog(log_folder(load(data_dir=data_dir, config_file=config).data_dir))
+    journal = open_log(load(data_dir=data_dir, config_file=config).data_dir)
     for line in journal.read(session_id):
         if as_json:
             click.echo(msgspec.json.encode(line).decode())

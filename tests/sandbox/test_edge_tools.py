@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,16 +23,6 @@ from hostler.sandbox.egress import EgressPolicy, EgressProxy
 from hostler.sandbox.egresslog import EgressLog
 
 NAME = "api.test"
-JAVA = """
-import java.net.*; import java.net.http.*;
-public class Ask {
-  public static void main(String[] a) throws Exception {
-    var old = (HttpURLConnection) new URI(a[0]).toURL().openConnection();
-    old.setRequestProperty("X-Key", System.getenv("TOKEN"));
-    System.out.println(new String(old.getInputStream().readAllBytes()));
-  }
-}
-"""
 GO = """
 package main
 import ("fmt"; "io"; "net/http"; "os")
@@ -55,10 +46,11 @@ TOOLS = {
     "wget": 'wget -q -O - --header "X-Key: $TOKEN" URL',
     "python3": f'python3 -c "{URLLIB}"',
     "node": f'node -e "{NODE}"',
+    "npm": "npm view thing --registry=URL --//PLACE/:_authToken=$TOKEN",
+    "pip3": "pip3 download -q --no-deps --index-url https://user:$TOKEN@PLACE/simple/ thing",
     "ruby": f'ruby -e "{RUBY}"',
     "git": 'git -c http.extraHeader="X-Key: $TOKEN" ls-remote URL',
-    "java": f"cat > Ask.java <<'E'\n{JAVA}\nE\njava Ask.java URL",
-    "go": f"cat > ask.go <<'E'\n{GO}\nE\nHOME=/tmp go run ask.go URL",
+    "go": f"cat > ask.go <<'E'\n{GO}\nE\n/usr/local/go/bin/go run ask.go URL",
 }
 
 
@@ -91,14 +83,22 @@ def run(folder: Path, home: Path, script: str, network: Network | None = None) -
     return asyncio.run(main())
 
 
-@pytest.mark.parametrize("tool", [tool for tool in TOOLS if shutil.which(tool, path=rootfs.SYSTEM_PATH)])
+def here(tool: str) -> bool:
+    found = shutil.which(tool, path=f"{rootfs.SYSTEM_PATH}:/usr/local/go/bin")
+    if tool != "node" or found is None:
+        return found is not None
+    flags = "process.exit(process.allowedNodeEnvironmentFlags.has('--use-env-proxy') ? 0 : 1)"
+    return subprocess.run([found, "-e", flags], check=False).returncode == 0  # older ones know no proxy
+
+
+@pytest.mark.parametrize("tool", [tool for tool in TOOLS if here(tool)])
 def test_a_tool_sends_the_secret_that_it_does_not_know(tool: str, folder: Path, tmp_path: Path) -> None:
     make_certificate(tmp_path)
     with serve_site(tmp_path) as (port, seen):
-        url = f"https://{NAME}:{port}/"
-        result = run(folder, tmp_path, TOOLS[tool].replace("URL", url), Network(hosts=(NAME,)))
-    assert seen, result.output
-    assert set(seen) == {VALUE}
+        script = TOOLS[tool].replace("URL", f"https://{NAME}:{port}/").replace("PLACE", f"{NAME}:{port}")
+        result = run(folder, tmp_path, script, Network(hosts=(NAME,)))
+    assert VALUE in seen, result.output
+    assert set(seen) <= {VALUE, ""}
     assert VALUE.encode() not in result.output
-    if tool != "git":
+    if tool not in ("git", "npm", "pip3"):
         assert result.output.count(f"you sent {PLACEHOLDER}".encode()) == 1, result.output

@@ -11,13 +11,15 @@ from typing import Annotated, Protocol
 import msgspec
 
 from hostler.sandbox.contract import Backend, Limits, SandboxUnavailable, Secrets
+from hostler.sandbox.egresslog import EgressLog
 from hostler.sandbox.gateway import Gateway
 from hostler.sandbox.packages import Layers, NoLayers
 from hostler.sandbox.unusable import UnusableBackend
 
 # Each names a function `(folder, config, environ) -> Backend`, which may raise SandboxUnavailable. One with a parameter
 # `gateway` is given what answers sandboxes at the gateway's name; without it, agents can't use git repositories. One
-# with `secrets` is given what its proxy puts in the place of placeholders; without it, placeholders stay.
+# with `secrets` is given what its proxy puts in the place of placeholders; without it, placeholders stay. One with
+# `egress_log` is given where its proxy writes down each connection.
 BACKENDS = {
     "bubblewrap": "hostler.sandbox.backends:open_bubblewrap",
     "none": "hostler.sandbox.backends:open_none",
@@ -55,7 +57,11 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 class Opener(Protocol):
     def __call__(
-        self, folder: Path, config: SandboxConfig, environ: Mapping[str, str], **more: Gateway | Secrets | None
+        self,
+        folder: Path,
+        config: SandboxConfig,
+        environ: Mapping[str, str],
+        **more: Gateway | Secrets | EgressLog | None,
     ) -> Backend: ...
 
 
@@ -65,6 +71,7 @@ def open_backend(
     environ: Mapping[str, str],
     gateway: Gateway | None = None,
     secrets: Secrets | None = None,
+    egress_log: EgressLog | None = None,
 ) -> Backend:
     """Open the configured backend. One that can't work here becomes one that refuses every tool with the reason."""
     path = BACKENDS.get(config.backend, config.backend)
@@ -72,7 +79,8 @@ def open_backend(
     try:
         opener: Opener = getattr(import_module(module), name)
         taken = inspect.signature(opener).parameters
-        more = {name: given for name, given in (("gateway", gateway), ("secrets", secrets)) if name in taken}
+        offered = {"gateway": gateway, "secrets": secrets, "egress_log": egress_log}
+        more = {name: given for name, given in offered.items() if name in taken}
         return opener(folder, config, environ, **more)
     except (ImportError, AttributeError, ValueError) as error:
         reason = f"The sandbox backend {config.backend!r} can't be loaded: {error}."
@@ -87,17 +95,17 @@ def open_bubblewrap(
     environ: Mapping[str, str],
     gateway: Gateway | None = None,
     secrets: Secrets | None = None,
+    egress_log: EgressLog | None = None,
 ) -> Backend:
     """The embedded default: bubblewrap, our own init, and the egress proxy on this side."""
     from hostler.sandbox.bubblewrap import BubblewrapBackend
     from hostler.sandbox.outgoing import open_outgoing
     from hostler.sandbox.ripgrep import find_ripgrep
 
-    outgoing = open_outgoing(folder.parent, config, environ, gateway, secrets)
+    outgoing = open_outgoing(folder.parent, config, environ, gateway, secrets, egress_log)
     return BubblewrapBackend(
         folder,
         egress=outgoing.proxy.serve,
-        forget=outgoing.proxy.forget,
         bundle=outgoing.bundle,
         ripgrep=find_ripgrep(),
         limits=config.limits(),

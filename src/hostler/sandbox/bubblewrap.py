@@ -42,17 +42,15 @@ class BubblewrapBackend:
         ripgrep: Path | None = None,
         ca_bundle: Path | None = None,
         bundle: Callable[[], Path | None] | None = None,
-        forget: Callable[[str], None] | None = None,
         limits: Limits = DEFAULTS,
         lonely_seconds: int = 3600,
     ) -> None:
-        """`ca_bundle` or `bundle` say which certificates the inside trusts; `forget` is told of deleted sandboxes.
+        """`ca_bundle` or `bundle` say which certificates the inside trusts.
         `lonely_seconds`: how long the processes of a sandbox go on when no server comes back for them."""
         self._folder = folder.absolute()
         self._egress = egress
         self._ripgrep = ripgrep
         self._bundle = bundle or (lambda: rootfs.ca_bundle(ca_bundle))
-        self._forget = forget
         self._limits = limits
         self._lonely_seconds = lonely_seconds
         self._live: dict[str, BubblewrapSandbox] = {}
@@ -86,8 +84,6 @@ class BubblewrapBackend:
             layout = self._layout(key)
             await self._end(key, sandbox)
             await asyncio.to_thread(files.remove_tree, layout.folder)
-            if self._forget is not None:
-                await asyncio.to_thread(self._forget, key)
         self._locks.pop(key, None)
 
     async def reap(self, keep: set[str]) -> None:

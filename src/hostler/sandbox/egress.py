@@ -71,13 +71,6 @@ class EgressProxy:
     def close(self) -> None:
         """Let go of the threads. Every `serve` must have ended."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        if self._journal is not None:
-            self._journal.close()
-
-    def forget(self, key: str) -> None:
-        """The session is deleted: so is what was written down of it."""
-        if self._journal is not None:
-            self._journal.remove(key)
 
     def session(self, key: str, network: Network) -> EgressSession:
         """The way out of one sandbox. `network` confines it further than the policy of all; the gateway is in reach

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +21,7 @@ from hostler.sandbox.ledger import Entry
 log = logging.getLogger(__name__)
 
 _WAITING = 10_000  # lines, of all sessions
+_FORGOTTEN = 4096  # sessions whose last connections may still end
 
 
 class Dropped(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,12 +40,15 @@ class EgressLog:
         self._lock = threading.Lock()
         self._waiting: deque[tuple[str, Entry]] = deque()
         self._dropped: dict[str, int] = {}
+        self._forgotten: OrderedDict[str, None] = OrderedDict()
         self._writing = False
         self._thread = ThreadPoolExecutor(1, "egress-log")
 
     def append(self, key: str, entry: Entry) -> None:
         """Have it written soon. Never waits for the disk."""
         with self._lock:
+            if key in self._forgotten or not self._file_bytes:
+                return
             if len(self._waiting) >= _WAITING:
                 self._dropped[key] = self._dropped.get(key, 0) + 1
                 return
@@ -69,9 +73,13 @@ class EgressLog:
         except (OSError, ValueError):
             return 0
 
-    def remove(self, key: str) -> None:
-        """Remove what is written down of a session that is deleted, after what still waits. May wait for the disk."""
-        self._thread.submit(self._remove, key).result()
+    def forget(self, key: str) -> None:
+        """The session has ended: soon nothing is written down of it any more, and nothing will be."""
+        with self._lock:
+            self._forgotten[key] = None
+            while len(self._forgotten) > _FORGOTTEN:
+                self._forgotten.popitem(last=False)
+        self._thread.submit(self._remove, key)
 
     def close(self) -> None:
         """Write what waits, and end."""

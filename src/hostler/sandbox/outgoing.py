@@ -48,8 +48,6 @@ class EgressConfig(Protocol):
     def egress_connections(self) -> int: ...
     @property
     def egress_mb(self) -> int: ...
-    @property
-    def egress_log_mb(self) -> int: ...
 
 
 def open_outgoing(
@@ -58,6 +56,7 @@ def open_outgoing(
     environ: Mapping[str, str],
     gateway: Gateway | None = None,
     secrets: Secrets | None = None,
+    egress_log: EgressLog | None = None,
 ) -> Outgoing:
     """Raises ValueError for a host that is none."""
     given = environ.get("SSL_CERT_FILE") or environ.get("REQUESTS_CA_BUNDLE")
@@ -68,7 +67,7 @@ def open_outgoing(
         limits=EgressLimits(connections=config.egress_connections, bytes=config.egress_mb * _MIB),
         gateway=gateway,
         edge=Edge(secrets, authority, trust) if secrets is not None else None,
-        journal=EgressLog(log_folder(data_dir), config.egress_log_mb * _MIB) if config.egress_log_mb else None,
+        journal=egress_log,
     )
 
     def bundle() -> Path | None:
@@ -78,9 +77,9 @@ def open_outgoing(
     return Outgoing(proxy, bundle)
 
 
-def log_folder(data_dir: Path) -> Path:
-    """Where the egress logs of all sessions are."""
-    return data_dir / FOLDER / "log"
+def open_log(data_dir: Path, megabytes: int = 1) -> EgressLog:
+    """The egress logs of all sessions, of at most so many MiB each, twice; 0 writes none."""
+    return EgressLog(data_dir / FOLDER / "log", megabytes * _MIB)
 
 
 def policy(config: EgressConfig, environ: Mapping[str, str]) -> EgressPolicy:

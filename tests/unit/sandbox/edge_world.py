@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from asyncio import StreamReader, StreamWriter
+from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -198,12 +199,12 @@ def keeps(answer: bytes | Callable[[bytes], bytes], seen: list[bytes], *, body: 
 
 
 class _Site(BaseHTTPRequestHandler):
-    """Keeps the field `X-Key` of each request, and gives it back."""
+    """Keeps what each request shows as a key, and gives it back."""
 
     seen: list[str]
 
     def do_GET(self) -> None:
-        key = self.headers.get("X-Key", "")
+        key = self.headers.get("X-Key") or _key(self.headers.get("Authorization", ""))
         self.seen.append(key)
         body = b"" if "git-upload-pack" in self.path else f"you sent {key}\n".encode()
         self.send_response(200)
@@ -213,6 +214,11 @@ class _Site(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
+
+
+def _key(authorization: str) -> str:
+    scheme, _, token = authorization.partition(" ")
+    return b64decode(token).decode().partition(":")[2] if scheme == "Basic" else token
 
 
 @contextmanager
