@@ -23,18 +23,6 @@ from hostler.sandbox.egress import EgressPolicy, EgressProxy
 from hostler.sandbox.egresslog import EgressLog
 
 NAME = "api.test"
-GO = """
-package main
-import ("fmt"; "io"; "net/http"; "os")
-func main() {
-  request, _ := http.NewRequest("GET", os.Args[1], nil)
-  request.Header.Set("X-Key", os.Getenv("TOKEN"))
-  answer, err := http.DefaultClient.Do(request)
-  if err != nil { fmt.Println(err); os.Exit(1) }
-  body, _ := io.ReadAll(answer.Body)
-  fmt.Println(string(body))
-}
-"""
 URLLIB = (
     "import os, urllib.request as r; "
     "print(r.urlopen(r.Request('URL', headers={'X-Key': os.environ['TOKEN']})).read().decode())"
@@ -50,7 +38,6 @@ TOOLS = {
     "pip3": "pip3 download -q --no-deps --index-url https://user:$TOKEN@PLACE/simple/ thing",
     "ruby": f'ruby -e "{RUBY}"',
     "git": 'git -c http.extraHeader="X-Key: $TOKEN" ls-remote URL',
-    "go": f"cat > ask.go <<'E'\n{GO}\nE\n/usr/local/go/bin/go run ask.go URL",
 }
 
 
@@ -84,7 +71,7 @@ def run(folder: Path, home: Path, script: str, network: Network | None = None) -
 
 
 def here(tool: str) -> bool:
-    found = shutil.which(tool, path=f"{rootfs.SYSTEM_PATH}:/usr/local/go/bin")
+    found = shutil.which(tool, path=rootfs.SYSTEM_PATH)
     if tool != "node" or found is None:
         return found is not None
     flags = "process.exit(process.allowedNodeEnvironmentFlags.has('--use-env-proxy') ? 0 : 1)"

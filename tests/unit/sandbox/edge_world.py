@@ -145,6 +145,14 @@ class Client:
                 data += more
         return data
 
+    async def answer_end(self) -> bytes:
+        """The rest of an answer in chunks."""
+        data = b""
+        async with asyncio.timeout(10):
+            while not data.endswith(b"0\r\n\r\n") and (more := await self.stream.read()):
+                data += more
+        return data
+
     def issuer(self) -> str:
         return str(self.stream._tls.getpeercert()["issuer"])  # type: ignore[index]
 

@@ -14,7 +14,7 @@ from hostler.sandbox.httpframing import BadMessage
 
 HELD_BYTES = 1024 * 1024
 _PIECE = 65536
-_UNPACKED_BYTES = 4 * 1024**3
+_UNPACKED_BYTES = 1024**3
 _GZIP = 31  # zlib's name for the format
 
 
@@ -44,7 +44,7 @@ class _Packed:
         self._replacer = replacer
         self._coding = coding
         self._unpacker: zlib._Decompress | None = None
-        self._packer = zlib.compressobj(wbits=_GZIP if coding == b"gzip" else zlib.MAX_WBITS)
+        self._packer = zlib.compressobj(1, wbits=_GZIP if coding == b"gzip" else zlib.MAX_WBITS)
         self._unpacked = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:

@@ -190,6 +190,8 @@ class Http1:
 
 
 def _check(request: h11.Request, fields: Fields) -> None:
+    if request.http_version not in (b"1.0", b"1.1"):
+        raise Refusal(505, "this proxy speaks HTTP/1.1")
     names = [name.lower() for name, _ in fields]
     if names.count(b"host") > 1 or (b"content-length" in names and b"transfer-encoding" in names):
         raise Refusal(400, "the request cannot be used: its Host or its length is given twice")
