@@ -98,13 +98,12 @@ def test_plain_http_in_a_tunnel_is_held_to_its_host_in_a_limited_network(tmp_pat
             assert (await reader.readexactly(len(OK))).endswith(b"ok")
             writer.write(b"GET /2 HTTP/1.1\r\nHost: other.test\r\n\r\n")
             assert (await reader.read()).startswith(b"HTTP/1.1 421")
-            for begin in (b"\r\n\r\nGET", b"get", b"G", b"\nGET"):
+            for first, then in ((b"\r\n\r\nGET", b""), (b"get", b""), (b"G", b"ET"), (b"\nGE", b"T")):
                 reader, writer = await w.tunnel(f"api.test:{port}")
-                writer.write(begin)
+                writer.write(first)
                 await asyncio.sleep(0.02)
-                writer.write((b"X"[: len(begin) == 1] and b"ET") or b"")
-                writer.write(b" /3 HTTP/1.1\r\nHost: other.test\r\n\r\n")
-                assert not (await reader.read()).startswith(b"HTTP/1.1 2"), begin
+                writer.write(then + b" /3 HTTP/1.1\r\nHost: other.test\r\n\r\n")
+                assert not (await reader.read()).startswith(b"HTTP/1.1 2"), first
         assert [request.split()[1] for request in seen] == [b"/1"]
         assert P in seen[0]  # in the clear, a secret goes to hosts of the operator's choice only
 
