@@ -13,10 +13,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 
+import msgspec
 from msgspec import Struct
 
 from hostler.addresses import is_numeric
 from hostler.sandbox.contract import Secret
+from hostler.sandbox.edge.bodies import Budget
 from hostler.sandbox.edge.guard import Guard
 from hostler.sandbox.edge.http1 import Http1
 from hostler.sandbox.edge.interception import Edge, Interception, first_words
@@ -63,6 +65,7 @@ class Way(Struct, frozen=True):
     limits: EgressLimits
     gateway: Gateway | None = None
     edge: Edge | None = None
+    held: Budget = msgspec.field(default_factory=Budget)
 
 
 class Exchange:
@@ -198,7 +201,7 @@ class Exchange:
         async def ask() -> Sequence[Secret]:
             return await edge.secrets(key, host) if edge is not None and secret else ()
 
-        return Guard(host, port, ask, self._record.credentials)
+        return Guard(host, port, ask, self._record.credentials, self._way.held)
 
     # -- the server's own --
 

@@ -24,7 +24,7 @@ from hostler.sandbox.contract import Network, Secret
 from hostler.sandbox.edge.authority import Authority
 from hostler.sandbox.edge.interception import Edge
 from hostler.sandbox.edge.streams import Plain, Tls
-from hostler.sandbox.egress import EgressPolicy, EgressProxy
+from hostler.sandbox.egress import EgressLimits, EgressPolicy, EgressProxy
 from hostler.sandbox.egresslog import EgressLog
 
 NAMES = ["api.test", "other.test", "*.wild.test"]
@@ -169,7 +169,11 @@ def _whole(data: bytes) -> bool:
 
 @asynccontextmanager
 async def world(
-    folder: Path, secrets: Sequence[Secret] = (), network: Network | None = None, **policy: Any
+    folder: Path,
+    secrets: Sequence[Secret] = (),
+    network: Network | None = None,
+    limits: EgressLimits | None = None,
+    **policy: Any,
 ) -> AsyncIterator[World]:
     made = World(folder, secrets)
 
@@ -178,7 +182,7 @@ async def world(
 
     edge = Edge(made.ask, made.authority, made.trust)
     rules = EgressPolicy(**{"allow_private": True, **policy})
-    proxy = EgressProxy(rules, resolve=resolve, edge=edge, journal=made.journal)
+    proxy = EgressProxy(rules, limits=limits, resolve=resolve, edge=edge, journal=made.journal)
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         made.port = listener.getsockname()[1]
         serving = asyncio.create_task(proxy.serve(listener, "sesn_1", network or Network()))

@@ -11,6 +11,8 @@ import pytest
 from edge_world import PLACEHOLDER, VALUE, keeps, secret, world
 
 from hostler.sandbox.contract import Network
+from hostler.sandbox.edge import guard
+from hostler.sandbox.egress import EgressLimits
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 P, V = PLACEHOLDER.encode(), VALUE.encode()
@@ -109,5 +111,69 @@ def test_a_limited_network_needs_the_name_of_the_host(tmp_path: Path) -> None:
         assert len(seen) == 1
         ours = sorted((entry.kind, entry.verdict, entry.name) for entry in w.log())
         assert ours == [("tls", "allowed", ""), ("tls", "refused", "other.test")]
+
+    asyncio.run(main())
+
+
+def test_a_changed_secret_holds_within_a_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "FRESH_SECONDS", 0.0)
+
+    async def main() -> None:
+        seen: list[bytes] = []
+        async with world(tmp_path, [secret()]) as w, w.serve(keeps(OK, seen)) as port:
+            client = await w.tls("api.test", port)
+            for value in ("second-value", None):
+                await client.ask(get("api.test", b"X-Key: " + P))
+                w.secrets = [secret(value=value)] if value else []
+            await client.ask(get("api.test", b"X-Key: " + P))
+        assert [V in seen[0], b"second-value" in seen[1], P in seen[2]] == [True, True, True]
+
+    asyncio.run(main())
+
+
+def test_a_client_that_has_said_all_still_gets_its_answer(tmp_path: Path) -> None:
+    async def main() -> None:
+        seen: list[bytes] = []
+        async with world(tmp_path, [secret()]) as w, w.serve(keeps(OK, seen)) as port:
+            client = await w.tls("api.test", port)
+            await client.stream.write(get("api.test", b"X-Key: " + P))
+            await client.stream.end()
+            assert await client.answer() == OK
+        assert V in seen[0]
+
+    asyncio.run(main())
+
+
+def test_a_greeting_that_never_ends_is_closed(tmp_path: Path) -> None:
+    async def main() -> None:
+        seen: list[bytes] = []
+        limits = EgressLimits(header_seconds=0.2)
+        async with world(tmp_path, [secret()], limits=limits) as w, w.serve(keeps(OK, seen)) as port:
+            for begin in (b"\x16\x03\x01", b"GET / HT"):
+                reader, writer = await w.tunnel(f"api.test:{port}")
+                writer.write(begin)
+                async with asyncio.timeout(10):
+                    assert await reader.read() == b""
+        assert [entry.verdict for entry in w.log()] == ["refused", "refused"]
+
+    asyncio.run(main())
+
+
+def test_a_session_that_has_moved_all_it_may(tmp_path: Path) -> None:
+    async def main() -> None:
+        seen: list[bytes] = []
+        limits = EgressLimits(bytes=100_000)
+        big = b"HTTP/1.1 200 OK\r\nContent-Length: 500000\r\n\r\n" + bytes(500_000)
+        async with world(tmp_path, limits=limits) as w, w.serve(keeps(big, seen)) as port:
+            for _ in range(2):
+                client = await w.tls("api.test", port) if not seen else None
+                if client is None:
+                    with pytest.raises(OSError):  # noqa: PT011
+                        await w.tls("api.test", port)
+                else:
+                    assert len(await client.ask(get("api.test"))) < 250_000
+        first, second = w.log()
+        assert first.verdict == second.verdict == "refused"
+        assert "has moved all" in second.reason
 
     asyncio.run(main())

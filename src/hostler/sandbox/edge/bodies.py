@@ -6,13 +6,14 @@ Small bodies of a known length are held and get their new length; big ones lose 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from hostler.sandbox.edge.substitution import Fields, Replacer
 from hostler.sandbox.httpframing import BadMessage
 
 HELD_BYTES = 1024 * 1024
+GROWTH = 4  # a secret may be longer than its placeholder: more than this is refused
 _PIECE = 65536
 _UNPACKED_BYTES = 1024**3
 _GZIP = 31  # zlib's name for the format
@@ -97,19 +98,36 @@ class Rewriting:
         self.held = held
 
 
-def rewriting(fields: Fields, needles: Mapping[bytes, bytes], *, empty: bool) -> Rewriting:
+class Budget:
+    """How much of all bodies of a session may be held at once: what finds no room is sent without its length."""
+
+    def __init__(self, most: int = 16 * HELD_BYTES) -> None:
+        self._left = most
+
+    def take(self, size: int) -> bool:
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
+
+    def give_back(self, size: int) -> None:
+        self._left += size
+
+
+def rewriting(
+    fields: Fields, needles: Mapping[bytes, bytes], *, empty: bool, may_hold: Callable[[int], bool]
+) -> Rewriting:
     """For a message with these fields; `empty` says that it has no body, whatever they say."""
     length = value_of(fields, b"content-length")
     if not needles or empty or length == b"0":
         return Rewriting()
     replacer = Replacer(needles)
     coding = coding_of(fields)
-    held = length is not None and int(length) <= HELD_BYTES
-    if coding == b"identity":
-        return Rewriting(replacer, _Identity(replacer), held=held)
-    if coding in (b"gzip", b"deflate"):
-        return Rewriting(replacer, _Packed(replacer, coding), held=held)
-    return Rewriting()
+    if coding not in (b"identity", b"gzip", b"deflate"):
+        return Rewriting()
+    coder = _Identity(replacer) if coding == b"identity" else _Packed(replacer, coding)
+    held = length is not None and int(length) <= HELD_BYTES and may_hold(GROWTH * int(length))
+    return Rewriting(replacer, coder, held=held)
 
 
 def coding_of(fields: Fields) -> bytes:

@@ -15,7 +15,7 @@ from h2.events import Event
 from h2.exceptions import ProtocolError, StreamClosedError, TooManyStreamsError
 from h2.settings import SettingCodes, Settings
 
-from hostler.sandbox.edge.bodies import HELD_BYTES, Rewriting, without
+from hostler.sandbox.edge.bodies import GROWTH, HELD_BYTES, Rewriting, without
 from hostler.sandbox.edge.streams import CHUNK, Stream
 from hostler.sandbox.edge.substitution import Fields
 from hostler.sandbox.httpframing import HEADER_BYTES, BadMessage
@@ -23,8 +23,8 @@ from hostler.sandbox.route import Refusal
 
 STREAMS = 100
 _STREAM_WINDOW = 256 * 1024
-_WINDOW = 1024 * 1024
-_GROWN_BYTES = 4 * HELD_BYTES
+_WINDOW = 512 * 1024
+_GROWN_BYTES = GROWTH * HELD_BYTES
 
 
 class Ended(Exception):

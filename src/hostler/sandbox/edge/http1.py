@@ -13,7 +13,7 @@ from typing import Any
 
 import h11
 
-from hostler.sandbox.edge.bodies import HELD_BYTES, Rewriting, coding_of, rewriting, value_of, without
+from hostler.sandbox.edge.bodies import GROWTH, HELD_BYTES, Rewriting, coding_of, rewriting, value_of, without
 from hostler.sandbox.edge.guard import Guard, Turn
 from hostler.sandbox.edge.streams import Stream, beside, join
 from hostler.sandbox.edge.substitution import Fields
@@ -22,7 +22,6 @@ from hostler.sandbox.route import Refusal
 
 _HOP = (b"upgrade", b"http2-settings")
 _NO_BODY = (204, 304)
-_GROWN_BYTES = 4 * HELD_BYTES
 _LINGER_BYTES = 256 * 1024
 LINGER_SECONDS = 2
 
@@ -107,7 +106,7 @@ class Http1:
         if upgrade is not None and upgrade.strip().lower() != b"websocket":
             fields = without(fields, *_HOP)
         fields = turn.request_fields(fields)
-        body = rewriting(fields, turn.request_needles(fields), empty=False)
+        body = rewriting(fields, turn.request_needles(fields), empty=False, may_hold=turn.may_hold)
         if value_of(fields, b"host") is None:
             fields = [(b"Host", self._guard.authority.encode()), *fields]
         async with beside(self._send(request, fields, body, turn)):
@@ -163,7 +162,7 @@ class Http1:
         fields = turn.response_fields(list(response.headers.raw_items()))
         empty = request.method == b"HEAD" or response.status_code in _NO_BODY
         needles = turn.response_needles(fields)
-        body = rewriting(fields, needles, empty=empty)
+        body = rewriting(fields, needles, empty=empty, may_hold=turn.may_hold)
         unread = body.coder is None or (response.status_code == 206 and coding_of(fields) != b"identity")
         if needles and not empty and unread and value_of(fields, b"content-length") != b"0":
             raise Refusal(502, f"the server answered in the coding {coding_of(fields).decode('latin-1')}")
@@ -233,7 +232,7 @@ async def _take_whole(source: _Peer, body: Rewriting) -> bytes:
             raise BadMessage("its body breaks off")
         for piece in body.coder.feed(bytes(event.data)):
             taken += piece
-            if len(taken) > _GROWN_BYTES:
+            if len(taken) > GROWTH * HELD_BYTES:
                 raise BadMessage("its body grows too much")
             await asyncio.sleep(0)
     for piece in body.coder.finish():

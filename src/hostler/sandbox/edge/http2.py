@@ -105,7 +105,7 @@ class Http2:
         try:
             turn = await self._admit(fields)
             sent = turn.request_fields(fields)
-            body = rewriting(sent, turn.request_needles(sent), empty=ended)
+            body = rewriting(sent, turn.request_needles(sent), empty=ended, may_hold=turn.may_hold)
         except Refusal as e:
             self._client.refuse(stream, e)
             return
@@ -113,6 +113,7 @@ class Http2:
         outer = self._server.request(sent, Flow(stream, body), ended=ended) if not self._leaving else None
         if outer is None:  # the client may ask again on another connection
             self._client.decline(stream)
+            self._guard.ended(turn)
             return
         exchange.outer = outer
         self._inner[stream] = self._outer[outer] = exchange
@@ -159,7 +160,7 @@ class Http2:
         sent = exchange.turn.response_fields(fields)
         empty = ended or exchange.method == b"HEAD" or status in _NO_BODY
         needles = exchange.turn.response_needles(sent)
-        body = rewriting(sent, needles, empty=empty)
+        body = rewriting(sent, needles, empty=empty, may_hold=exchange.turn.may_hold)
         unread = body.coder is None or (status == b"206" and coding_of(fields) != b"identity")
         if needles and not empty and unread and value_of(fields, b"content-length") != b"0":
             self._server.reset(stream)
