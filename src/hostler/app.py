@@ -28,6 +28,7 @@ from hostler.harness.side_request import SideRequest
 from hostler.harness.skill_layers import SkillLayers
 from hostler.harness.supervisor import Supervisor
 from hostler.harness.web_tools import WebTools
+from hostler.harness.workqueue import WorkHints
 from hostler.log.hub import Hub
 from hostler.log.log import Log
 from hostler.mcp.pool import Pool
@@ -40,7 +41,9 @@ from hostler.sandbox.egresslog import EgressLog
 from hostler.sandbox.outgoing import open_log
 from hostler.sandbox.toolset import TOOLS
 from hostler.services.agents import Agents
+from hostler.services.callers import Callers
 from hostler.services.credentials import Credentials
+from hostler.services.environment_keys import EnvironmentKeys
 from hostler.services.environments import Environments
 from hostler.services.events import Events
 from hostler.services.files import Files
@@ -53,6 +56,7 @@ from hostler.services.skills import Skills
 from hostler.services.threads import Threads
 from hostler.services.validation import Validation
 from hostler.services.vaults import Vaults
+from hostler.services.work import WorkQueue
 from hostler.settings import Settings
 from hostler.skills.prebuilt import prebuilt_versions, read_prebuilt
 from hostler.store.blobs import Blobs
@@ -135,6 +139,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         model = wrap(router)
         web = WebTools.open(config.web, settings.environ, SideRequest(router))
         stack.callback(web.close)
+        work = WorkQueue(journal, WorkHints(), config.work)
         deps = Deps(
             log=journal,
             model=model,
@@ -145,6 +150,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             builtins=BUILTINS,
             config=config.harness,
             repositories=repositories,
+            work=work.hints,
             secrets=secrets,
             layers=SkillLayers(layers, sandboxes, config.harness.layer_wait_seconds),
             served=(Delegation(), AdvisorTool(model, router.catalogue), mcp_tools, web),
@@ -155,7 +161,18 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         skills = Skills(store, blobs)
         await _keep_prebuilt(skills)
         services = _services(
-            journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, mcp_tools, git, egress_log
+            journal,
+            blobs,
+            files,
+            skills,
+            router.catalogue,
+            dispatcher,
+            supervisor,
+            vault,
+            mcp_tools,
+            git,
+            work,
+            egress_log,
         )
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, services,
@@ -180,9 +197,10 @@ def _services(
     vault: Vault,
     mcp_tools: McpTools,
     git: GitRoom,
+    work: WorkQueue,
     egress_log: EgressLog,
 ) -> Services:
-    store = journal.store
+    store, keys = journal.store, Keys(journal.store)
     repositories = Repositories(git.hosts, vault.sealer)
 
     def ended(session_id: str) -> None:
@@ -191,12 +209,13 @@ def _services(
         egress_log.forget(session_id)
 
     programs = mcp_tools.programs
+    hooks = Hooks(wake=dispatcher.wake, ended=ended, work=work.hints)
     return Services(
-        keys=Keys(store),
+        keys=keys,
         agents=Agents(store, catalogue, programs),
         environments=Environments(store),
-        sessions=Sessions(journal, blobs, catalogue, Hooks(wake=dispatcher.wake, ended=ended), repositories, programs),
-        events=Events(journal, blobs, catalogue, dispatcher.wake),
+        sessions=Sessions(journal, blobs, catalogue, hooks, repositories, programs),
+        events=Events(journal, blobs, catalogue, dispatcher.wake, work.hints),
         threads=Threads(journal, dispatcher.wake),
         resources=Resources(store, supervisor.inputs_changed, repositories),
         files=files,
@@ -205,6 +224,9 @@ def _services(
         vaults=Vaults(store),
         credentials=Credentials(store, vault.sealer),
         validation=Validation(store, vault.sealer, vault.outward, vault.renewer),
+        callers=Callers(store, keys),
+        work=work,
+        environment_keys=EnvironmentKeys(store),
     )
 
 

@@ -19,6 +19,7 @@ import click
 
 from hostler import __version__
 from hostler.applying.command import apply
+from hostler.environment_commands import environments
 from hostler.errors import HostlerError
 from hostler.settings import DEFAULT_HOST, DEFAULT_PORT, Settings, load
 from hostler.watching import egress
@@ -63,6 +64,7 @@ def main() -> None:
 
 
 main.add_command(apply)
+main.add_command(environments)
 
 
 @main.command()

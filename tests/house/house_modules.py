@@ -42,6 +42,7 @@ FLOORS = {
     "applying": 7,
     "cli": 7,
     "doctor": 7,
+    "environment_commands": 7,
     "preparing": 7,
     "recording": 7,
     "watching": 7,
@@ -51,7 +52,7 @@ SIDEWAYS = {
     ("cli", "configuration"), ("cli", "serving"), ("doctor", "configuration"), ("preparing", "configuration"),
     ("recording", "serving"), ("cli", "applying"), ("cli", "doctor"),
     ("cli", "preparing"), ("cli", "recording"), ("cli", "watching"), ("doctor", "preparing"),
-    ("recording", "app"),
+    ("recording", "app"), ("cli", "environment_commands"), ("environment_commands", "configuration"),
 }  # fmt: skip
 
 
