@@ -35,7 +35,7 @@ TOOLS = {
     "python3": f'python3 -c "{URLLIB}"',
     "node": f'node -e "{NODE}"',
     "npm": "npm view thing --registry=URL --//PLACE/:_authToken=$TOKEN",
-    "pip3": "pip3 download -q --no-deps --index-url https://user:$TOKEN@PLACE/index/ thing",
+    "pip3": "pip3 download -q --no-deps -i https://user:$TOKEN@PLACE/index/ thing",
     "ruby": f'ruby -e "{RUBY}"',
     "git": 'git -c http.extraHeader="X-Key: $TOKEN" ls-remote URL',
 }

@@ -42,6 +42,7 @@ class EgressLog:
         self._dropped: dict[str, int] = {}
         self._forgotten: OrderedDict[str, None] = OrderedDict()
         self._writing = False
+        self._failing = False
         self._thread = ThreadPoolExecutor(1, "egress-log")
 
     def append(self, key: str, entry: Entry) -> None:
@@ -56,7 +57,8 @@ class EgressLog:
             if self._writing:
                 return
             self._writing = True
-        self._thread.submit(self._write_all)
+        with contextlib.suppress(RuntimeError):  # it was closed: the server ends
+            self._thread.submit(self._write_all)
 
     def read(self, key: str) -> Iterator[Entry | Dropped]:
         """What is written down of a session, oldest first."""
@@ -79,7 +81,8 @@ class EgressLog:
             self._forgotten[key] = None
             while len(self._forgotten) > _FORGOTTEN:
                 self._forgotten.popitem(last=False)
-        self._thread.submit(self._remove, key)
+        with contextlib.suppress(RuntimeError):
+            self._thread.submit(self._remove, key)
 
     def close(self) -> None:
         """Write what waits, and end."""
@@ -100,8 +103,11 @@ class EgressLog:
             try:
                 for key, entries in batch.items():
                     self._write(key, entries)
+                self._failing = False
             except OSError as error:
-                log.warning("the egress log cannot be written: %s", error)
+                if not self._failing:  # once, not for each line
+                    log.warning("the egress log cannot be written: %s", error)
+                self._failing = True
 
     def _take(self) -> dict[str, list[Entry | Dropped]]:
         with self._lock:

@@ -75,14 +75,19 @@ class Record:
     def entry(self) -> Entry:
         return Entry(
             time=round(self.started, 3),
-            host=self.host[:255],
+            host=_plain(self.host[:255]),
             port=self.port,
             kind=self.kind,
             verdict=self.verdict,
-            reason=self.reason[:300],
-            name="" if self.name == self.host.lower().rstrip(".") else self.name[:255],
+            reason=_plain(self.reason[:300]),
+            name="" if self.name == self.host.lower().rstrip(".") else _plain(self.name[:255]),
             sent=self.sent,
             received=self.received,
             seconds=round(time.monotonic() - self._clock, 3),
             credentials=sorted(self.credentials),
         )
+
+
+def _plain(text: str) -> str:
+    """What a sandbox has sent is shown in terminals: nothing in it may steer one."""
+    return "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in text)

@@ -8,6 +8,7 @@ or for anything but TLS servers.
 from __future__ import annotations
 
 import datetime
+import logging
 import os
 import secrets
 import ssl
@@ -21,6 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hostler.addresses import is_numeric
+
+log = logging.getLogger(__name__)
 
 _FILE = "authority.pem"
 _BUNDLE = "ca-bundle.pem"
@@ -113,9 +116,14 @@ class Authority:
             stored = (self._folder / _FILE).read_bytes()
             key = serialization.load_pem_private_key(stored, None)
             certificate = x509.load_pem_x509_certificate(stored)
-        except (FileNotFoundError, ValueError):
-            return None  # damaged: a new one costs nothing but the trust of sandboxes that live now
-        return (key, certificate) if isinstance(key, ec.EllipticCurvePrivateKey) else None
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            key = None
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            log.warning("%s is damaged: a new one is made, which sandboxes that live now don't trust", _FILE)
+            return None
+        return key, certificate
 
     def _make(self, key: PrivateKey) -> tuple[PrivateKey, x509.Certificate]:
         now = datetime.datetime.now(datetime.UTC)

@@ -7,7 +7,7 @@ on: a slow reader holds up its sender, and little piles up here.
 from __future__ import annotations
 
 import h2.events as event
-from h2.exceptions import ProtocolError
+from h2.exceptions import H2Error
 
 from hostler.sandbox.edge.bodies import coding_of, rewriting, value_of
 from hostler.sandbox.edge.guard import Guard, Turn
@@ -54,7 +54,7 @@ class Http2:
             )
         except Ended:
             return
-        except ProtocolError as e:
+        except H2Error as e:
             raise BadMessage(str(e)) from None
         finally:
             for exchange in list(self._inner.values()):
