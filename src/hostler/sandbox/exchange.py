@@ -83,7 +83,7 @@ class Exchange:
         try:
             await self._serve(await self._request())
         except Refusal as e:
-            self._record.fail("refused" if e.status in (400, 403, 421) else "failed", e.text)
+            self._refused(e)
             if not self._answered:
                 await self._refuse(e)
         except OverBytes as e:
@@ -91,6 +91,9 @@ class Exchange:
         except (OSError, EOFError, BadMessage) as e:
             # One of the two ends went away, fell silent or broke off.
             self._record.fail("failed", _words(e))
+
+    def _refused(self, refusal: Refusal) -> None:
+        self._record.fail("refused" if refusal.status in (400, 403, 421) else "failed", refusal.text)
 
     async def _request(self) -> Head:
         try:
@@ -201,7 +204,7 @@ class Exchange:
         async def ask() -> Sequence[Secret]:
             return await edge.secrets(key, host) if edge is not None and secret else ()
 
-        return Guard(host, port, ask, self._record.credentials, self._way.held)
+        return Guard(host, port, ask, self._record.credentials, self._way.held, self._refused)
 
     # -- the server's own --
 

@@ -81,6 +81,7 @@ def test_another_host_behind_the_same_connection_is_refused(tmp_path: Path) -> N
                 answer = await client.ask(get(host, b"X-Key: " + P))
                 assert answer.startswith(b"HTTP/1.1 421"), (host, answer)
             assert seen == []
+        assert {(entry.verdict, entry.reason[:22]) for entry in w.log()} == {("refused", "this connection is for")}
 
     asyncio.run(main())
 

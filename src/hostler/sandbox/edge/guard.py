@@ -65,14 +65,18 @@ class Turn:
 
 
 class Guard:
-    """Of one connection to one host. `used` is told which credentials its requests have used."""
+    """Of one connection to one host. `used` is told which credentials its requests have used; `refused` of those
+    requests that are answered by us."""
 
-    def __init__(self, host: str, port: int, ask: Ask, used: set[str], budget: Budget) -> None:
+    def __init__(
+        self, host: str, port: int, ask: Ask, used: set[str], budget: Budget, refused: Callable[[Refusal], None]
+    ) -> None:
         self._host = _bare(host)
         self.authority = host if port in (80, 443) else f"{host}:{port}"
         self._ask = ask
         self._used = used
         self._budget = budget
+        self.refused = refused
         self._secrets: Sequence[Secret] = ()
         self._asked = float("-inf")
 

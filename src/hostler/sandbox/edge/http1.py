@@ -63,6 +63,7 @@ class Http1:
                 self._client.http.start_next_cycle()
                 self._server.http.start_next_cycle()
         except Refusal as e:
+            self._guard.refused(e)
             await _refuse(self._client, e)
         except h11.ProtocolError as e:
             raise BadMessage(str(e)) from None

@@ -107,7 +107,7 @@ class Http2:
             sent = turn.request_fields(fields)
             body = rewriting(sent, turn.request_needles(sent), empty=ended, may_hold=turn.may_hold)
         except Refusal as e:
-            self._client.refuse(stream, e)
+            self._refuse(stream, e)
             return
         exchange = _Exchange(turn, stream, value_of(fields, b":method") or b"")
         outer = self._server.request(sent, Flow(stream, body), ended=ended) if not self._leaving else None
@@ -117,6 +117,10 @@ class Http2:
             return
         exchange.outer = outer
         self._inner[stream] = self._outer[outer] = exchange
+
+    def _refuse(self, stream: int, refusal: Refusal) -> None:
+        self._guard.refused(refusal)
+        self._client.refuse(stream, refusal)
 
     async def _admit(self, fields: Fields) -> Turn:
         authorities = [value for name, value in fields if name in (b":authority", b"host")]
@@ -164,7 +168,7 @@ class Http2:
         unread = body.coder is None or (status == b"206" and coding_of(fields) != b"identity")
         if needles and not empty and unread and value_of(fields, b"content-length") != b"0":
             self._server.reset(stream)
-            self._client.refuse(exchange.inner, Refusal(502, "the server answered in a coding that cannot be read"))
+            self._refuse(exchange.inner, Refusal(502, "the server answered in a coding that cannot be read"))
             self._forget(exchange)
             return
         exchange.answered = True
