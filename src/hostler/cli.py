@@ -1,4 +1,4 @@
-"""The command line: `hostler serve`, `apply`, `keys`, `doctor`, `record`, `skills`. It must only parse, call and print.
+"""The command line of `hostler`. It must only parse, call and print.
 
 Heavy rooms are imported inside the commands, so that `--help` is instant.
 """
@@ -21,6 +21,7 @@ from hostler import __version__
 from hostler.applying.command import apply
 from hostler.environment_commands import environments
 from hostler.errors import HostlerError
+from hostler.session_commands import sessions
 from hostler.settings import DEFAULT_HOST, DEFAULT_PORT, Settings, load
 from hostler.watching import egress
 
@@ -64,6 +65,8 @@ def main() -> None:
 
 
 main.add_command(apply)
+main.add_command(sessions)
+sessions.add_command(egress)
 main.add_command(environments)
 
 
@@ -107,14 +110,6 @@ def _announce(house: Rooms, url: str, first_key: str | None) -> None:
         lines += [f"export ANTHROPIC_BASE_URL={url}", f"export ANTHROPIC_API_KEY={first_key}"]
     click.echo("\n".join([*lines, ""]))
     sys.stdout.flush()
-
-
-@main.group()
-def sessions() -> None:
-    """Sessions of this server, from where it runs."""
-
-
-sessions.add_command(egress)
 
 
 @main.group()

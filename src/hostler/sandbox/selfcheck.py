@@ -16,6 +16,7 @@ from hostler.sandbox import (
     checks_layers,
     checks_limits,
     checks_shell,
+    checks_snapshots,
 )
 from hostler.sandbox.contract import Backend, Check, SandboxUnavailable
 from hostler.sandbox.lab import Failed, Lab, Trial
@@ -28,6 +29,7 @@ TRIALS: tuple[Trial, ...] = (
     *checks_layers.TRIALS,
     *checks_isolation.TRIALS,
     *checks_limits.TRIALS,
+    *checks_snapshots.TRIALS,
 )
 
 
