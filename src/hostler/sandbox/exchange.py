@@ -170,7 +170,8 @@ class Exchange:
         ):
             self._record.kind = "https"
             guard = self._guard(host, port)
-            await Interception(edge, guard, host, self._limits.connect_seconds, client, server).run(hello)
+            bare = host.lower().rstrip(".")
+            await Interception(edge, guard, bare, self._limits.connect_seconds, client, server).run(hello)
         else:
             await join(client, server)
 

@@ -199,7 +199,9 @@ def test_another_upgrade_is_not_offered_to_the_server(tmp_path: Path) -> None:
             client = await w.tls("api.test", port)
             fields = b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\nConnection: Upgrade, HTTP2-Settings\r\n"
             assert await client.ask(b"GET / HTTP/1.1\r\n" + HOST + fields + b"\r\n") == OK
-        assert b"h2c" not in seen[0]
+            both = b"Upgrade: websocket\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n"
+            assert await client.ask(b"GET / HTTP/1.1\r\n" + HOST + both + b"\r\n") == OK
+        assert b"h2c" not in seen[0] + seen[1]
 
     asyncio.run(main())
 
@@ -238,5 +240,34 @@ def test_a_server_that_speaks_first(tmp_path: Path) -> None:
                     assert await reader.readline() == b"SSH-2.0-test\r\n"
                     writer.write(b"mine\n")
                     assert await reader.read() == b"<mine\n>"
+
+    asyncio.run(main())
+
+
+def test_an_answer_behind_the_answer_is_for_nobody(tmp_path: Path) -> None:
+    async def main() -> None:
+        seen: list[bytes] = []
+        evil = OK.replace(b"ok", b"no")
+        async with world(tmp_path, [secret()]) as w, w.serve(keeps(OK + evil, seen)) as port:
+            client = await w.tls("api.test", port)
+            request = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
+            await client.stream.write(request + request)
+            got = b""
+            async with asyncio.timeout(10):
+                while data := await client.stream.read():
+                    got += data
+        assert got == OK
+
+    asyncio.run(main())
+
+
+def test_a_name_with_a_dot_behind_it_is_the_same_host(tmp_path: Path) -> None:
+    async def main() -> None:
+        seen: list[bytes] = []
+        limited = Network(hosts=("api.test",))
+        async with world(tmp_path, [secret()], limited) as w, w.serve(keeps(OK, seen)) as port:
+            client = await w.tls("API.test.", port, name="api.test")
+            assert await client.ask(b"GET / HTTP/1.1\r\nHost: api.test.\r\nX-Key: " + P + b"\r\n\r\n") == OK
+        assert V in seen[0]
 
     asyncio.run(main())

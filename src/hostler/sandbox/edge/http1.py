@@ -103,8 +103,7 @@ class Http1:
     # -- the request --
 
     async def _exchange(self, request: h11.Request, fields: Fields, turn: Turn) -> bool:
-        upgrade = value_of(fields, b"upgrade")
-        if upgrade is not None and upgrade.strip().lower() != b"websocket":
+        if [value.strip().lower() for name, value in fields if name.lower() == b"upgrade"] != [b"websocket"]:
             fields = without(fields, *_HOP)
         fields = turn.request_fields(fields)
         body = rewriting(fields, turn.request_needles(fields), empty=False, may_hold=turn.may_hold)
@@ -115,7 +114,8 @@ class Http1:
         if switched:
             await self._switch()
             return False
-        return self._client.done and self._server.done
+        left_over = self._server.http.trailing_data[0]  # it would be taken for the next answer
+        return self._client.done and self._server.done and not left_over
 
     async def _send(self, request: h11.Request, fields: Fields, body: Rewriting, turn: Turn) -> None:
         with suppress(ConnectionError):  # a server may answer and hang up before the end of the body: it counts
