@@ -79,6 +79,11 @@ def is_metadata(text: str) -> bool:
     return any(address in network for network in _METADATA)
 
 
+def networks_not_public() -> list[str]:
+    """The IPv4 networks that are not public, for a judge that is not written in Python."""
+    return [str(network) for network in _NOT_PUBLIC_4]
+
+
 def is_own(text: str) -> bool:
     """Whether the address is one of this host's own.
 

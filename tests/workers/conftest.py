@@ -14,13 +14,11 @@ from databases import Databases  # noqa: E402
 from running import Server  # noqa: E402
 from workers.fleet import SCRIPT, Fleet, fleet_of  # noqa: E402
 
-LEASE = "\n[work]\nlease_seconds = {seconds}\n"
-
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A module whose leases are to run out says `LEASE_SECONDS`; in the others a slow machine must not lose one."""
-    lease = LEASE.format(seconds=getattr(request.module, "LEASE_SECONDS", 60))
+    """A module that waits for leases to run out says how long they are, in `LEASE_SECONDS`."""
+    lease = f"\n[work]\nlease_seconds = {getattr(request.module, 'LEASE_SECONDS', 300)}\n"
     folder = tmp_path_factory.mktemp("workers")
     database = None
     if request.param == "postgresql":

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 
@@ -43,6 +43,7 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     egress_log_mb: Annotated[int, msgspec.Meta(ge=0)] = 4
     layer_build_seconds: float = 600.0
     layer_mb: int = 2048
+    raw_network: Literal["auto", "off"] = "auto"  # TCP and UDP past the proxy, where the network is unrestricted
 
     def limits(self) -> Limits:
         mib = 1024 * 1024
@@ -100,6 +101,7 @@ def open_bubblewrap(
     """The embedded default: bubblewrap, our own init, and the egress proxy on this side."""
     from hostler.sandbox.bubblewrap import BubblewrapBackend
     from hostler.sandbox.outgoing import open_outgoing
+    from hostler.sandbox.rawnet import RawNetwork
     from hostler.sandbox.ripgrep import find_ripgrep
 
     outgoing = open_outgoing(folder.parent, config, environ, gateway, secrets, egress_log)
@@ -109,7 +111,16 @@ def open_bubblewrap(
         bundle=outgoing.bundle,
         ripgrep=find_ripgrep(),
         limits=config.limits(),
+        raw=RawNetwork(off=_why_no_raw_network(config)),
     )
+
+
+def _why_no_raw_network(config: SandboxConfig) -> str:
+    if config.proxy:
+        return "everything goes through the configured `proxy`"
+    if config.blocked_hosts:
+        return "`blocked_hosts` are names, which only the proxy knows"
+    return "the configuration says so" if config.raw_network == "off" else ""
 
 
 def open_layers(folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Layers:

@@ -15,6 +15,7 @@ from hostler.sandbox import (
     checks_isolation,
     checks_layers,
     checks_limits,
+    checks_network,
     checks_shell,
     checks_snapshots,
 )
@@ -30,6 +31,7 @@ TRIALS: tuple[Trial, ...] = (
     *checks_isolation.TRIALS,
     *checks_limits.TRIALS,
     *checks_snapshots.TRIALS,
+    *checks_network.TRIALS,
 )
 
 
