@@ -14,7 +14,6 @@ from pathlib import Path
 
 import msgspec
 
-from hostler.sandbox import rootfs
 from hostler.sandbox.container import installation, setup
 from hostler.sandbox.container.backend import Life
 from hostler.sandbox.container.setup import Conditions
@@ -39,7 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     image: str
     runtime: str = ""
     ripgrep: Path | None = None
-    ca_bundle: Path | None = None
+    bundle: Callable[[], Path | None] | None = None  # which certificates the inside trusts; none: the machine's
     lonely_seconds: int = 3600
 
 
@@ -65,10 +64,11 @@ class Cluster:
                 if self._settings.config.network_policy:
                     await _close_network(api, places)
                 self._ready = True
+        brought = await asyncio.to_thread(self._programs)
         return Conditions(
             machine=platform.machine(),
             ripgrep=self._settings.ripgrep is not None,
-            bundle=rootfs.ca_bundle(self._settings.ca_bundle) is not None,
+            bundle=setup.BUNDLE in brought,
             watch_memory=True,
             count_processes=self._settings.config.user_namespaces,
             lonely_seconds=self._settings.lonely_seconds,
@@ -89,8 +89,15 @@ class Cluster:
             self._known = (api, places, made, kind(api, places))
         return self._known
 
+    def _programs(self) -> dict[str, Path]:
+        try:
+            bundle = self._settings.bundle() if self._settings.bundle is not None else None
+        except OSError as error:
+            raise SandboxUnavailable(f"the certificates for sandboxes cannot be written: {error}") from error
+        return installation.programs(self._settings.ripgrep, bundle)
+
     def copies(self, spec: SandboxSpec) -> dict[str, str]:
-        brought = installation.programs(self._settings.ripgrep, self._settings.ca_bundle)
+        brought = self._programs()
         found = {f"{setup.PROGRAMS}/{name}": str(path) for name, path in brought.items() if name != "init"}
         found |= {folder.target: str(folder.source) for folder in spec.shared}
         return found | {f"{LAYERS}/{layer.key}": str(layer.source) for layer in spec.layers}
@@ -126,8 +133,7 @@ class Cluster:
         return Life(name, pods.uid_of(pod))
 
     async def _bring_init(self, key: str, life: Life) -> None:
-        brought = installation.programs(self._settings.ripgrep, self._settings.ca_bundle)
-        program = await asyncio.to_thread(brought["init"].read_bytes)
+        program = await asyncio.to_thread(lambda: self._programs()["init"].read_bytes())
         said = ""
         for _ in range(_EXEC_TRIES):
             stream = await self.stream(key, life, manifests.upload(len(program)))

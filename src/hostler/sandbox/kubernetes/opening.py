@@ -7,27 +7,32 @@ from pathlib import Path
 
 from hostler.sandbox.backends import SandboxConfig
 from hostler.sandbox.container.backend import ContainerBackend
-from hostler.sandbox.contract import Backend
-from hostler.sandbox.egress import EgressPolicy, EgressProxy
+from hostler.sandbox.contract import Backend, Secrets
+from hostler.sandbox.egresslog import EgressLog
 from hostler.sandbox.gateway import Gateway
 from hostler.sandbox.kubernetes import access
 from hostler.sandbox.kubernetes.cluster import Cluster, Settings
 from hostler.sandbox.kubernetes.settings import KubernetesConfig
+from hostler.sandbox.outgoing import open_outgoing
 from hostler.sandbox.ripgrep import find_ripgrep
 
 
 def open_kubernetes(
-    folder: Path, config: SandboxConfig, environ: Mapping[str, str], gateway: Gateway | None = None
+    folder: Path,
+    config: SandboxConfig,
+    environ: Mapping[str, str],
+    gateway: Gateway | None = None,
+    secrets: Secrets | None = None,
+    egress_log: EgressLog | None = None,
 ) -> Backend:
-    bundle = environ.get("SSL_CERT_FILE") or environ.get("REQUESTS_CA_BUNDLE")
+    outgoing = open_outgoing(folder.parent, config, environ, gateway, secrets, egress_log)
     chosen = config.kubernetes or KubernetesConfig()
     settings = Settings(
         config=chosen,
         image=config.image,
         runtime=config.runtime,
         ripgrep=find_ripgrep(),
-        ca_bundle=Path(bundle) if bundle else None,
+        bundle=outgoing.bundle,
     )
     cluster = Cluster(folder, settings, lambda: access.find(chosen.kubeconfig, chosen.context, environ))
-    egress = EgressProxy(EgressPolicy(upstream=config.proxy or None), gateway=gateway).serve
-    return ContainerBackend(folder, cluster, limits=config.limits(), egress=egress)
+    return ContainerBackend(folder, cluster, limits=config.limits(), egress=outgoing.proxy.serve)
