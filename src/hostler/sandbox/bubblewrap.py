@@ -17,7 +17,18 @@ from typing import Any
 
 import msgspec
 
-from hostler.sandbox import cgroups, files, initlink, interpreter, launcher, machine, native, rootfs
+from hostler.sandbox import (
+    cgroups,
+    files,
+    initlink,
+    interpreter,
+    launcher,
+    machine,
+    native,
+    rootfs,
+    stacking,
+    systembase,
+)
 from hostler.sandbox.contract import Check, Limits, Network, Sandbox, SandboxSpec, SandboxUnavailable
 from hostler.sandbox.disks import Disks
 from hostler.sandbox.initlink import InitLink, Op
@@ -247,10 +258,14 @@ class BubblewrapBackend:
         """Make the directory; return what this start needs of the host."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         layout.folder.mkdir(exist_ok=True, mode=0o700)
-        host = msgspec.structs.replace(host, binds=(*host.binds, *rootfs.shared_binds(spec)))
-        rootfs.make_skeleton(layout, list(host.binds), spec.folders, spec.etc)
+        stack = stacking.stack(layout, spec, [*host.binds, *rootfs.shared_binds(spec)])
+        rootfs.make_skeleton(layout, [*host.binds, *stack.binds], spec.folders, spec.etc)
         rootfs.make_writable(layout, uid, spec.folders)
-        return host
+        if spec.system:
+            systembase.prepare(layout, uid)
+        return msgspec.structs.replace(
+            host, binds=tuple(stack.binds), overlays=tuple(stack.overlays), system=spec.system
+        )
 
     def _host(self) -> launcher.Host:
         """Find what every sandbox needs, once. Raises `SandboxUnavailable` saying what is missing."""
@@ -292,7 +307,7 @@ class BubblewrapBackend:
         return fds
 
     def _config(self, spec: SandboxSpec, limits: Limits, proxied: bool) -> list[str]:
-        lines = [f"env:{name}={value}" for name, value in rootfs.environment(spec.env, proxied=proxied).items()]
+        lines = [f"env:{name}={value}" for name, value in self._environment(spec, proxied).items()]
         lines.append(f"lonely={self._lonely_seconds}")
         lines += ["proxy"] if proxied or (spec.gateway and self._egress is not None) else []
         lines += [f"processes={limits.processes}"] if limits.processes else []
@@ -300,6 +315,9 @@ class BubblewrapBackend:
         watched = self._groups is None or "memory" not in self._groups.folders
         lines += [f"memory={limits.memory_bytes}"] if limits.memory_bytes and watched else []
         return lines
+
+    def _environment(self, spec: SandboxSpec, proxied: bool) -> dict[str, str]:
+        return rootfs.environment(stacking.environment(spec) | spec.env, proxied=proxied)
 
     async def _put_to_sleep(self, key: str) -> None:
         sandbox = await self._find(key)

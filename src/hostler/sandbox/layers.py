@@ -22,32 +22,29 @@ from typing import Any
 
 import msgspec
 
-from hostler.sandbox import files, layerfiles
-from hostler.sandbox.contract import (
-    Backend,
-    CommandResult,
-    Layer,
-    Limits,
-    SandboxSpec,
-    SandboxUnavailable,
-)
+from hostler.sandbox import buildlog, files, layerfiles, systembase
+from hostler.sandbox.contract import Backend, CommandResult, Layer, Limits, SandboxSpec, SandboxUnavailable
 from hostler.sandbox.layerfiles import MANIFEST
-from hostler.sandbox.packages import LayerUnavailable, Manager, Missing, PackageSet
+from hostler.sandbox.packages import LayerUnavailable, Manager, Missing, PackageSet, Progress
 from hostler.sandbox.rootfs import Layout
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of what a build makes: counted up, everything is built anew
+FORMAT = 2  # of what a build makes: counted up, everything is built anew
 BUILT = "/workspace/layer"
 KEEP_SECONDS = 30 * 24 * 3600.0
 RETRY_SECONDS = 60.0
 BUILDS_AT_ONCE = 2
-_TAIL_CHARACTERS = 2000
 _MOST_LINES, _LONGEST_LINE = 500, 1000
+_BASE_BYTES = 512 * 1024 * 1024  # what an apt build begins with: folders of /usr, and dpkg's own
+OVERLAYS = (
+    "Packages of apt need overlay mounts in user namespaces: Linux 5.11, and a data folder on a file system of the "
+    "machine's own (in a container, a volume)."
+)
 
 
 class BuiltLayers:
-    """The layers of one folder, built in sandboxes of `backend`, whose folder is `folder/building`.
+    """The layers of one folder, built in sandboxes of the manager's backend, whose folders are all `folder/building`.
 
     Several processes may share the folder: a lock of each key's own lets one build and the others wait.
     """
@@ -55,14 +52,14 @@ class BuiltLayers:
     def __init__(
         self,
         folder: Path,
-        backend: Backend,
+        backends: Mapping[str, Backend],
         managers: Mapping[str, Manager],
         *,
         build_seconds: float = 600.0,
         max_bytes: int = 2 * 1024**3,
     ) -> None:
         self._folder = folder.absolute()
-        self._backend = backend
+        self._backends = backends
         self._managers = managers
         self._build_seconds = build_seconds
         self._max_bytes = max_bytes
@@ -104,12 +101,22 @@ class BuiltLayers:
     async def find(self, packages: PackageSet) -> Layer | None:
         return await asyncio.to_thread(lambda: self._look(self._key(packages)))
 
-    async def obstacle(self) -> str | None:
+    async def key(self, packages: PackageSet) -> str:
+        """The name that the layer has, or would have. Raises LayerUnavailable."""
+        return await asyncio.to_thread(self._key, packages)
+
+    async def progress(self, packages: PackageSet, position: int = 0) -> Progress | None:
+        def look() -> Progress | None:
+            log_file = self._layout(self._key(packages)).files / "workspace" / buildlog.NAME
+            return buildlog.read(log_file, position, self._managers[packages.manager].reach.redact)
+
+        return await asyncio.to_thread(look)
+
+    async def obstacle(self, manager: str = "pip") -> str | None:
         def look() -> str | None:
             try:
-                for manager in self._managers.values():
-                    manager.fingerprint()
-                    manager.folders()
+                self._managers[manager].fingerprint(None)
+                self._managers[manager].folders()
             except Missing as missing:
                 return str(missing)
             return None
@@ -121,21 +128,28 @@ class BuiltLayers:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._backend.aclose(stop=False)
+        for backend in self._backends.values():
+            await backend.aclose(stop=False)
 
     # -- names --
 
     def _key(self, packages: PackageSet) -> str:
-        """Raises LayerUnavailable; ValueError for what is no set of packages."""
-        manager = self._managers[packages.manager]
-        if len(packages.lines) > _MOST_LINES or any(len(line) > _LONGEST_LINE for line in packages.lines):
-            raise ValueError(f"a layer has at most {_MOST_LINES} packages, each of at most {_LONGEST_LINE} characters")
-        manager.check(packages.lines)
+        """Raises LayerUnavailable."""
+        manager, lines = self._managers[packages.manager], packages.lines
+        base = Layer(key=key, source=self._folder / key) if (key := self._base_key(packages)) else None
         try:
-            about = [FORMAT, packages.manager, manager.fingerprint(), packages.compile, sorted(set(packages.lines))]
+            if len(lines) > _MOST_LINES or any(len(line) > _LONGEST_LINE for line in lines):
+                raise ValueError(f"there may be {_MOST_LINES} packages, each of {_LONGEST_LINE} characters")
+            manager.check(lines)
+            about = [FORMAT, manager.name, manager.fingerprint(base), packages.compile, sorted(set(lines)), key]
+        except ValueError as error:
+            raise LayerUnavailable(f"{manager.name} can't install these packages: {error}.") from error
         except Missing as missing:
-            raise LayerUnavailable(f"The packages cannot be built: {missing}.") from missing
+            raise LayerUnavailable(f"{manager.name} can't install packages here: {missing}.") from missing
         return hashlib.sha256(msgspec.json.encode(about)).hexdigest()[:32]
+
+    def _base_key(self, packages: PackageSet) -> str | None:
+        return self._key(packages.base) if packages.base else None
 
     def _look(self, key: str) -> Layer | None:
         source = self._folder / key
@@ -163,70 +177,100 @@ class BuiltLayers:
 
     async def _build(self, key: str, packages: PackageSet) -> Layer:
         try:
+            base = await self.ensure(packages.base) if packages.base else None
             async with self._seats:
-                layer = await self._build_once(key, packages)
+                layer = await self._build_once(key, packages, base)
             await self.sweep()
         except TimeoutError:
             raise LayerUnavailable(
-                f"The packages were not installed within {self._build_seconds:.0f} seconds "
+                f"{packages.manager} did not install the packages within {self._build_seconds:.0f} seconds "
                 "(`layer_build_seconds` in the config file's table [sandbox])."
             ) from None
         except SandboxUnavailable as error:
-            raise LayerUnavailable(f"The packages cannot be installed without a sandbox: {error}") from error
+            raise LayerUnavailable(_no_sandbox(packages, error)) from error
         except Missing as missing:
-            raise LayerUnavailable(f"The packages cannot be installed: {missing}.") from missing
+            raise LayerUnavailable(f"{packages.manager} can't install packages here: {missing}.") from missing
         except OSError as error:
-            raise LayerUnavailable(f"The packages cannot be kept: {error.strerror}.") from error
+            raise LayerUnavailable(f"The packages of {packages.manager} cannot be kept: {error.strerror}.") from error
         return layer
 
-    async def _build_once(self, key: str, packages: PackageSet) -> Layer:
+    async def _build_once(self, key: str, packages: PackageSet, base: Layer | None) -> Layer:
         loop, started = asyncio.get_running_loop(), time.monotonic()
         async with asyncio.timeout(self._build_seconds) as patience, self._locked(key):
             if (layer := await asyncio.to_thread(self._take, key)) is not None:
                 return layer  # another process was first
             patience.reschedule(loop.time() + self._build_seconds)
-            half = await self._run(key, packages)
+            half = await self._run(key, packages, base)
             await asyncio.to_thread(self._finish, key, half, packages)
         log.info("layer %s: built in %.1f s", key, time.monotonic() - started)
         return Layer(key=key, source=self._folder / key)
 
-    async def _run(self, key: str, packages: PackageSet) -> Path:
+    async def _run(self, key: str, packages: PackageSet, base: Layer | None) -> Path:
         """Install in a sandbox that goes again; return where the result lies then."""
-        manager = self._managers[packages.manager]
-        await self._backend.destroy(self._place(key))  # what a process that was killed has left, and may still be at it
+        manager, backend = self._managers[packages.manager], self._backends[packages.manager]
+        await backend.destroy(self._place(key))  # what a process that was killed has left, and may still be at it
         spec = SandboxSpec(
             key=self._place(key),
-            env=manager.environment(),
+            env=await asyncio.to_thread(manager.environment, base),
             shared=manager.folders(),
-            limits=Limits(disk_bytes=2 * self._max_bytes),  # what is downloaded, and what is unpacked of it
+            layers=[base] if base else [],
+            limits=Limits(disk_bytes=2 * self._max_bytes + _BASE_BYTES),  # what is downloaded, and is unpacked of it
+            system=manager.system,
         )
-        half = self._half(key)
+        half, steps = self._half(key), manager.steps(packages.lines, BUILT, key, compile=packages.compile)
         try:
-            sandbox = await self._backend.provision(spec)
-            for number, step in enumerate(manager.steps(packages.lines, BUILT, key, compile=packages.compile)):
+            sandbox = await backend.provision(spec)
+            wrapped = [*map(buildlog.writing, manager.files().items()), *map(buildlog.logged, steps)]
+            for number, step in enumerate(wrapped):
                 limited = msgspec.structs.replace(step, timeout_ms=int(self._build_seconds * 1000))
-                result = await sandbox.run(f"step_{number}", limited)
-                _check(result, manager)
-            built = Layout(self._folder / "building" / self._place(key)).files / "workspace" / "layer"
-            await asyncio.to_thread(_move, built, half)
+                self._check(await sandbox.run(f"step_{number}", limited), key, packages)
+        except BaseException:
+            await asyncio.shield(backend.destroy(self._place(key)))
+            raise
+        return await asyncio.shield(self._take_out(key, manager, half))
+
+    async def _take_out(self, key: str, manager: Manager, half: Path) -> Path:
+        """End everything in the sandbox; only then can nothing change the result any more."""
+        backend, layout = self._backends[manager.name], self._layout(key)
+        try:
+            await backend.hibernate(self._place(key))
+            if manager.system:
+                await asyncio.to_thread(systembase.collect, layout, half)
+            else:
+                await asyncio.to_thread(os.rename, layout.files / "workspace" / "layer", half)  # of a link, itself
         finally:
-            # Only once everything in it is dead can nothing change the result any more.
-            await asyncio.shield(self._backend.destroy(self._place(key)))
+            await backend.destroy(self._place(key))
         return half
 
     def _finish(self, key: str, half: Path, packages: PackageSet) -> None:
         """Look at what was built, describe it, and give it its name. Raises LayerUnavailable, OSError."""
+        manager = self._managers[packages.manager]
         try:
-            size = layerfiles.inspect(half, self._max_bytes)
-            layerfiles.write(half, packages.manager, packages.lines, size)
+            size = layerfiles.inspect(half, manager.tops, self._max_bytes)
+            layerfiles.write(half, packages.manager, packages.lines, manager.installed(half), size)
             if (self._folder / key).exists():  # and is no layer: somebody has been at it
                 os.rename(self._folder / key, self._half(key))
             os.rename(half, self._folder / key)
         except layerfiles.Unfit as unfit:
-            raise LayerUnavailable(f"The packages cannot be used: {unfit}.") from unfit
+            raise LayerUnavailable(f"The packages of {packages.manager} cannot be used: {unfit}.") from unfit
         finally:
             with contextlib.suppress(OSError):
                 files.remove_tree(half)
+
+    def _check(self, result: CommandResult, key: str, packages: PackageSet) -> None:
+        """Raise LayerUnavailable, with the end of what was said, unless the command went well."""
+        if result.exit_code == 0:
+            return
+        manager = self._managers[packages.manager]
+        tail = buildlog.tail(self._layout(key).files / "workspace" / buildlog.NAME)
+        said = manager.reach.redact(tail)[-buildlog.TAIL_CHARACTERS :].strip()
+        package = packages.lines[0] if len(packages.lines) == 1 else manager.blame(said)
+        about = f" {package}" if package else " the packages"
+        how = "took too long" if result.timed_out else "failed"
+        raise LayerUnavailable(f"Installing{about} with {manager.name} {how}.", said or "(it said nothing)", package)
+
+    def _layout(self, key: str) -> Layout:
+        return Layout(self._folder / "building" / self._place(key))
 
     def _place(self, key: str) -> str:
         """The name of a build's sandbox: not that of the same build in another data folder of this machine."""
@@ -260,8 +304,8 @@ class BuiltLayers:
             with contextlib.suppress(OSError, SandboxUnavailable):
                 async with self._locked(key, wait=False):
                     await asyncio.to_thread(self._remove_old, key, keep_seconds)
-                    if key not in self._builds and (self._folder / "building" / self._place(key)).exists():
-                        await self._backend.destroy(self._place(key))
+                    if key not in self._builds and self._layout(key).folder.exists():
+                        await next(iter(self._backends.values())).destroy(self._place(key))
 
     def _names(self) -> set[str]:
         """The keys of which there is a lock, and so perhaps something else."""
@@ -280,20 +324,10 @@ class BuiltLayers:
             files.remove_tree(gone)
 
 
-def _check(result: CommandResult, manager: Manager) -> None:
-    """Raise LayerUnavailable, with the end of what was said, unless the command went well."""
-    if result.exit_code == 0:
-        return
-    said = manager.redact(result.output[-16_000:].decode(errors="replace"))[-_TAIL_CHARACTERS:].strip()
-    how = "took too long" if result.timed_out else "failed"
-    raise LayerUnavailable(
-        f"Installing the packages {how}. `hostler skills prepare` shows why; see docs/sandbox.md.",
-        said or "(it said nothing)",
-    )
-
-
-def _move(source: Path, target: Path) -> None:
-    os.rename(source, target)  # of a link, the link itself
+def _no_sandbox(packages: PackageSet, error: SandboxUnavailable) -> str:
+    """A build of apt needs more of the machine than the others."""
+    hint = f" {OVERLAYS}" if packages.manager == "apt" or packages.base else ""
+    return f"The packages of {packages.manager} cannot be installed without a sandbox: {error}.{hint}"
 
 
 def _try_lock(fd: int) -> bool:
