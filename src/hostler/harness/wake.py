@@ -15,6 +15,7 @@ from sqlalchemy import bindparam, select
 
 from hostler import clock
 from hostler.harness.crossposts import crossposted
+from hostler.harness.environment import config_of
 from hostler.harness.ledger import Ledger, read_ledger
 from hostler.harness.repositories import Repository, repository
 from hostler.harness.run import Addition, Idle, Run
@@ -28,7 +29,7 @@ from hostler.sandbox.contract import Sandbox
 from hostler.store.dispatch import Lease
 from hostler.store.sql import Request, Tx
 from hostler.store.store import Duplicate
-from hostler.store.tables import files, resources, sessions
+from hostler.store.tables import environments, files, resources, sessions
 from hostler.wire.agents import SessionAgent
 from hostler.wire.usage import BudgetLimit
 
@@ -67,13 +68,15 @@ _SESSION = select(
     sessions.c.thread_id,
     sessions.c.agent,
     sessions.c.environment,
+    environments.c.body,
     sessions.c.vault_ids,
     sessions.c.budget,
     sessions.c.usage,
     sessions.c.active_us,
     sessions.c.running_since,
     sessions.c.last_at,
-).where(sessions.c.id == bindparam("s"))
+).join_from(sessions, environments, sessions.c.environment_id == environments.c.id, isouter=True)
+_SESSION = _SESSION.where(sessions.c.id == bindparam("s"))
 _INPUTS = (
     select(files.c.blob, resources.c.mount_path, resources.c.id, resources.c.body)
     .join_from(resources, files, resources.c.file_id == files.c.id, isouter=True)
@@ -87,7 +90,7 @@ _decode_budget = msgspec.json.Decoder(BudgetLimit).decode
 def row_tx(session_id: str) -> Tx[Row]:
     """Read a session's row, its inputs, skills and threads."""
     (row,) = yield _SESSION, {"s": session_id}
-    thread_id, agent_body, environment, vault_ids, budget, usage, active_us, running_since, last_at = row
+    thread_id, agent_body, snapshot, environment, vault_ids, budget, usage, active_us, running_since, last_at = row
     given = yield _INPUTS, {"s": session_id}
     agent = _decode_agent(agent_body)
     skills: list[MountedSkill] = []
@@ -103,7 +106,7 @@ def row_tx(session_id: str) -> Tx[Row]:
     return Row(
         thread_id=thread_id,
         agent=agent,
-        environment=msgspec.json.decode(environment),
+        environment=config_of(environment, snapshot),
         vault_ids=msgspec.json.decode(vault_ids),
         budget=_decode_budget(budget) if budget else None,
         ledger=read_ledger(usage),

@@ -81,7 +81,7 @@ sessions = Table(
     _text("title", null=True),
     _json("metadata"),
     _json("agent"),  # the resolved snapshot, `SessionAgent`
-    _json("environment"),  # `config` at creation: what the sandbox is made from
+    _json("environment"),  # `config` at creation, for a session whose environment is not here
     _json("vault_ids"),
     _json("budget", null=True),
     _json("usage"),
