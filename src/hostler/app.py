@@ -24,8 +24,8 @@ from hostler.harness.gateway import GitGateway
 from hostler.harness.mcp_tools import McpTools
 from hostler.harness.repositories import Repositories as HarnessRepositories
 from hostler.harness.secrets import SessionSecrets
+from hostler.harness.session_layers import SessionLayers
 from hostler.harness.side_request import SideRequest
-from hostler.harness.skill_layers import SkillLayers
 from hostler.harness.supervisor import Supervisor
 from hostler.harness.web_tools import WebTools
 from hostler.log.hub import Hub
@@ -137,7 +137,12 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             config=config.harness,
             repositories=repositories,
             secrets=secrets,
-            layers=SkillLayers(layers, sandboxes, config.harness.layer_wait_seconds),
+            layers=SessionLayers(
+                layers,
+                sandboxes,
+                skill_seconds=config.harness.layer_wait_seconds,
+                environment_seconds=config.harness.package_wait_seconds,
+            ),
             served=(Delegation(), AdvisorTool(model, router.catalogue), mcp_tools, web),
         )
         dispatcher = EmbeddedDispatcher(store)
@@ -180,11 +185,12 @@ def _services(
         mcp_tools.forget(session_id)
 
     programs = mcp_tools.programs
+    hooks = Hooks(wake=dispatcher.wake, ended=ended, created=supervisor.created)
     return Services(
         keys=Keys(store),
         agents=Agents(store, catalogue, programs),
         environments=Environments(store),
-        sessions=Sessions(journal, blobs, catalogue, Hooks(wake=dispatcher.wake, ended=ended), repositories, programs),
+        sessions=Sessions(journal, blobs, catalogue, hooks, repositories, programs),
         events=Events(journal, blobs, catalogue, dispatcher.wake),
         threads=Threads(journal, dispatcher.wake),
         resources=Resources(store, supervisor.inputs_changed, repositories),

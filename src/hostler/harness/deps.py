@@ -11,7 +11,7 @@ import msgspec
 from hostler.harness.repositories import Repositories
 from hostler.harness.secrets import SessionSecrets
 from hostler.harness.served import ServedTools
-from hostler.harness.skill_layers import SkillLayers
+from hostler.harness.session_layers import SessionLayers
 from hostler.log.log import Log
 from hostler.models.catalogue import Catalogue
 from hostler.models.protocol import Model, ModelUsage
@@ -39,6 +39,7 @@ class HarnessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     output_bytes: int = 500 * 1024 * 1024  # of one file that the agent hands back
     outputs_bytes: int = 5 * 1024**3  # of all that a session hands back
     layer_wait_seconds: float = 120.0  # of the first tool call, for the packages of skills
+    package_wait_seconds: float = 600.0  # of the first tool call, for the packages of the environment
 
 
 class Contents(Protocol):
@@ -73,7 +74,7 @@ class Deps(msgspec.Struct, frozen=True):
     blobs: Blobs
     builtins: dict[str, dict[str, Any]]
     config: HarnessConfig
-    layers: SkillLayers
+    layers: SessionLayers
     secrets: SessionSecrets
     served: tuple[ServedTools, ...] = ()
     repositories: Repositories | None = None

@@ -6,13 +6,13 @@ It only says what is to be run, where: in a build sandbox. It must not run anyth
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
+from hostler.sandbox import layerfiles
 from hostler.sandbox.contract import Exec
 from hostler.sandbox.prefixed import Prefixed
 from hostler.sandbox.reach import reach
@@ -41,9 +41,8 @@ class Gem(Prefixed):
         ]
 
     def installed(self, folder: Path) -> list[str]:
-        with contextlib.suppress(OSError):
-            return [name.removesuffix(".gemspec") for name in os.listdir(folder / "gems" / "specifications")]
-        return []
+        names = layerfiles.names_inside(folder, "gems/specifications")
+        return [name.removesuffix(".gemspec") for name in names if name.endswith(".gemspec")]
 
 
 def open_gem(environ: Mapping[str, str], proxy: str | None) -> Gem:

@@ -5,6 +5,7 @@ A build may have planted anything, so no link is followed. Everything in the san
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
@@ -59,9 +60,9 @@ def inspect(folder: Path, tops: frozenset[str], max_bytes: int) -> Size:
     """Check a finished build and make it readable by every sandbox's user. Raises Unfit, OSError."""
     if not stat.S_ISDIR(folder.lstat().st_mode):
         raise Unfit("the build has left something else than a folder of packages")
-    for entry in os.scandir(folder):
-        if entry.name not in tops or not entry.is_dir(follow_symlinks=False):
-            raise Unfit(f"the build has left {entry.name!r}, which is none of the folders of packages")
+    for name in os.listdir(folder):
+        if name not in tops or not stat.S_ISDIR((folder / name).lstat().st_mode):
+            raise Unfit(f"the build has left {name!r}, which is none of the folders of packages")
     total = count = 0
     for about, depth in _walk(folder, 0):
         count += 1
@@ -106,6 +107,21 @@ def read_inside(folder: Path, path: str) -> bytes:
         return b""
     with open(fd, "rb") as file:
         return file.read(_LONGEST_FILE) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+
+
+def names_inside(folder: Path, path: str) -> list[str]:
+    """What is in a folder of a layer, reached without a link; nothing where there is none."""
+    fd = -1
+    try:
+        fd = os.open(folder, _FOLDER)
+        for part in path.split("/"):
+            fd = _inner(fd, part, _FOLDER)
+        return os.listdir(fd)
+    except OSError:
+        return []
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(fd)
 
 
 def _inner(fd: int, name: str, flags: int) -> int:

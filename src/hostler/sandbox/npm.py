@@ -6,17 +6,18 @@ It only says what is to be run, where: in a build sandbox. It must not run anyth
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from hostler.sandbox import layerfiles
 from hostler.sandbox.contract import Exec
 from hostler.sandbox.prefixed import Prefixed
 from hostler.sandbox.reach import reach
 from hostler.sandbox.rootfs import HOME
 
-_REGISTRY = "https://registry.npmjs.org/"
+_HOME = "https://www.npmjs.com/"  # for rules of what goes through no proxy
+_MODULES = "lib/node_modules"
 _KEPT = re.compile(
     r"registry|@[^:]+:registry|//.+|strict-ssl|fetch-retries|fetch-timeout|fetch-retry-.*|maxsockets|ca|_auth|_authToken"
 )
@@ -48,12 +49,10 @@ class Npm(Prefixed):
 
     def installed(self, folder: Path) -> list[str]:
         """The folders of the packages that were asked for, scoped ones included."""
-        modules = folder / "lib" / "node_modules"
         found: list[str] = []
-        with contextlib.suppress(OSError):
-            for name in os.listdir(modules):
-                scoped = name.startswith("@") and not (modules / name).is_symlink()
-                found += [f"{name}/{each}" for each in os.listdir(modules / name)] if scoped else [name]
+        for name in layerfiles.names_inside(folder, _MODULES):
+            scoped = layerfiles.names_inside(folder, f"{_MODULES}/{name}") if name.startswith("@") else []
+            found += [f"{name}/{each}" for each in scoped] or [name]
         return [name for name in found if not name.startswith(".")]
 
 
@@ -64,7 +63,7 @@ def open_npm(environ: Mapping[str, str], proxy: str | None) -> Npm:
     urls = [value for name, value in kept.items() if name.endswith("registry")]
     secrets = [value for name, value in settings.items() if _SECRET.fullmatch(name)]
     found = reach(
-        [*urls, _REGISTRY],
+        [*urls, _HOME],
         environ,
         proxy=proxy or settings.get("https-proxy") or settings.get("proxy"),
         bundle=settings.get("cafile"),

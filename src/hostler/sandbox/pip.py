@@ -6,11 +6,10 @@ It only says what is to be run, where: in a build sandbox. It must not run anyth
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 from pathlib import Path
 
-from hostler.sandbox import interpreter
+from hostler.sandbox import interpreter, layerfiles
 from hostler.sandbox.contract import LAYERS, Exec, Folder, Layer
 from hostler.sandbox.packages import Missing
 from hostler.sandbox.pipindex import PipIndex
@@ -80,7 +79,7 @@ class Pip:
         return found[1] if found else None
 
     def installed(self, folder: Path) -> list[str]:
-        names = os.listdir(folder / "python")
+        names = layerfiles.names_inside(folder, "python")
         return [name.removesuffix(".dist-info") for name in names if name.endswith(".dist-info")]
 
     def _home(self) -> tuple[Folder, str] | None:

@@ -78,6 +78,7 @@ class Hooks(NamedTuple):
 
     wake: Callable[[str], None]  # a session needs a harness now
     ended: Callable[[str], None]  # a session was archived or deleted: its sandbox may go
+    created: Callable[[bytes], None] = lambda config: None  # a session was made in an environment of this config
 
 
 class Filter(NamedTuple):
@@ -95,6 +96,7 @@ class Changed(NamedTuple):
 
     session: Session
     appended: list[Entry]
+    environment: bytes = b"{}"  # the config of the one that it was created in
 
 
 class Sessions:
@@ -137,7 +139,7 @@ class Sessions:
                 appended, row["wake_at"] = written.entries, now
                 row["outcomes"] = taken.patch.get("outcomes")
             shown = SessionRow.of([row[column.name] for column in COLUMNS])
-            return Changed(session(shown, made), appended)
+            return Changed(session(shown, made), appended, row["environment"])
 
         created = await self._store.write(tx, self._created)
         return created.session
@@ -222,6 +224,7 @@ class Sessions:
         return SessionDeleted(id=session_id)
 
     def _created(self, created: Changed) -> None:
+        self._hooks.created(created.environment)
         if created.appended:
             self._publish(created.session.id, created.appended)
             self._hooks.wake(created.session.id)
