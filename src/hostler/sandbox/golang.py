@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hostler.sandbox.contract import Exec
+from hostler.sandbox.contract import Exec, Folder
 from hostler.sandbox.prefixed import Prefixed
 from hostler.sandbox.reach import reach
 from hostler.sandbox.rootfs import HOME
 
 _PROXY, _SUMS = "https://proxy.golang.org", "https://sum.golang.org"
 _PASSED = ("GOPROXY", "GONOPROXY", "GOPRIVATE", "GOSUMDB", "GONOSUMDB", "GONOSUMCHECK", "GOINSECURE", "GOTOOLCHAIN")
+_LOCAL = re.compile(r"file://(/[^,|\s]+)")
 _PASSED_TOO = ("GOFLAGS", "CGO_ENABLED")
 
 
@@ -50,11 +51,21 @@ def open_go(environ: Mapping[str, str], proxy: str | None) -> Go:
     """go with the settings of this machine. Raises ValueError."""
     settings = read(environ)
     variables = {name: settings[name] for name in (*_PASSED, *_PASSED_TOO) if name in settings}
+    folders: list[Folder] = []
+    if "GOPROXY" in variables:
+        variables["GOPROXY"] = _LOCAL.sub(lambda match: _share(match[1], folders), variables["GOPROXY"])
     urls = [url for url in re.split(r"[,|\s]", settings.get("GOPROXY", "") + " " + settings.get("GOSUMDB", "")) if url]
     known = {urlsplit(url).hostname for url in urls}
     entries, secrets = _logins(environ, {host for host in known if host})
     files = {f"{HOME}/.netrc": entries.encode()} if entries else {}
-    return Go(reach([*urls, _PROXY, _SUMS], environ, proxy=proxy, secrets=secrets), variables, files)
+    found = reach([*urls, _PROXY, _SUMS], environ, proxy=proxy, secrets=secrets)
+    return Go(found, variables, files, folders)
+
+
+def _share(path: str, folders: list[Folder]) -> str:
+    """The address inside of a proxy that is a folder of this machine."""
+    folders.append(Folder(source=Path(path), target=f"/mnt/go/{len(folders)}"))
+    return f"file://{folders[-1].target}"
 
 
 def read(environ: Mapping[str, str]) -> dict[str, str]:

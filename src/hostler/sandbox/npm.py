@@ -38,7 +38,7 @@ class Npm(Prefixed):
     line = re.compile(rf"{_NAME}(?:@[\w.*~^<>=| @:/+-]+)?")
     example = "name@1.0.0"
     blames = re.compile(
-        r"No matching version found for ([^\s']+?)\.?\s|'(@?[^'@\s]+@[^']*)' is not in|"
+        r"No matching version found for ([^\s']+?)\.?\s|'(@?[^'@\s]+@[^']*)' (?:is not in|could not be found)|"
         r"npm \w+ path \S*/node_modules/(\S+)"
     )
 

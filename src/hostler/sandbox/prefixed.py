@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -31,8 +32,11 @@ class Prefixed:
     blames: ClassVar[re.Pattern[str]]
     system = False
 
-    def __init__(self, reach: Reach, variables: dict[str, str], files: dict[str, bytes]) -> None:
+    def __init__(
+        self, reach: Reach, variables: dict[str, str], files: dict[str, bytes], folders: Sequence[Folder] = ()
+    ) -> None:
         self.reach = reach
+        self._folders = [folder for folder in folders if folder.source.is_dir()]
         self._variables = variables
         self._files = files
 
@@ -52,7 +56,7 @@ class Prefixed:
         return {**self._variables, **_ALL_PROXIED, "PATH": path}
 
     def folders(self) -> list[Folder]:
-        return []
+        return self._folders
 
     def files(self) -> dict[str, bytes]:
         return self._files

@@ -92,7 +92,7 @@ _DROPPED = {
     "var/lib": ("apt", "systemd", "ucf"),
     "opt": ("hostler",),
 }
-_FIELDS, _FIRST_PERSON = 4, 1000
+_FIELDS, _FIRST_PERSON, _NOBODY = 4, 1000, 65534
 _KEPT_OF_DPKG = "status"  # so that `dpkg -l` works in a session
 
 
@@ -151,8 +151,12 @@ def _copy_public(source: str, target: str) -> None:
 def _system_names(path: Path) -> str:
     """The users or groups that packages have made, as packages expect them; of persons, none."""
     lines = [line for line in path.read_text(errors="replace").splitlines() if line.count(":") >= _FIELDS - 1]
-    system = [line for line in lines if (number := line.split(":")[2]).isdecimal() and int(number) < _FIRST_PERSON]
+    system = [line for line in lines if _is_system(line.split(":")[2])]
     return "".join(f"{line}\n" for line in system)
+
+
+def _is_system(number: str) -> bool:
+    return number.isdecimal() and (int(number) < _FIRST_PERSON or int(number) == _NOBODY)
 
 
 def _give(folder: Path, uid: int) -> None:
