@@ -19,8 +19,8 @@ from sandbox.wheels import wheel
 
 PRESENT = {name: toolchains.find(name) is not None for name in ("npm", "apt-get")}
 LOOK = (
-    "run: hostler-probe; node -p 'require(\"hostler-tool\")'; python3 -c 'import hostler_wheel as w; print(w.VERSION)'; "
-    "hostler-tool; true"
+    "run: hostler-probe; node -p 'require(\"hostler-tool\")'; "
+    "python3 -c 'import hostler_wheel as w; print(w.VERSION)'; hostler-tool; true"
 )
 
 
@@ -51,8 +51,13 @@ def place(tmp_path: Path) -> Iterator[Place]:
         )
         registries.npm_package(registry, "hostler-tool")
         environ = {
-            **{"PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": "", "HTTPS_PROXY": "", "https_proxy": ""},
-            **{"PIP_INDEX_URL": index.url, "PIP_CONFIG_FILE": "/dev/null", "PIP_RETRIES": "0"},
+            "PIP_FIND_LINKS": "",
+            "PIP_EXTRA_INDEX_URL": "",
+            "HTTPS_PROXY": "",
+            "https_proxy": "",
+            "PIP_INDEX_URL": index.url,
+            "PIP_CONFIG_FILE": "/dev/null",
+            "PIP_RETRIES": "0",
             **registries.npm_settings(registry, tmp_path / "npm"),
             **registries.apt_settings(registry, tmp_path / "apt"),
         }

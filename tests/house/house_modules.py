@@ -42,6 +42,8 @@ FLOORS = {
     "applying": 7,
     "cli": 7,
     "doctor": 7,
+    "layer_commands": 7,
+    "layering": 7,
     "preparing": 7,
     "recording": 7,
 }
@@ -50,7 +52,7 @@ SIDEWAYS = {
     ("cli", "configuration"), ("cli", "serving"), ("doctor", "configuration"), ("preparing", "configuration"),
     ("recording", "serving"), ("cli", "applying"), ("cli", "doctor"),
     ("cli", "preparing"), ("cli", "recording"), ("doctor", "preparing"),
-    ("recording", "app"),
+    ("recording", "app"), ("cli", "layer_commands"), ("layer_commands", "layering"), ("layering", "configuration"),
 }  # fmt: skip
 
 

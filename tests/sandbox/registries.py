@@ -112,7 +112,7 @@ def npm_package(registry: Registry, name: str, *, install: str | None = None) ->
         {
             "package/package.json": json.dumps(about),
             "package/index.js": f"module.exports = {json.dumps(name)};\n",
-            "package/cli.js": f"#!/usr/bin/env node\nconsole.log('program of', require('./index.js'));\n",
+            "package/cli.js": "#!/usr/bin/env node\nconsole.log('program of', require('./index.js'));\n",
         },
         modes={"package/cli.js": 0o755},
     )

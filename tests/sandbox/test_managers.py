@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from hostler.sandbox.bubblewrap import BubblewrapBackend
 from hostler.sandbox.contract import NO_NETWORK, Layer, SandboxSpec, Shell
 from hostler.sandbox.packages import Layers, LayerUnavailable, PackageSet
 from sandbox import registries
-from sandbox.registries import Registry, serving
+from sandbox.registries import serving
 
 PROBE = "hostler-probe"
 
@@ -96,7 +95,8 @@ def test_npm(folder: Path, tmp_path: Path) -> None:
         layer = build(folder, settings, PackageSet(manager="npm", lines=(PROBE, "@scope/other@1.0.0")))
         script = (
             f'{PROBE}; cd /tmp; node -e \'console.log(require("{PROBE}"), require("@scope/other"))\'; '
-            f'echo \'import x from "{PROBE}"; console.log("module", x)\' > /tmp/x.mjs; node x.mjs; env; npm config list; '
+            f'echo \'import x from "{PROBE}"; console.log("module", x)\' > /tmp/x.mjs; node x.mjs; env; '
+            "npm config list; "
             'mkdir own; cd own; echo \'{"name": "own-tool", "version": "1.0.0", "bin": "cli.js"}\' > package.json; '
             "printf '#!/usr/bin/env node\\nconsole.log(\"own tool\")\\n' > cli.js; chmod +x cli.js; "
             "npm install -g --offline --no-audit . >/tmp/log 2>&1 || cat /tmp/log; own-tool"
@@ -121,7 +121,8 @@ def test_apt(folder: Path, tmp_path: Path) -> None:
             registry,
             PROBE,
             {
-                "usr/bin/hostler-probe": "#!/bin/sh\ncat /usr/share/hostler/needed /etc/hostler/conf /opt/hostler-probe/x\n",
+                "usr/bin/hostler-probe": "#!/bin/sh\n"
+                "cat /usr/share/hostler/needed /etc/hostler/conf /opt/hostler-probe/x\n",
                 "etc/hostler/conf": "conf\n",
                 "opt/hostler-probe/x": "opt\n",
             },
@@ -136,9 +137,11 @@ def test_apt(folder: Path, tmp_path: Path) -> None:
         settings = registries.apt_settings(registry, tmp_path / "apt")
         layer = build(folder, settings, PackageSet(manager="apt", lines=(PROBE,)))
         script = (
-            "hostler-probe; hostler-alt | head -n 1; cat /var/lib/hostler/uid; stat -c %A /usr/bin/hostler-probe; id -u; "
+            "hostler-probe; hostler-alt | head -n 1; cat /var/lib/hostler/uid; stat -c %A /usr/bin/hostler-probe; "
+            "id -u; "
             "dpkg -s hostler-probe | grep Status; touch /usr/bin/x /etc/x /opt/x /var/lib/x 2>&1 | grep -c Read-only; "
-            "test -e /etc/apt && echo apt; test -e /var/lib/apt && echo lists; cat /etc/passwd | wc -l; python3 -c 'print(7)'"
+            "test -e /etc/apt && echo apt; test -e /var/lib/apt && echo lists; cat /etc/passwd | wc -l; "
+            "python3 -c 'print(7)'"
         )
         said = run_in([layer], script, folder)
         assert said.splitlines() == [

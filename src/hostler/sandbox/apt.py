@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from hostler.sandbox import layerfiles
@@ -78,10 +79,9 @@ class Apt:
         if not Path("/bin").is_symlink():
             raise Missing(_SPLIT_USR)
         try:
-            installed = hashlib.sha256(_STATUS.read_bytes()).hexdigest()
+            return f"{platform.machine()} {_installed(_STATUS.stat().st_mtime_ns)}"
         except OSError:
             raise Missing(_NO_APT) from None
-        return f"{platform.machine()} {installed}"
 
     def check(self, lines: tuple[str, ...]) -> None:
         """Raise ValueError unless each line names a package: a path is none, and a name with a minus behind removes."""
@@ -120,6 +120,11 @@ class Apt:
         ours = _versions(layerfiles.read_inside(folder, "system/var/lib/dpkg/status"))
         machine = _versions(_STATUS.read_bytes())
         return [f"{name}-{version}" for name, version in ours.items() if machine.get(name) != version]
+
+
+@lru_cache(maxsize=2)
+def _installed(mtime_ns: int) -> str:
+    return hashlib.sha256(_STATUS.read_bytes()).hexdigest()
 
 
 def _versions(status: bytes) -> dict[str, str]:

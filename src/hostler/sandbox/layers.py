@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import fcntl
 import hashlib
 import logging
 import os
-import secrets
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +21,8 @@ import msgspec
 
 from hostler.sandbox import buildlog, files, layerfiles, systembase
 from hostler.sandbox.contract import Backend, CommandResult, Layer, Limits, SandboxSpec, SandboxUnavailable
-from hostler.sandbox.layerfiles import MANIFEST
-from hostler.sandbox.packages import LayerUnavailable, Manager, Missing, PackageSet, Progress
-from hostler.sandbox.rootfs import Layout
+from hostler.sandbox.layerfolder import LayerFolder
+from hostler.sandbox.packages import Kept, LayerUnavailable, Manager, Missing, PackageSet, Progress
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +54,7 @@ class BuiltLayers:
         build_seconds: float = 600.0,
         max_bytes: int = 2 * 1024**3,
     ) -> None:
-        self._folder = folder.absolute()
+        self._folder = LayerFolder(folder)
         self._backends = backends
         self._managers = managers
         self._build_seconds = build_seconds
@@ -88,7 +84,7 @@ class BuiltLayers:
             self._swept = True
             self._spawn(self.sweep())
         key = await asyncio.to_thread(self._key, packages)
-        if (layer := await asyncio.to_thread(self._take, key)) is not None:
+        if (layer := await asyncio.to_thread(self._folder.take, key)) is not None:
             return layer
         if key not in self._builds:
             when, failure = self._failed.get(key, (0.0, None))
@@ -99,7 +95,7 @@ class BuiltLayers:
         return await asyncio.shield(self._builds[key])
 
     async def find(self, packages: PackageSet) -> Layer | None:
-        return await asyncio.to_thread(lambda: self._look(self._key(packages)))
+        return await asyncio.to_thread(lambda: self._folder.look(self._key(packages)))
 
     async def key(self, packages: PackageSet) -> str:
         """The name that the layer has, or would have. Raises LayerUnavailable."""
@@ -107,7 +103,7 @@ class BuiltLayers:
 
     async def progress(self, packages: PackageSet, position: int = 0) -> Progress | None:
         def look() -> Progress | None:
-            log_file = self._layout(self._key(packages)).files / "workspace" / buildlog.NAME
+            log_file = self._folder.layout(self._key(packages)).files / "workspace" / buildlog.NAME
             return buildlog.read(log_file, position, self._managers[packages.manager].reach.redact)
 
         return await asyncio.to_thread(look)
@@ -136,7 +132,7 @@ class BuiltLayers:
     def _key(self, packages: PackageSet) -> str:
         """Raises LayerUnavailable."""
         manager, lines = self._managers[packages.manager], packages.lines
-        base = Layer(key=key, source=self._folder / key) if (key := self._base_key(packages)) else None
+        base = self._folder.layer(key) if (key := self._base_key(packages)) else None
         try:
             if len(lines) > _MOST_LINES or any(len(line) > _LONGEST_LINE for line in lines):
                 raise ValueError(f"there may be {_MOST_LINES} packages, each of {_LONGEST_LINE} characters")
@@ -150,18 +146,6 @@ class BuiltLayers:
 
     def _base_key(self, packages: PackageSet) -> str | None:
         return self._key(packages.base) if packages.base else None
-
-    def _look(self, key: str) -> Layer | None:
-        source = self._folder / key
-        return Layer(key=key, source=source) if layerfiles.read(source) is not None else None
-
-    def _take(self, key: str) -> Layer | None:
-        """The layer if it is there, marked as used."""
-        layer = self._look(key)
-        if layer is not None:
-            with contextlib.suppress(OSError):
-                os.utime(layer.source / MANIFEST)
-        return layer
 
     def _ended(self, key: str, task: asyncio.Task[Layer]) -> None:
         self._builds.pop(key, None)
@@ -196,28 +180,30 @@ class BuiltLayers:
 
     async def _build_once(self, key: str, packages: PackageSet, base: Layer | None) -> Layer:
         loop, started = asyncio.get_running_loop(), time.monotonic()
-        async with asyncio.timeout(self._build_seconds) as patience, self._locked(key):
-            if (layer := await asyncio.to_thread(self._take, key)) is not None:
+        async with asyncio.timeout(self._build_seconds) as patience, self._folder.locked(key):
+            if (layer := await asyncio.to_thread(self._folder.take, key)) is not None:
                 return layer  # another process was first
             patience.reschedule(loop.time() + self._build_seconds)
             half = await self._run(key, packages, base)
             await asyncio.to_thread(self._finish, key, half, packages)
         log.info("layer %s: built in %.1f s", key, time.monotonic() - started)
-        return Layer(key=key, source=self._folder / key)
+        return self._folder.layer(key)
 
     async def _run(self, key: str, packages: PackageSet, base: Layer | None) -> Path:
         """Install in a sandbox that goes again; return where the result lies then."""
         manager, backend = self._managers[packages.manager], self._backends[packages.manager]
-        await backend.destroy(self._place(key))  # what a process that was killed has left, and may still be at it
+        await backend.destroy(
+            self._folder.place(key)
+        )  # what a process that was killed has left, and may still be at it
         spec = SandboxSpec(
-            key=self._place(key),
+            key=self._folder.place(key),
             env=await asyncio.to_thread(manager.environment, base),
             shared=manager.folders(),
             layers=[base] if base else [],
             limits=Limits(disk_bytes=2 * self._max_bytes + _BASE_BYTES),  # what is downloaded, and is unpacked of it
             system=manager.system,
         )
-        half, steps = self._half(key), manager.steps(packages.lines, BUILT, key, compile=packages.compile)
+        half, steps = self._folder.half(key), manager.steps(packages.lines, BUILT, key, compile=packages.compile)
         try:
             sandbox = await backend.provision(spec)
             wrapped = [*map(buildlog.writing, manager.files().items()), *map(buildlog.logged, steps)]
@@ -225,21 +211,21 @@ class BuiltLayers:
                 limited = msgspec.structs.replace(step, timeout_ms=int(self._build_seconds * 1000))
                 self._check(await sandbox.run(f"step_{number}", limited), key, packages)
         except BaseException:
-            await asyncio.shield(backend.destroy(self._place(key)))
+            await asyncio.shield(backend.destroy(self._folder.place(key)))
             raise
         return await asyncio.shield(self._take_out(key, manager, half))
 
     async def _take_out(self, key: str, manager: Manager, half: Path) -> Path:
         """End everything in the sandbox; only then can nothing change the result any more."""
-        backend, layout = self._backends[manager.name], self._layout(key)
+        backend, layout = self._backends[manager.name], self._folder.layout(key)
         try:
-            await backend.hibernate(self._place(key))
+            await backend.hibernate(self._folder.place(key))
             if manager.system:
                 await asyncio.to_thread(systembase.collect, layout, half)
             else:
                 await asyncio.to_thread(os.rename, layout.files / "workspace" / "layer", half)  # of a link, itself
         finally:
-            await backend.destroy(self._place(key))
+            await backend.destroy(self._folder.place(key))
         return half
 
     def _finish(self, key: str, half: Path, packages: PackageSet) -> None:
@@ -248,9 +234,7 @@ class BuiltLayers:
         try:
             size = layerfiles.inspect(half, manager.tops, self._max_bytes)
             layerfiles.write(half, packages.manager, packages.lines, manager.installed(half), size)
-            if (self._folder / key).exists():  # and is no layer: somebody has been at it
-                os.rename(self._folder / key, self._half(key))
-            os.rename(half, self._folder / key)
+            self._folder.keep(key, half)
         except layerfiles.Unfit as unfit:
             raise LayerUnavailable(f"The packages of {packages.manager} cannot be used: {unfit}.") from unfit
         finally:
@@ -262,77 +246,37 @@ class BuiltLayers:
         if result.exit_code == 0:
             return
         manager = self._managers[packages.manager]
-        tail = buildlog.tail(self._layout(key).files / "workspace" / buildlog.NAME)
+        tail = buildlog.tail(self._folder.layout(key).files / "workspace" / buildlog.NAME)
         said = manager.reach.redact(tail)[-buildlog.TAIL_CHARACTERS :].strip()
         package = packages.lines[0] if len(packages.lines) == 1 else manager.blame(said)
         about = f" {package}" if package else " the packages"
         how = "took too long" if result.timed_out else "failed"
         raise LayerUnavailable(f"Installing{about} with {manager.name} {how}.", said or "(it said nothing)", package)
 
-    def _layout(self, key: str) -> Layout:
-        return Layout(self._folder / "building" / self._place(key))
-
-    def _place(self, key: str) -> str:
-        """The name of a build's sandbox: not that of the same build in another data folder of this machine."""
-        return f"{key}-{hashlib.sha256(os.fsencode(self._folder)).hexdigest()[:8]}"
-
-    def _half(self, key: str) -> Path:
-        folder = self._folder / "half"
-        folder.mkdir(exist_ok=True)
-        return folder / f"{key}-{secrets.token_hex(4)}"
-
-    @contextlib.asynccontextmanager
-    async def _locked(self, key: str, *, wait: bool = True) -> AsyncIterator[None]:
-        """Hold the lock of a key, also against other processes; the system lets go of it when its holder dies."""
-        folder = self._folder / "locks"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fd = os.open(folder / key, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            while not _try_lock(fd):
-                if not wait:
-                    raise BlockingIOError(errno.EAGAIN, "another process works on it")
-                await asyncio.sleep(0.1)
-            yield
-        finally:
-            os.close(fd)
-
     # -- leftovers --
 
     async def sweep(self, keep_seconds: float = KEEP_SECONDS) -> None:
         """Remove what no session has asked for in that time, and what builds that were killed have left behind."""
-        for key in await asyncio.to_thread(self._names):
+        for key in await asyncio.to_thread(self._folder.names):
             with contextlib.suppress(OSError, SandboxUnavailable):
-                async with self._locked(key, wait=False):
-                    await asyncio.to_thread(self._remove_old, key, keep_seconds)
-                    if key not in self._builds and self._layout(key).folder.exists():
-                        await next(iter(self._backends.values())).destroy(self._place(key))
+                async with self._folder.locked(key, wait=False):
+                    await asyncio.to_thread(self._folder.remove_halves, key)
+                    await asyncio.to_thread(self._folder.remove, key, keep_seconds)
+                    if key not in self._builds and self._folder.layout(key).folder.exists():
+                        await next(iter(self._backends.values())).destroy(self._folder.place(key))
 
-    def _names(self) -> set[str]:
-        """The keys of which there is a lock, and so perhaps something else."""
+    async def kept(self) -> list[Kept]:
+        return await asyncio.to_thread(self._folder.kept)
+
+    async def remove(self, key: str, keep_seconds: float) -> bool:
         try:
-            return set(os.listdir(self._folder / "locks"))
+            async with self._folder.locked(key, wait=False):
+                return await asyncio.to_thread(self._folder.remove, key, keep_seconds)
         except OSError:
-            return set()
-
-    def _remove_old(self, key: str, keep_seconds: float) -> None:
-        for left in (self._folder / "half").glob(f"{key}-*"):
-            files.remove_tree(left)
-        used = layerfiles.last_used(self._folder / key)
-        if used is not None and used < time.time() - keep_seconds:
-            gone = self._half(key)
-            os.rename(self._folder / key, gone)  # at once, or not at all
-            files.remove_tree(gone)
+            return False
 
 
 def _no_sandbox(packages: PackageSet, error: SandboxUnavailable) -> str:
     """A build of apt needs more of the machine than the others."""
     hint = f" {OVERLAYS}" if packages.manager == "apt" or packages.base else ""
     return f"The packages of {packages.manager} cannot be installed without a sandbox: {error}.{hint}"
-
-
-def _try_lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

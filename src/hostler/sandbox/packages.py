@@ -46,6 +46,18 @@ class Progress(msgspec.Struct, frozen=True):
     position: int
 
 
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """A layer that is there. Times are seconds since 1970, `packages` what is installed as far as it is known."""
+
+    key: str
+    manager: str
+    lines: list[str]
+    packages: list[str]
+    bytes: int
+    built_at: float
+    last_used_at: float
+
+
 class Manager(Protocol):
     """A package manager. All that it names is run in a build sandbox.
 
@@ -112,6 +124,19 @@ class Layers(Protocol):
         """What stands in the way of building anything on this machine, as far as that can be told beforehand."""
         ...
 
+    async def key(self, packages: PackageSet) -> str:
+        """The name that the layer has, or would have. Raises `LayerUnavailable`."""
+        ...
+
+    async def kept(self) -> list[Kept]:
+        """All layers that there are."""
+        ...
+
+    async def remove(self, key: str, keep_seconds: float) -> bool:
+        """Remove a layer unless it was used within that time, or somebody is at it. The caller knows that no sandbox
+        has it."""
+        ...
+
     async def aclose(self) -> None:
         """End the builds that run."""
         ...
@@ -137,6 +162,15 @@ class NoLayers:
 
     async def obstacle(self, manager: str = "pip") -> str | None:
         return self._reason
+
+    async def key(self, packages: PackageSet) -> str:
+        raise LayerUnavailable(self._reason)
+
+    async def kept(self) -> list[Kept]:
+        return []
+
+    async def remove(self, key: str, keep_seconds: float) -> bool:
+        return False
 
     async def aclose(self) -> None:
         """Nothing was opened."""

@@ -13,7 +13,7 @@ from stage import AGENT, SESSION, FakeBackend, Stage
 from hostler.harness.loop import advance
 from hostler.harness.session_layers import SessionLayers
 from hostler.sandbox.contract import Layer, Sandbox, SandboxSpec
-from hostler.sandbox.packages import LayerUnavailable, PackageSet, Progress
+from hostler.sandbox.packages import Kept, LayerUnavailable, PackageSet, Progress
 
 SKILLS = [
     {"type": "anthropic", "skill_id": "docx", "version": "20261121"},
@@ -59,6 +59,15 @@ class Memory:
 
     async def obstacle(self, manager: str = "pip") -> str | None:
         return None
+
+    async def key(self, packages: PackageSet) -> str:
+        return ""
+
+    async def kept(self) -> list[Kept]:
+        return []
+
+    async def remove(self, key: str, keep_seconds: float) -> bool:
+        return False
 
     async def aclose(self) -> None: ...
 
