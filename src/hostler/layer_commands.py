@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from hostler.settings import load
 
@@ -79,7 +78,7 @@ def build(environment_id: str, data_dir: Path | None, database: str | None, conf
 
     built = asyncio.run(layering.build(settings, environment_id, tell))
     for each in built:
-        click.echo(json.dumps({"type": "layer", **msgspec.to_builtins(each)}) if as_json else _built(each))
+        click.echo(json.dumps({"type": "layer", **_fields(each)}) if as_json else _built(each))
     if not built and not as_json:
         click.echo("The environment has no packages.")
     sys.exit(0 if all(each.ok for each in built) else 1)
@@ -171,8 +170,11 @@ def _shown(each: Shown) -> str:
 
 
 def _about(layer: Kept) -> dict[str, Any]:
-    about: dict[str, Any] = msgspec.to_builtins(layer)
-    return {**about, "built_at": _time(layer.built_at), "last_used_at": _time(layer.last_used_at)}
+    return {**_fields(layer), "built_at": _time(layer.built_at), "last_used_at": _time(layer.last_used_at)}
+
+
+def _fields(struct: Built | Kept) -> dict[str, Any]:
+    return {name: getattr(struct, name) for name in struct.__struct_fields__}
 
 
 def _time(seconds: float) -> str:

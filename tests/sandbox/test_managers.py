@@ -216,11 +216,14 @@ def test_go(folder: Path, tmp_path: Path) -> None:
         assert "s3cret" not in str(absent)
 
 
-@needs("cargo", "rustc", "cc")
+@pytest.mark.skipif(
+    toolchains.find("cc") is None or (toolchains.find("cargo") is None and not (Path.home() / ".rustup").is_dir()),
+    reason="not on this machine: cargo, cc",
+)
 def test_cargo(folder: Path, tmp_path: Path) -> None:
     with serving() as registry:
         registries.crate(registry, PROBE)
-        settings = registries.cargo_settings(registry, tmp_path / "cargo")
+        settings = {**registries.cargo_settings(registry, tmp_path / "cargo"), "RUSTUP_HOME": f"{Path.home()}/.rustup"}
         layer = build(folder, settings, PackageSet(manager="cargo", lines=(PROBE,)))
         said = run_in([layer], f"{PROBE}; env", folder)
         assert said.startswith(f"program of {PROBE}\n")

@@ -192,9 +192,8 @@ class BuiltLayers:
     async def _run(self, key: str, packages: PackageSet, base: Layer | None) -> Path:
         """Install in a sandbox that goes again; return where the result lies then."""
         manager, backend = self._managers[packages.manager], self._backends[packages.manager]
-        await backend.destroy(
-            self._folder.place(key)
-        )  # what a process that was killed has left, and may still be at it
+        # What a process that was killed has left may still be at it.
+        await backend.destroy(self._folder.place(key))
         spec = SandboxSpec(
             key=self._folder.place(key),
             env=await asyncio.to_thread(manager.environment, base),

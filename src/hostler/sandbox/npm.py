@@ -16,7 +16,6 @@ from hostler.sandbox.prefixed import Prefixed
 from hostler.sandbox.reach import reach
 from hostler.sandbox.rootfs import HOME
 
-_HOME = "https://www.npmjs.com/"  # for rules of what goes through no proxy
 _MODULES = "lib/node_modules"
 _KEPT = re.compile(
     r"registry|@[^:]+:registry|//.+|strict-ssl|fetch-retries|fetch-timeout|fetch-retry-.*|maxsockets|ca|_auth|_authToken"
@@ -63,7 +62,7 @@ def open_npm(environ: Mapping[str, str], proxy: str | None) -> Npm:
     urls = [value for name, value in kept.items() if name.endswith("registry")]
     secrets = [value for name, value in settings.items() if _SECRET.fullmatch(name)]
     found = reach(
-        [*urls, _HOME],
+        urls,
         environ,
         proxy=proxy or settings.get("https-proxy") or settings.get("proxy"),
         bundle=settings.get("cafile"),
