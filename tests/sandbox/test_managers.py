@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,10 @@ from hostler.sandbox.backends import SandboxConfig, open_layers
 from hostler.sandbox.bubblewrap import BubblewrapBackend
 from hostler.sandbox.contract import NO_NETWORK, Layer, SandboxSpec, Shell
 from hostler.sandbox.packages import Layers, LayerUnavailable, PackageSet
-from sandbox import registries
+from sandbox import ordinary, registries
 from sandbox.registries import serving
 
+BUILDING = Path(__file__).with_name("building_many.py")
 PROBE = "hostler-probe"
 
 
@@ -231,3 +235,38 @@ def test_cargo(folder: Path, tmp_path: Path) -> None:
         absent = refusal(folder, settings, PackageSet(manager="cargo", lines=("hostler-absent", PROBE)))
         assert absent.package == "hostler-absent"
         assert "s3cret" not in str(absent)
+
+
+@needs("apt-get", "dpkg", "node", "npm")
+def test_an_ordinary_user_builds_with_apt_and_upon_it(tmp_path: Path, child_environment: dict[str, str]) -> None:
+    """Root's run says nothing about a user without privileges. What npm builds has the programs of the apt layer."""
+    with serving() as registry, tempfile.TemporaryDirectory(prefix="hostler-user-") as path:
+        Path(path).chmod(0o755)
+        home = Path(path) / "home"
+        home.mkdir()
+        settings = registries.npm_settings(registry, home / "npm") | registries.apt_settings(registry, home / "apt")
+        if os.geteuid() == 0:
+            for each in (home, *home.rglob("*")):
+                os.chown(each, ordinary.USER, ordinary.USER)
+        registries.apt_package(
+            registry,
+            "hostler-helper",
+            {"usr/bin/hostler-helper": "#!/bin/sh\necho helped\n"},
+            modes={"./usr/bin/hostler-helper": 0o755},
+            scripts={"postinst": "#!/bin/sh\nchown 7:7 /usr/bin/hostler-helper\n"},
+        )
+        registries.npm_package(registry, PROBE, install="hostler-helper > helped.txt")
+        done = ordinary.run(
+            BUILDING.read_text(),
+            str(home),
+            f"hostler-helper; {PROBE}; cat /node_modules/{PROBE}/helped.txt; id -u",
+            "apt=hostler-helper",
+            f"npm={PROBE}",
+            staging=Path(path),
+            env=child_environment | settings | {"HOME": str(home)},
+            cwd="/",
+            timeout=150,
+        )
+        shutil.rmtree(home, ignore_errors=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["helped", f"program of {PROBE}", "helped", "1000"]

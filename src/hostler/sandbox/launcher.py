@@ -242,14 +242,25 @@ def _with_hint(text: str) -> str:
     return f"{text or 'it ended without a word'}{' - ' + hint if hint else ''}"
 
 
-def trial(bwrap: Path, init: Path) -> str | None:
-    """Start a sandbox without a session that ends at once; return why it does not start, None when it does."""
+def trial(bwrap: Path, init: Path, overlay: Path | None = None) -> str | None:
+    """Start a sandbox without a session that ends at once; return why it does not start, None when it does. `overlay`
+    is an empty folder: then the sandbox changes /usr for itself, in there."""
     uid = sandbox_uid("trial")
     stage = _Stage(uid)
     program = stage.program(bwrap)
+    more, script = [], ":"
+    if overlay is not None:
+        overlay.chmod(0o755)
+        for folder in (overlay / "up", overlay / "work"):
+            folder.mkdir()
+            if uid is not None:
+                os.chown(folder, uid, uid)
+        place = stage.path(overlay, "overlay")
+        more = ["--overlay-src", "/usr", "--overlay", f"{place}/up", f"{place}/work", "/usr"]
+        script = ": > /usr/hostler-trial"
     drop = [] if uid is None else ["--drop", str(uid), str(uid), *stage.options]
-    options = [*_NAMESPACES, *_as_user(UID), "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
-    argv = [str(init), "launch", *drop, "--", program, *options, "--", "/bin/sh", "-c", ":"]
+    options = [*_NAMESPACES, *_as_user(UID), "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", *more]
+    argv = [str(init), "launch", *drop, "--", program, *options, "--", "/bin/sh", "-c", script]
     done = subprocess.run(argv, env={}, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, timeout=15, check=False)
     return None if done.returncode == 0 else _with_hint(done.stderr[-2000:].decode(errors="replace").strip())
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from hostler.sandbox import buildlog, files, layerfiles, systembase
+from hostler.sandbox import buildlog, files, layerfiles, machine, systembase
 from hostler.sandbox.contract import Backend, CommandResult, Layer, Limits, SandboxSpec, SandboxUnavailable
 from hostler.sandbox.layerfolder import LayerFolder
 from hostler.sandbox.packages import Kept, LayerUnavailable, Manager, Missing, PackageSet, Progress
@@ -33,10 +33,6 @@ RETRY_SECONDS = 60.0
 BUILDS_AT_ONCE = 2
 _MOST_LINES, _LONGEST_LINE = 500, 1000
 _BASE_BYTES = 512 * 1024 * 1024  # what an apt build begins with: folders of /usr, and dpkg's own
-OVERLAYS = (
-    "Packages of apt need overlay mounts in user namespaces: Linux 5.11, and a data folder on a file system of the "
-    "machine's own (in a container, a volume)."
-)
 
 
 class BuiltLayers:
@@ -277,5 +273,5 @@ class BuiltLayers:
 
 def _no_sandbox(packages: PackageSet, error: SandboxUnavailable) -> str:
     """A build of apt needs more of the machine than the others."""
-    hint = f" {OVERLAYS}" if packages.manager == "apt" or packages.base else ""
-    return f"The packages of {packages.manager} cannot be installed without a sandbox: {error}.{hint}"
+    hint = f" ({machine.OVERLAYS})" if packages.manager == "apt" or packages.base else ""
+    return f"The packages of {packages.manager} cannot be installed without a sandbox: {error}{hint}."
