@@ -52,14 +52,15 @@ def test_a_script_reaches_nothing_of_the_host(folder: Path, tmp_path: Path) -> N
         "mknod dev c 1 3",
         "unshare -U true",
         "mount -t tmpfs none /mnt",
-        "ls /proc/1/root/root",
+        "ls /proc/1/root/boot",
     )
     script = "; ".join(f"({each}) >/dev/null 2>&1 && echo DID {i} >> said" for i, each in enumerate(tries))
-    said = npm(folder, tmp_path, f"echo ran > said; {script}; setsid sleep 4242 & true")
+    seconds = 100_000 + os.getpid()
+    said = npm(folder, tmp_path, f"echo ran > said; {script}; setsid sleep {seconds} >/dev/null 2>&1 & true")
     assert said.splitlines() == ["ran", PROBE]
     assert victim.read_text() == "host's"
     assert os.listdir(other / "python") == []
-    assert not any("sleep\x004242" in _command(pid) for pid in os.listdir("/proc") if pid.isdecimal())
+    assert not any(f"sleep\x00{seconds}" in _command(pid) for pid in os.listdir("/proc") if pid.isdecimal())
 
 
 def _command(pid: str) -> str:
@@ -130,7 +131,7 @@ def test_root_of_a_build_is_nobody(folder: Path, tmp_path: Path) -> None:
         "echo 1 > /proc/sys/kernel/panic",
         "mknod /dev/evil c 1 3",
         "cat /etc/shadow",
-        "ls /root/.ssh /home/*/.ssh",
+        "ls /boot/grub",
     )
     script = "; ".join(f"({each}) >/dev/null 2>&1 && echo DID {i} >> /usr/share/said" for i, each in enumerate(tries))
     planted = (
