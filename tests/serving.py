@@ -15,12 +15,15 @@ import uvicorn
 from hostler import clock
 from hostler.api.app import Services, create_app
 from hostler.git.hosts import Hosts
+from hostler.harness.workqueue import WorkHints
 from hostler.log.entries import Draft
 from hostler.log.hub import Hub
 from hostler.log.log import Log
 from hostler.models.catalogue import BUILTIN
 from hostler.services.agents import Agents
+from hostler.services.callers import Callers
 from hostler.services.credentials import Credentials
+from hostler.services.environment_keys import EnvironmentKeys
 from hostler.services.environments import Environments
 from hostler.services.events import Events
 from hostler.services.files import Files
@@ -33,6 +36,7 @@ from hostler.services.skills import Skills
 from hostler.services.threads import Threads
 from hostler.services.validation import Validation
 from hostler.services.vaults import Vaults
+from hostler.services.work import WorkConfig, WorkQueue
 from hostler.store.blobs import Blobs
 from hostler.store.postgres import PostgresStore
 from hostler.store.sqlite import SqliteStore
@@ -124,12 +128,14 @@ class Server:
             await store.close()
 
     def _services(self, store: Store, blobs: Blobs) -> Services:
-        hooks = Hooks(wake=self.woken.append, ended=self.ended.append)
-        events = Events(self.log, blobs, BUILTIN, hooks.wake)
+        work = WorkQueue(self.log, WorkHints(), WorkConfig())
+        hooks = Hooks(wake=self.woken.append, ended=self.ended.append, work=work.hints)
+        events = Events(self.log, blobs, BUILTIN, hooks.wake, hooks.work)
+        keys = Keys(store)
         hosts = Hosts(["github.com", "git.example.com:8443", "http://127.0.0.1:3000"])
         repositories = Repositories(hosts, Sealer([Key.new()]))
         return Services(
-            keys=Keys(store),
+            keys=keys,
             agents=Agents(store, BUILTIN),
             environments=Environments(store),
             sessions=Sessions(self.log, blobs, BUILTIN, hooks, repositories),
@@ -142,6 +148,9 @@ class Server:
             vaults=Vaults(store),
             credentials=Credentials(store, self.vault.sealer),
             validation=Validation(store, self.vault.sealer, self.vault.outward, self.vault.renewer),
+            callers=Callers(store, keys),
+            work=work,
+            environment_keys=EnvironmentKeys(store),
         )
 
 

@@ -28,6 +28,7 @@ from hostler.harness.session_layers import SessionLayers
 from hostler.harness.side_request import SideRequest
 from hostler.harness.supervisor import Supervisor
 from hostler.harness.web_tools import WebTools
+from hostler.harness.workqueue import WorkHints
 from hostler.log.hub import Hub
 from hostler.log.log import Log
 from hostler.mcp.pool import Pool
@@ -38,7 +39,9 @@ from hostler.sandbox.backends import open_backend, open_layers
 from hostler.sandbox.contract import Backend
 from hostler.sandbox.toolset import TOOLS
 from hostler.services.agents import Agents
+from hostler.services.callers import Callers
 from hostler.services.credentials import Credentials
+from hostler.services.environment_keys import EnvironmentKeys
 from hostler.services.environments import Environments
 from hostler.services.events import Events
 from hostler.services.files import Files
@@ -51,6 +54,7 @@ from hostler.services.skills import Skills
 from hostler.services.threads import Threads
 from hostler.services.validation import Validation
 from hostler.services.vaults import Vaults
+from hostler.services.work import WorkQueue
 from hostler.settings import Settings
 from hostler.skills.prebuilt import prebuilt_versions, read_prebuilt
 from hostler.store.blobs import Blobs
@@ -126,6 +130,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         model = wrap(router)
         web = WebTools.open(config.web, settings.environ, SideRequest(router))
         stack.callback(web.close)
+        work = WorkQueue(journal, WorkHints(), config.work)
         deps = Deps(
             log=journal,
             model=model,
@@ -136,6 +141,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             builtins=BUILTINS,
             config=config.harness,
             repositories=repositories,
+            work=work.hints,
             secrets=secrets,
             layers=SessionLayers(
                 layers,
@@ -151,7 +157,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         skills = Skills(store, blobs)
         await _keep_prebuilt(skills)
         services = _services(
-            journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, mcp_tools, git
+            journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, mcp_tools, git, work
         )
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, services,
@@ -176,8 +182,9 @@ def _services(
     vault: Vault,
     mcp_tools: McpTools,
     git: GitRoom,
+    work: WorkQueue,
 ) -> Services:
-    store = journal.store
+    store, keys = journal.store, Keys(journal.store)
     repositories = Repositories(git.hosts, vault.sealer)
 
     def ended(session_id: str) -> None:
@@ -185,13 +192,13 @@ def _services(
         mcp_tools.forget(session_id)
 
     programs = mcp_tools.programs
-    hooks = Hooks(wake=dispatcher.wake, ended=ended, created=supervisor.created)
+    hooks = Hooks(wake=dispatcher.wake, ended=ended, work=work.hints, created=supervisor.created)
     return Services(
-        keys=Keys(store),
+        keys=keys,
         agents=Agents(store, catalogue, programs),
         environments=Environments(store),
         sessions=Sessions(journal, blobs, catalogue, hooks, repositories, programs),
-        events=Events(journal, blobs, catalogue, dispatcher.wake),
+        events=Events(journal, blobs, catalogue, dispatcher.wake, work.hints),
         threads=Threads(journal, dispatcher.wake),
         resources=Resources(store, supervisor.inputs_changed, repositories),
         files=files,
@@ -200,6 +207,9 @@ def _services(
         vaults=Vaults(store),
         credentials=Credentials(store, vault.sealer),
         validation=Validation(store, vault.sealer, vault.outward, vault.renewer),
+        callers=Callers(store, keys),
+        work=work,
+        environment_keys=EnvironmentKeys(store),
     )
 
 

@@ -19,6 +19,7 @@ import click
 
 from hostler import __version__
 from hostler.applying.command import apply
+from hostler.environment_commands import environments
 from hostler.errors import HostlerError
 from hostler.layer_commands import COMMANDS as LAYER_COMMANDS
 from hostler.settings import DEFAULT_HOST, DEFAULT_PORT, Settings, load
@@ -63,13 +64,7 @@ def main() -> None:
 
 
 main.add_command(apply)
-
-
-@main.group()
-def environments() -> None:
-    """Environments: build their packages ahead of time, list and remove what was built."""
-
-
+main.add_command(environments)
 for command in LAYER_COMMANDS:
     environments.add_command(command)
 

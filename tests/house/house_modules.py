@@ -42,6 +42,7 @@ FLOORS = {
     "applying": 7,
     "cli": 7,
     "doctor": 7,
+    "environment_commands": 7,
     "layer_commands": 7,
     "layering": 7,
     "preparing": 7,
@@ -52,7 +53,8 @@ SIDEWAYS = {
     ("cli", "configuration"), ("cli", "serving"), ("doctor", "configuration"), ("preparing", "configuration"),
     ("recording", "serving"), ("cli", "applying"), ("cli", "doctor"),
     ("cli", "preparing"), ("cli", "recording"), ("doctor", "preparing"),
-    ("recording", "app"), ("cli", "layer_commands"), ("layer_commands", "layering"), ("layering", "configuration"),
+    ("recording", "app"), ("cli", "environment_commands"), ("environment_commands", "configuration"),
+    ("cli", "layer_commands"), ("layer_commands", "layering"), ("layering", "configuration"),
 }  # fmt: skip
 
 

@@ -20,8 +20,9 @@ from hostler.git.hosts import GitConfig
 from hostler.harness.deps import HarnessConfig
 from hostler.mcp.config import McpConfig, StdioServer
 from hostler.sandbox.backends import BACKENDS, SandboxConfig
+from hostler.services.work import WorkConfig
 from hostler.web.config import WebConfig
-from hostler.wire import agents, environments, events, multiagent, resources, sessions, tools, vaults
+from hostler.wire import agents, environments, events, multiagent, resources, sessions, tools, vaults, work
 from hostler.wire.errors import SessionErrorObject
 
 DOCS = ROOT / "docs"
@@ -41,6 +42,7 @@ REQUESTS: list[Any] = [
     resources.FileResourceParams, events.TextRubric, events.FileRubric,
     resources.RepositoryResourceParams, resources.ResourceUpdate,
     resources.BranchCheckout, resources.CommitCheckout, events.EventsSend, *get_args(events.ClientEvent),
+    work.WorkUpdate, work.WorkStop, work.EnvironmentKeyCreate,
 ]  # fmt: skip
 
 
@@ -78,7 +80,9 @@ def test_every_key_of_the_config_file() -> None:
     assert missing(BACKENDS, CONFIGURATION) == []
 
 
-@pytest.mark.parametrize("struct", [GitConfig, HarnessConfig, SandboxConfig, McpConfig, StdioServer, WebConfig])
+@pytest.mark.parametrize(
+    "struct", [GitConfig, HarnessConfig, SandboxConfig, McpConfig, StdioServer, WebConfig, WorkConfig]
+)
 def test_every_key_of_a_table_with_its_default(struct: Any) -> None:
     documented = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", CONFIGURATION, re.MULTILINE))
     for field in msgspec.structs.fields(struct):

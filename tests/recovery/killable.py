@@ -27,6 +27,7 @@ from hostler.models.protocol import ModelEvent, ModelRequest, ModelResponse, Tex
 from hostler.models.script import ScriptedModel
 from hostler.sandbox import launcher
 from hostler.sandbox.bubblewrap import BubblewrapBackend, BubblewrapSandbox
+from hostler.services.work import WorkQueue
 from hostler.store.blobs import Blobs
 
 ORDERS = Path(os.environ["HOSTLER_TEST_ORDERS"]) / "kill"
@@ -207,6 +208,21 @@ def _on_blob() -> None:
     Blobs.write = wrapped  # type: ignore[assignment]
 
 
+def on_work() -> None:
+    """The calls of workers, of whichever session: order them for `*`."""
+    for verb in ("ack", "heartbeat", "stop"):
+        around(WorkQueue, verb, lambda *_, **__: "", f"work:{verb}")
+    claim = WorkQueue._claim
+
+    async def wrapped(self: WorkQueue, *args: Any) -> Any:
+        item = await claim(self, *args)
+        if item is not None:
+            passing("", "after:work:claim")
+        return item
+
+    WorkQueue._claim = wrapped  # type: ignore[method-assign]
+
+
 def _of_sandbox(sandbox: BubblewrapSandbox, *_: Any) -> str:
     return sandbox.layout.folder.name
 
@@ -220,5 +236,6 @@ if __name__ == "__main__":
     on_sandboxes()
     on_outputs()
     on_served()
+    on_work()
     supervisor.TIDY_SECONDS = 0.2
     cli.main()

@@ -12,6 +12,7 @@ from hostler.harness.repositories import Repositories
 from hostler.harness.secrets import SessionSecrets
 from hostler.harness.served import ServedTools
 from hostler.harness.session_layers import SessionLayers
+from hostler.harness.workqueue import WorkHints
 from hostler.log.log import Log
 from hostler.models.catalogue import Catalogue
 from hostler.models.protocol import Model, ModelUsage
@@ -78,6 +79,7 @@ class Deps(msgspec.Struct, frozen=True):
     secrets: SessionSecrets
     served: tuple[ServedTools, ...] = ()
     repositories: Repositories | None = None
+    work: WorkHints = msgspec.field(default_factory=WorkHints)
 
     def output_limit(self, model_id: str) -> int:
         known = self.catalogue.traits(model_id).max_tokens

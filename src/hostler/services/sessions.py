@@ -12,6 +12,7 @@ from hostler import clock
 from hostler.errors import InvalidRequest
 from hostler.harness.ledger import EMPTY_LEDGER
 from hostler.harness.threads import insertion
+from hostler.harness.workqueue import WorkHints, enqueued
 from hostler.ids import new_id
 from hostler.log.append import append_tx
 from hostler.log.entries import Draft, Entry
@@ -28,8 +29,10 @@ from hostler.services import (
     resolve_mcp,
     resources,
     rosters,
+    self_hosted,
     session_agent,
     vaults,
+    work_rows,
 )
 from hostler.services.metadata import merge
 from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
@@ -78,6 +81,7 @@ class Hooks(NamedTuple):
 
     wake: Callable[[str], None]  # a session needs a harness now
     ended: Callable[[str], None]  # a session was archived or deleted: its sandbox may go
+    work: WorkHints
     created: Callable[[bytes], None] = lambda config: None  # a session was made in an environment of this config
 
 
@@ -138,6 +142,8 @@ class Sessions:
                 written = yield from append_tx(row["id"], row["thread_id"], taken.drafts, now=now, patch=taken.patch)
                 appended, row["wake_at"] = written.entries, now
                 row["outcomes"] = taken.patch.get("outcomes")
+                if self_hosted.of_config(row["environment"]):
+                    yield enqueued(row["environment_id"], row["id"], now)
             shown = SessionRow.of([row[column.name] for column in COLUMNS])
             return Changed(session(shown, made), appended, row["environment"])
 
@@ -187,6 +193,7 @@ class Sessions:
             ends = _terminations(row, stored) if row.status != "terminated" else []
             yield _END_THREADS, {"s": session_id, "now": now}
             yield from resources.forget_tokens_tx(session_id)
+            yield from work_rows.end_of_session_tx(session_id, now)
             written = yield from append_tx(session_id, row.thread_id, ends, now=now, patch=patch)
             return Changed((yield from _read_tx(session_id)), written.entries)
 
@@ -209,6 +216,7 @@ class Sessions:
                     "Send an interrupt event or wait for the session to complete."
                 )
             head = yield from first(_HEAD, {"id": session_id})
+            yield from work_rows.end_of_session_tx(session_id, now)
             for statement in _DELETES:
                 yield statement, {"id": session_id}
             seq, last_at = (head[0], head[1]) if head is not None else (0, 0)
@@ -228,6 +236,7 @@ class Sessions:
         if created.appended:
             self._publish(created.session.id, created.appended)
             self._hooks.wake(created.session.id)
+            self._hooks.work.wake(created.session.environment_id)
 
     def _updated(self, session_id: str, changed: Changed) -> None:
         self._publish(session_id, changed.appended)
@@ -288,6 +297,7 @@ def _insert_tx(
         raise InvalidRequest(
             f"environment_id: environment {environment.id} is archived", error_code="environment_archived"
         )
+    self_hosted.check_resources(environment, params.resources or [])
     vault_ids = params.vault_ids or []
     yield from vaults.check_usable_tx(vault_ids)
     snapshot = yield from snapshot_tx(agent, overrides, catalogue)

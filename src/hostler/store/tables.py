@@ -245,3 +245,52 @@ vault_credentials = Table(
     _text("lease_owner", null=True),
     _int("lease_until", null=True),
 )
+
+# Credentials of a self-hosted environment's workers, by their hash.
+environment_keys = Table(
+    "environment_keys",
+    metadata,
+    _text("id", key=True),
+    _text("environment_id"),
+    _text("name"),
+    _text("hash"),
+    _text("hint"),
+    _int("created_at"),
+    _int("revoked_at", null=True),
+)
+
+# The work queue of self-hosted environments. A session has at most one item that is not stopped: a unique
+# index. `polled_at` is set while somebody has it who may have to acknowledge it yet, `lease_until` while it is
+# somebody's; `attempts` counts items of the session in a row that were stopped with its calls unanswered.
+work = Table(
+    "work",
+    metadata,
+    _text("id", key=True),
+    _text("environment_id"),
+    _text("session_id"),
+    _text("state"),
+    _json("metadata"),
+    _int("created_at"),
+    _int("queued_at"),
+    _int("polled_at", null=True),
+    _text("worker", null=True),
+    _int("acknowledged_at", null=True),
+    _int("started_at", null=True),
+    _int("heartbeat_at", null=True),
+    _int("ttl_seconds"),
+    _int("lease_until", null=True),
+    _int("stop_requested_at", null=True),
+    _int("stopped_at", null=True),
+    _int("attempts"),
+)
+
+# The tokens that items were handed out with, by their hash. A revoked one still tells whose it was, so that a worker
+# that has lost its item can be told so.
+work_tokens = Table(
+    "work_tokens",
+    metadata,
+    _text("hash", key=True),
+    _text("work_id"),
+    _int("created_at"),
+    _int("revoked_at", null=True),
+)
