@@ -6,6 +6,7 @@ It must not know how a layer is built.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +18,7 @@ from hostler.configuration import configuration, open_store
 from hostler.errors import InvalidRequest
 from hostler.sandbox import layerfolder, packagelists
 from hostler.sandbox.backends import open_layers
-from hostler.sandbox.packages import Kept, Layers, LayerUnavailable, PackageSet
+from hostler.sandbox.packages import Kept, Layers, LayerUnavailable, PackageSet, Progress
 from hostler.services.environments import Environments
 from hostler.services.reading import rows
 from hostler.settings import Settings
@@ -135,13 +136,19 @@ async def _watched(layers: Layers, packages: PackageSet, tell: Tell) -> Any:
     try:
         while not work.done():
             await asyncio.wait({work}, timeout=TICK_SECONDS)
-            said = await layers.progress(packages, position)
+            said = await _said(layers, packages, position)
             for line in said.lines if said else ():
                 tell(packages.manager, line)
             position = said.position if said else position
         return work.result()
     finally:
         work.cancel()
+
+
+async def _said(layers: Layers, packages: PackageSet, position: int) -> Progress | None:
+    with contextlib.suppress(LayerUnavailable):  # not yet: what it is built upon may bring what it needs
+        return await layers.progress(packages, position)
+    return None
 
 
 async def _built(layers: Layers, manager: str, key: str, seconds: float, *, cached: bool) -> Built:

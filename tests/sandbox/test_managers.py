@@ -270,3 +270,25 @@ def test_an_ordinary_user_builds_with_apt_and_upon_it(tmp_path: Path, child_envi
         shutil.rmtree(home, ignore_errors=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["helped", f"program of {PROBE}", "helped", "1000"]
+
+
+@needs("apt-get", "dpkg", "node", "npm")
+def test_a_package_of_apt_may_bring_the_manager(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the machine lacks a program, the error says so and how to mend it; an apt package mends it."""
+    place = "/usr/hostler-node/bin"
+    monkeypatch.setattr(toolchains, "PLACES", (place,))
+    with serving() as registry:
+        program = '#!/bin/sh\nexec /usr/bin/{} "$@"\n'
+        files = {f"{place[1:]}/{name}": program.format(name) for name in ("npm", "node")}
+        registries.apt_package(registry, "hostler-node", files, modes={f"./{path}": 0o755 for path in files})
+        registries.npm_package(registry, PROBE)
+        settings = registries.npm_settings(registry, tmp_path / "npm") | registries.apt_settings(
+            registry, tmp_path / "a"
+        )
+        alone = PackageSet(manager="npm", lines=(PROBE,))
+        missing = str(refusal(folder, settings, alone))
+        assert "there is no npm" in missing
+        assert "apt packages" in missing
+        base = PackageSet(manager="apt", lines=("hostler-node",))
+        layer = build(folder, settings, PackageSet(manager="npm", lines=(PROBE,), base=base))
+        assert run_in([layer], PROBE, folder) == f"program of {PROBE}\n"

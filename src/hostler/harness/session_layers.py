@@ -101,7 +101,10 @@ class SessionLayers:
         started, position, last = time.monotonic(), 0, ""
         for _ in range(MOST_NOTES):
             await asyncio.sleep(NOTE_SECONDS)
-            progress = await self._layers.progress(want.packages, position)
+            try:
+                progress = await self._layers.progress(want.packages, position)
+            except LayerUnavailable:  # not yet: what it is built upon may bring what it needs
+                continue
             if progress is None:
                 continue
             position = progress.position

@@ -23,6 +23,7 @@ from hostler.sandbox import buildlog, files, layerfiles, machine, systembase
 from hostler.sandbox.contract import Backend, CommandResult, Layer, Limits, SandboxSpec, SandboxUnavailable
 from hostler.sandbox.layerfolder import LayerFolder
 from hostler.sandbox.packages import Kept, LayerUnavailable, Manager, Missing, PackageSet, Progress
+from hostler.sandbox.rootfs import Layout
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ BUILT = "/workspace/layer"
 KEEP_SECONDS = 30 * 24 * 3600.0
 RETRY_SECONDS = 60.0
 BUILDS_AT_ONCE = 2
-_MOST_LINES, _LONGEST_LINE = 500, 1000
+_MOST_LINES, _LONGEST_LINE = 1000, 1000
 _BASE_BYTES = 512 * 1024 * 1024  # what an apt build begins with: folders of /usr, and dpkg's own
 
 
@@ -79,6 +80,8 @@ class BuiltLayers:
         if not self._swept:
             self._swept = True
             self._spawn(self.sweep())
+        if packages.base is not None:
+            await self.ensure(packages.base)  # which may bring the very program that these need
         key = await asyncio.to_thread(self._key, packages)
         if (layer := await asyncio.to_thread(self._folder.take, key)) is not None:
             return layer
@@ -205,22 +208,11 @@ class BuiltLayers:
             for number, step in enumerate(wrapped):
                 limited = msgspec.structs.replace(step, timeout_ms=int(self._build_seconds * 1000))
                 self._check(await sandbox.run(f"step_{number}", limited), key, packages)
-        except BaseException:
-            await asyncio.shield(backend.destroy(self._folder.place(key)))
-            raise
-        return await asyncio.shield(self._take_out(key, manager, half))
-
-    async def _take_out(self, key: str, manager: Manager, half: Path) -> Path:
-        """End everything in the sandbox; only then can nothing change the result any more."""
-        backend, layout = self._backends[manager.name], self._folder.layout(key)
-        try:
+            # Only once everything in it is dead can nothing change the result any more.
             await backend.hibernate(self._folder.place(key))
-            if manager.system:
-                await asyncio.to_thread(systembase.collect, layout, half)
-            else:
-                await asyncio.to_thread(os.rename, layout.files / "workspace" / "layer", half)  # of a link, itself
+            await asyncio.to_thread(_take_out, self._folder.layout(key), manager, half)
         finally:
-            await backend.destroy(self._folder.place(key))
+            await asyncio.shield(backend.destroy(self._folder.place(key)))
         return half
 
     def _finish(self, key: str, half: Path, packages: PackageSet) -> None:
@@ -269,6 +261,14 @@ class BuiltLayers:
                 return await asyncio.to_thread(self._folder.remove, key, keep_seconds)
         except OSError:
             return False
+
+
+def _take_out(layout: Layout, manager: Manager, half: Path) -> None:
+    """Raises OSError."""
+    if manager.system:
+        systembase.collect(layout, half)
+    else:
+        os.rename(layout.files / "workspace" / "layer", half)  # of a link, the link itself
 
 
 def _no_sandbox(packages: PackageSet, error: SandboxUnavailable) -> str:

@@ -117,7 +117,8 @@ class Layers(Protocol):
         ...
 
     async def progress(self, packages: PackageSet, position: int = 0) -> Progress | None:
-        """What a build of these, in whichever process, has said from `position` on; None when none runs."""
+        """What a build of these, in whichever process, has said from `position` on; None when none runs. Raises
+        `LayerUnavailable`."""
         ...
 
     async def obstacle(self, manager: str = "pip") -> str | None:
