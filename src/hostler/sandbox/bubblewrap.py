@@ -195,7 +195,7 @@ class BubblewrapBackend:
         return sandbox
 
     async def _start(self, spec: SandboxSpec) -> BubblewrapSandbox:
-        layout, uid = self._layout(spec.key), launcher.sandbox_uid(spec.key)
+        layout, uid = self._layout(spec.key), launcher.sandbox_uid(spec.key, system=spec.system)
         await self._end(spec.key, None)  # what is left of one that does not answer
         host = self._host()
         try:
@@ -258,7 +258,8 @@ class BubblewrapBackend:
         """Make the directory; return what this start needs of the host."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         layout.folder.mkdir(exist_ok=True, mode=0o700)
-        stack = stacking.stack(layout, spec, [*host.binds, *rootfs.shared_binds(spec)])
+        base = systembase.base(self._folder / ".base", uid) if spec.system else None
+        stack = stacking.stack(layout, spec, [*host.binds, *rootfs.shared_binds(spec)], base)
         rootfs.make_skeleton(layout, [*host.binds, *stack.binds], spec.folders, spec.etc)
         rootfs.make_writable(layout, uid, spec.folders)
         if spec.system:

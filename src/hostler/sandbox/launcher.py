@@ -57,8 +57,11 @@ class Host(msgspec.Struct, frozen=True):
     system: bool = False  # the init and all else inside are root there, which is nobody outside
 
 
-def sandbox_uid(key: str) -> int | None:
-    """The unprivileged user of a sandbox whose server is root; None when the server's own user will do."""
+def sandbox_uid(key: str, *, system: bool = False) -> int | None:
+    """The unprivileged user of a sandbox whose server is root; None when the server's own user will do. All builds of
+    the system have the same one, since they begin with the same files."""
+    if system:
+        return _FIRST_UID + _UIDS if os.geteuid() == 0 else None
     return _FIRST_UID + zlib.crc32(key.encode()) % _UIDS if os.geteuid() == 0 else None
 
 

@@ -33,7 +33,6 @@ KEEP_SECONDS = 30 * 24 * 3600.0
 RETRY_SECONDS = 60.0
 BUILDS_AT_ONCE = 2
 _MOST_LINES, _LONGEST_LINE = 1000, 1000
-_BASE_BYTES = 512 * 1024 * 1024  # what an apt build begins with: folders of /usr, and dpkg's own
 
 
 class BuiltLayers:
@@ -198,7 +197,7 @@ class BuiltLayers:
             env=await asyncio.to_thread(manager.environment, base),
             shared=manager.folders(),
             layers=[base] if base else [],
-            limits=Limits(disk_bytes=2 * self._max_bytes + _BASE_BYTES),  # what is downloaded, and is unpacked of it
+            limits=Limits(disk_bytes=2 * self._max_bytes),  # what is downloaded, and what is unpacked of it
             system=manager.system,
         )
         half, steps = self._folder.half(key), manager.steps(packages.lines, BUILT, key, compile=packages.compile)

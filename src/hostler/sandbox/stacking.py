@@ -56,24 +56,23 @@ def environment(spec: SandboxSpec) -> dict[str, str]:
     return found
 
 
-def stack(layout: Layout, spec: SandboxSpec, binds: Sequence[Bind]) -> Stack:
-    """Add what the layers bring to the usual binds of the machine."""
+def stack(layout: Layout, spec: SandboxSpec, binds: Sequence[Bind], base: Path | None = None) -> Stack:
+    """Add what the layers bring to the usual binds of the machine. `base` is what builds of the system begin with."""
     systems = [layer.source / "system" for layer in spec.layers if is_folder(layer.source, "system")]
     modules = [layer.source / _MODULES for layer in spec.layers if is_folder(layer.source, *_MODULES.split("/"))]
     more = [Bind(modules[-1], NODE_MODULES)] if modules else []
-    if spec.system:
-        return _building(layout, [*binds, *more])
+    if base is not None:
+        return _building(layout, [*binds, *more], base)
     if systems:
         return _stacked(layout, systems[-1], [*binds, *more])
     return Stack([*binds, *more], [])
 
 
-def _building(layout: Layout, binds: list[Bind]) -> Stack:
+def _building(layout: Layout, binds: list[Bind], base: Path) -> Stack:
     """Everything of the machine may be changed, in folders of the build's own."""
     below = {"usr": Path("/usr")} | {part: layout.root / part for part in ("etc", "var", "opt")}
     overlays = [
-        Overlay((below[part], systembase.base(layout) / part), f"/{part}", systembase.changes(layout, part))
-        for part in systembase.PARTS
+        Overlay((below[part], base / part), f"/{part}", systembase.changes(layout, part)) for part in systembase.PARTS
     ]
     own = [f"/etc/{name}" for name in (*_STACKED_ETC, _CACHE, "ld.so.conf")]
     return Stack([bind for bind in binds if bind.target != "/usr" and bind.target not in own], overlays)

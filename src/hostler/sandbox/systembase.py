@@ -7,8 +7,11 @@ packages run in it; and nothing that they leave there or in /opt may stand in fo
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import secrets
 import shutil
+import time
 from pathlib import Path
 
 from hostler.sandbox import files
@@ -93,12 +96,9 @@ _DROPPED = {
     "opt": ("hostler",),
 }
 _FIELDS, _FIRST_PERSON, _NOBODY = 4, 1000, 65534
+_FORMAT = 1  # of the base: counted up, it is made anew
+_OLD_SECONDS = 24 * 3600.0
 _KEPT_OF_DPKG = "status"  # so that `dpkg -l` works in a session
-
-
-def base(layout: Layout) -> Path:
-    """What lies below the overlays and above the machine's own folders."""
-    return layout.files / "system" / "base"
 
 
 def changes(layout: Layout, part: str) -> Path:
@@ -107,22 +107,58 @@ def changes(layout: Layout, part: str) -> Path:
 
 
 def prepare(layout: Layout, uid: int | None) -> None:
-    """Make the folders anew. All belong to the build's user: where root is another one, only what one's own can be
-    changed, so the folders of /usr are there once more, empty, in between. Raises OSError."""
+    """Make the folders for what a build changes anew. Raises OSError."""
     files.remove_tree(layout.files / "system")
     for part in PARTS:
         for name in ("up", "work"):
             (changes(layout, part) / name).mkdir(parents=True)
-    _copy_folders(Path("/usr"), base(layout) / "usr")
-    for name in _EMPTY:
-        (base(layout) / name).mkdir(parents=True, exist_ok=True)
-    for name in _ETC:
-        _copy(Path("/etc", name), base(layout) / "etc" / name)
-    for name in ("passwd", "group"):
-        (base(layout) / "etc" / name).write_text(_system_names(Path("/etc", name)))
-    _copy(Path("/var/lib/dpkg"), base(layout) / "var/lib/dpkg")
     if uid is not None:
         _give(layout.files / "system", uid)
+
+
+def base(folder: Path, uid: int | None) -> Path:
+    """What lies below the changes of all builds and above the machine's own folders, made anew when the machine's
+    packages have changed. It is only ever read. Raises OSError.
+
+    All of it belongs to the builds' user: where root is another one, only what one's own can be changed, so the folders
+    of /usr are there once more, empty.
+    """
+    installed = hashlib.sha256(Path("/var/lib/dpkg/status").read_bytes()).hexdigest()[:32]
+    made = folder / f"{installed}-{os.geteuid() if uid is None else uid}-{_FORMAT}"
+    if made.is_dir():
+        os.utime(made)
+        return made
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    half = folder / f"half-{secrets.token_hex(4)}"
+    try:
+        _make(half, uid)
+        with contextlib.suppress(OSError):
+            os.rename(half, made)  # else another process was first
+    finally:
+        files.remove_tree(half)
+    _remove_old(folder, made)
+    return made
+
+
+def _make(half: Path, uid: int | None) -> None:
+    _copy_folders(Path("/usr"), half / "usr")
+    for name in _EMPTY:
+        (half / name).mkdir(parents=True, exist_ok=True)
+    for name in _ETC:
+        _copy(Path("/etc", name), half / "etc" / name)
+    for name in ("passwd", "group"):
+        (half / "etc" / name).write_text(_system_names(Path("/etc", name)))
+    _copy(Path("/var/lib/dpkg"), half / "var/lib/dpkg")
+    if uid is not None:
+        _give(half, uid)
+
+
+def _remove_old(folder: Path, but: Path) -> None:
+    """Others are of another time; a build that takes this long is over."""
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):
+            if path != but and path.stat().st_mtime < time.time() - _OLD_SECONDS:
+                files.remove_tree(path)
 
 
 def _copy_folders(source: Path, target: Path) -> None:
