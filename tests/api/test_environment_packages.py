@@ -61,6 +61,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
             **registries.npm_settings(registry, tmp_path / "npm"),
             **registries.apt_settings(registry, tmp_path / "apt"),
         }
+        registries.share_base(tmp_path / "data" / "layers")
         with Server(tmp_path / "data", environ=environ) as server, Api(server) as api:
             yield Place(server, registry, api)
 

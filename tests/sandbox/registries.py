@@ -5,17 +5,21 @@ Each asks for a login, so that a test can look for it where it must not be.
 
 from __future__ import annotations
 
+import atexit
 import base64
 import contextlib
 import gzip
 import hashlib
 import io
 import json
+import shutil
 import subprocess
 import tarfile
+import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -179,6 +183,20 @@ def apt_package(registry: Registry, name: str, files: dict[str, str], **more: ob
         for each in ("Packages", "Packages.gz")
     )
     registry.files["apt/Release"] = f"Date: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n{sums}".encode()
+
+
+@cache
+def _base() -> Path:
+    """What builds with apt begin with, once for all tests of a process: it is thousands of small files."""
+    folder = Path(tempfile.mkdtemp(prefix="hostler-base-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def share_base(layers: Path) -> None:
+    """Have the builds of this folder of layers begin with what those of other tests have made."""
+    (layers / "building").mkdir(parents=True, mode=0o700)
+    (layers / "building" / ".base").symlink_to(_base())
 
 
 def apt_settings(registry: Registry, folder: Path) -> dict[str, str]:

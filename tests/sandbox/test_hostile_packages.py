@@ -19,6 +19,7 @@ PROBE = "hostler-probe"
 
 @pytest.fixture
 def folder(folder: Path) -> Path:
+    registries.share_base(folder.with_name("layers"))
     return folder.with_name("layers")
 
 
@@ -39,7 +40,6 @@ def test_a_script_reaches_nothing_of_the_host(folder: Path, tmp_path: Path) -> N
     victim = tmp_path / "victim"
     victim.write_text("host's")
     victim.chmod(0o666)
-    folder.mkdir(parents=True)
     other = folder / "0123456789abcdef0123456789abcdef"
     (other / "python").mkdir(parents=True)
     tries = (

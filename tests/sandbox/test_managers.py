@@ -31,6 +31,7 @@ def needs(*programs: str) -> pytest.MarkDecorator:
 
 @pytest.fixture
 def folder(folder: Path) -> Path:
+    registries.share_base(folder.with_name("layers"))
     return folder.with_name("layers")
 
 
@@ -85,6 +86,7 @@ def run_in(layers: list[Layer], script: str, folder: Path) -> str:
 def assert_no_login(folder: Path, said: str) -> None:
     """No login is in a layer, in what is said inside, or in the folders of builds."""
     assert "s3cret" not in said
+    assert {path.name for path in (folder / "building").iterdir()} <= {".base"}
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
             assert b"s3cret" not in path.read_bytes(), path
