@@ -15,18 +15,25 @@ import uvicorn
 from hostler import clock
 from hostler.api.app import Services, create_app
 from hostler.git.hosts import Hosts
+from hostler.harness.deps import HarnessConfig
+from hostler.harness.life import Life
 from hostler.harness.workqueue import WorkHints
 from hostler.log.entries import Draft
 from hostler.log.hub import Hub
 from hostler.log.log import Log
 from hostler.models.catalogue import BUILTIN
+from hostler.sandbox.unusable import UnusableBackend
 from hostler.services.agents import Agents
 from hostler.services.callers import Callers
+from hostler.services.checkpoints import Checkpoints
 from hostler.services.credentials import Credentials
 from hostler.services.environment_keys import EnvironmentKeys
 from hostler.services.environments import Environments
 from hostler.services.events import Events
+from hostler.services.exports import Exports
 from hostler.services.files import Files
+from hostler.services.forks import Forks
+from hostler.services.imports import Imports
 from hostler.services.keys import Keys
 from hostler.services.models import Models
 from hostler.services.repositories import Repositories
@@ -134,6 +141,10 @@ class Server:
         keys = Keys(store)
         hosts = Hosts(["github.com", "git.example.com:8443", "http://127.0.0.1:3000"])
         repositories = Repositories(hosts, Sealer([Key.new()]))
+        sandboxes = UnusableBackend("There is no harness here.", "none")
+        life = Life(self.log, sandboxes, self._folder / "snapshots", HarnessConfig())
+        exports = Exports(store, blobs, life, self._folder / "exports")
+        exports.open()
         return Services(
             keys=keys,
             agents=Agents(store, BUILTIN),
@@ -148,6 +159,10 @@ class Server:
             vaults=Vaults(store),
             credentials=Credentials(store, self.vault.sealer),
             validation=Validation(store, self.vault.sealer, self.vault.outward, self.vault.renewer),
+            checkpoints=Checkpoints(store, life),
+            forks=Forks(store, life, self.vault.sealer),
+            exports=exports,
+            imports=Imports(store, blobs, life, self._folder / "exports", 100_000_000),
             callers=Callers(store, keys),
             work=work,
             environment_keys=EnvironmentKeys(store),

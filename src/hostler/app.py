@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,6 +23,7 @@ from hostler.harness.contents import FileContents
 from hostler.harness.delegation import Delegation
 from hostler.harness.deps import Deps
 from hostler.harness.gateway import GitGateway
+from hostler.harness.life import Life
 from hostler.harness.mcp_tools import McpTools
 from hostler.harness.repositories import Repositories as HarnessRepositories
 from hostler.harness.secrets import SessionSecrets
@@ -40,11 +43,15 @@ from hostler.sandbox.contract import Backend
 from hostler.sandbox.toolset import TOOLS
 from hostler.services.agents import Agents
 from hostler.services.callers import Callers
+from hostler.services.checkpoints import Checkpoints
 from hostler.services.credentials import Credentials
 from hostler.services.environment_keys import EnvironmentKeys
 from hostler.services.environments import Environments
 from hostler.services.events import Events
+from hostler.services.exports import Exports
 from hostler.services.files import Files
+from hostler.services.forks import Forks
+from hostler.services.imports import Imports
 from hostler.services.keys import Keys
 from hostler.services.models import Models
 from hostler.services.repositories import Repositories
@@ -80,7 +87,15 @@ class Rooms(msgspec.Struct, frozen=True):
     sandboxes: Backend
     dispatcher: EmbeddedDispatcher
     supervisor: Supervisor
+    life: Life
     services: Services
+
+
+class Exchange(NamedTuple):
+    """Where archives of sessions are made and unpacked, and how large one that comes in may be."""
+
+    folder: Path
+    max_bytes: int
 
 
 async def rotate_secrets(settings: Settings, tell: Tell) -> Rotated:
@@ -130,6 +145,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         model = wrap(router)
         web = WebTools.open(config.web, settings.environ, SideRequest(router))
         stack.callback(web.close)
+        life = Life(journal, sandboxes, settings.data_dir / "snapshots", config.harness)
         work = WorkQueue(journal, WorkHints(), config.work)
         deps = Deps(
             log=journal,
@@ -143,6 +159,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             repositories=repositories,
             work=work.hints,
             secrets=secrets,
+            life=life,
             layers=SessionLayers(
                 layers,
                 sandboxes,
@@ -156,11 +173,13 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         files = Files(store, blobs, max_bytes=settings.file_bytes)
         skills = Skills(store, blobs)
         await _keep_prebuilt(skills)
+        exchange = Exchange(settings.data_dir / "exports", config.harness.import_mb * 1024 * 1024)
         services = _services(
-            journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, mcp_tools, git, work
-        )
+            journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, mcp_tools, git, work, life,
+            exchange,
+        )  # fmt: skip
         yield Rooms(
-            settings, store, journal, router, sandboxes, dispatcher, supervisor, services,
+            settings, store, journal, router, sandboxes, dispatcher, supervisor, life, services,
         )  # fmt: skip
 
 
@@ -183,6 +202,8 @@ def _services(
     mcp_tools: McpTools,
     git: GitRoom,
     work: WorkQueue,
+    life: Life,
+    exchange: Exchange,
 ) -> Services:
     store, keys = journal.store, Keys(journal.store)
     repositories = Repositories(git.hosts, vault.sealer)
@@ -192,6 +213,8 @@ def _services(
         mcp_tools.forget(session_id)
 
     programs = mcp_tools.programs
+    exports = Exports(store, blobs, life, exchange.folder)
+    exports.open()
     hooks = Hooks(wake=dispatcher.wake, ended=ended, work=work.hints, created=supervisor.created)
     return Services(
         keys=keys,
@@ -207,6 +230,10 @@ def _services(
         vaults=Vaults(store),
         credentials=Credentials(store, vault.sealer),
         validation=Validation(store, vault.sealer, vault.outward, vault.renewer),
+        checkpoints=Checkpoints(store, life),
+        forks=Forks(store, life, vault.sealer),
+        exports=exports,
+        imports=Imports(store, blobs, life, exchange.folder, exchange.max_bytes),
         callers=Callers(store, keys),
         work=work,
         environment_keys=EnvironmentKeys(store),

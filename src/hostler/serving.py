@@ -182,6 +182,7 @@ async def _forget_ended(house: Rooms) -> None:
         for name in set(some) - await house.store.read(tx):
             if name.startswith("sesn_"):
                 house.supervisor.ended(name)
+    await house.life.clear(names)
 
 
 async def _sweep_files(house: Rooms) -> None:

@@ -22,7 +22,18 @@ from hostler.mcp.config import McpConfig, StdioServer
 from hostler.sandbox.backends import BACKENDS, SandboxConfig
 from hostler.services.work import WorkConfig
 from hostler.web.config import WebConfig
-from hostler.wire import agents, environments, events, multiagent, resources, sessions, tools, vaults, work
+from hostler.wire import (
+    agents,
+    checkpoints,
+    environments,
+    events,
+    multiagent,
+    resources,
+    sessions,
+    tools,
+    vaults,
+    work,
+)
 from hostler.wire.errors import SessionErrorObject
 
 DOCS = ROOT / "docs"
@@ -32,7 +43,7 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 REQUESTS: list[Any] = [
     agents.AgentCreate, agents.AgentUpdate, agents.ModelParams, environments.EnvironmentCreate,
     environments.ConfigParams, environments.LimitedNetworkParams, environments.PackagesParams, sessions.SessionCreate,
-    sessions.SessionUpdate, tools.AgentToolsetParams, tools.BuiltinConfigParams,
+    sessions.SessionUpdate, checkpoints.ForkParams, tools.AgentToolsetParams, tools.BuiltinConfigParams,
     tools.UrlSourcesParams, tools.UserLocation, tools.CustomTool,
     vaults.VaultCreate, vaults.VaultUpdate, vaults.CredentialCreate, vaults.CredentialUpdate, vaults.StaticBearerParams,
     vaults.McpOauthParams, vaults.RefreshParams, vaults.BasicClientAuth, vaults.EnvironmentVariableParams,

@@ -27,6 +27,8 @@ from hostler.models.protocol import ModelEvent, ModelRequest, ModelResponse, Tex
 from hostler.models.script import ScriptedModel
 from hostler.sandbox import launcher
 from hostler.sandbox.bubblewrap import BubblewrapBackend, BubblewrapSandbox
+from hostler.sandbox.snapshots import Sink
+from hostler.sandbox.unpacking import Unpacker
 from hostler.services.work import WorkQueue
 from hostler.store.blobs import Blobs
 
@@ -62,6 +64,19 @@ def around(owner: Any, name: str, key: Callable[..., str], point: str) -> None:
     async def wrapped(*args: Any, **kwargs: Any) -> Any:
         passing(key(*args, **kwargs), f"before:{point}")
         result = await whole(*args, **kwargs)
+        passing(key(*args, **kwargs), f"after:{point}")
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def inside(owner: Any, name: str, key: Callable[..., str], point: str) -> None:
+    """The same for a method that a thread runs."""
+    whole = getattr(owner, name)
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        passing(key(*args, **kwargs), f"before:{point}")
+        result = whole(*args, **kwargs)
         passing(key(*args, **kwargs), f"after:{point}")
         return result
 
@@ -152,6 +167,11 @@ def on_tools() -> None:
 def on_sandboxes() -> None:
     around(BubblewrapBackend, "provision", lambda _, spec: spec.key, "provision")
     around(BubblewrapBackend, "hibernate", lambda _, key: key, "hibernate")
+    around(BubblewrapBackend, "snapshot", lambda _, key, *__, **___: key, "snapshot")
+    around(BubblewrapBackend, "restore", lambda _, key, *__: key, "restore")
+    around(BubblewrapBackend, "destroy", lambda _, key: key, "destroy")
+    inside(Sink, "keep", lambda sink: sink._target.parent.name, "keep")
+    inside(Unpacker, "finish", lambda _: "*", "unpack")
     around(BubblewrapBackend, "_end", lambda _, key, __: key, "end")
     around(BubblewrapBackend, "_meet", lambda _, layout, *__: layout.folder.name, "meet")
     around(launcher, "start", lambda _, layout, *__: layout.folder.name, "start")

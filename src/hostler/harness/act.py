@@ -125,6 +125,7 @@ async def provisioned(wake: Wake, deps: Deps) -> Sandbox:
         if wake.sandbox is not None:
             await wake.sandbox.set_mounts(_mounts(wake, deps))
     if wake.sandbox is None:
+        await deps.life.ready(wake)
         spec = SandboxSpec(
             key=wake.session_id,
             network=network_of(wake.row),

@@ -15,7 +15,9 @@ from hostler.sandbox import (
     checks_isolation,
     checks_layers,
     checks_limits,
+    checks_network,
     checks_shell,
+    checks_snapshots,
 )
 from hostler.sandbox.contract import Backend, Check, SandboxUnavailable
 from hostler.sandbox.lab import Failed, Lab, Trial
@@ -28,6 +30,8 @@ TRIALS: tuple[Trial, ...] = (
     *checks_layers.TRIALS,
     *checks_isolation.TRIALS,
     *checks_limits.TRIALS,
+    *checks_snapshots.TRIALS,
+    *checks_network.TRIALS,
 )
 
 

@@ -42,7 +42,7 @@ from hostler.services.snapshots import COLUMNS, SessionRow, session, snapshot_tx
 from hostler.services.thread_rows import StoredThread, active_seconds_tx, threads_tx
 from hostler.store.blobs import Blobs
 from hostler.store.sql import Tx
-from hostler.store.tables import entries, files, session_skills, threads
+from hostler.store.tables import checkpoints, entries, files, session_skills, threads
 from hostler.store.tables import resources as resource_table
 from hostler.store.tables import sessions as table
 from hostler.wire.agents import SessionAgent
@@ -66,9 +66,14 @@ _DELETES = (
     delete(files).where(files.c.session_id == bindparam("id")),
     delete(session_skills).where(session_skills.c.session_id == bindparam("id")),
     delete(threads).where(threads.c.session_id == bindparam("id")),
+    delete(checkpoints).where(checkpoints.c.session_id == bindparam("id")),
     delete(table).where(table.c.id == bindparam("id")),
 )
 
+# For a fork from before the change; the log says only what an agent was changed to.
+_KEEP_FIRST = (
+    update(table).where(table.c.id == bindparam("s"), table.c.first_agent.is_(None)).values(first_agent=table.c.agent)
+)
 _END_THREADS = (
     update(threads)
     .where(threads.c.session_id == bindparam("s"), threads.c.archived_at.is_(None))
@@ -151,7 +156,7 @@ class Sessions:
         return created.session
 
     async def retrieve(self, session_id: str) -> Session:
-        return await self._store.read(lambda: _read_tx(session_id))
+        return await self._store.read(lambda: read_tx(session_id))
 
     async def update(self, session_id: str, params: SessionUpdate) -> Session:
         _check_update(params)
@@ -168,10 +173,12 @@ class Sessions:
             of_budget, columns = budgets.change(row, params.budget, self._catalogue, now)
             fields, patch = {**fields, **of_budget}, {**patch, **columns}
             if not fields:
-                return Changed((yield from _read_tx(session_id)), [])
+                return Changed((yield from read_tx(session_id)), [])
+            if agent is not None:
+                yield _KEEP_FIRST, {"s": session_id}
             draft = Draft(type="session.updated", fields=fields)
             written = yield from append_tx(session_id, row.thread_id, [draft], now=now, patch=patch)
-            return Changed((yield from _read_tx(session_id)), written.entries)
+            return Changed((yield from read_tx(session_id)), written.entries)
 
         return (await self._store.write(tx, lambda changed: self._updated(session_id, changed))).session
 
@@ -182,7 +189,7 @@ class Sessions:
         def tx() -> Tx[Changed]:
             row = yield from find_tx(session_id)
             if row.archived_at is not None:
-                return Changed((yield from _read_tx(session_id)), [])
+                return Changed((yield from read_tx(session_id)), [])
             if row.shown_status in ("running", "rescheduling"):
                 raise InvalidRequest(
                     f"Session {session_id} cannot be archived while running. "
@@ -195,7 +202,7 @@ class Sessions:
             yield from resources.forget_tokens_tx(session_id)
             yield from work_rows.end_of_session_tx(session_id, now)
             written = yield from append_tx(session_id, row.thread_id, ends, now=now, patch=patch)
-            return Changed((yield from _read_tx(session_id)), written.entries)
+            return Changed((yield from read_tx(session_id)), written.entries)
 
         def then(changed: Changed) -> None:
             self._publish(session_id, changed.appended)
@@ -270,7 +277,8 @@ def find_tx(session_id: str) -> Tx[SessionRow]:
     return SessionRow.of(row)
 
 
-def _read_tx(session_id: str) -> Tx[Session]:
+def read_tx(session_id: str) -> Tx[Session]:
+    """Read a session as it goes over the wire. Raises NotFound."""
     row = yield from find_tx(session_id)
     return (yield from _shown_tx(row))
 
@@ -333,6 +341,10 @@ def _insert_tx(
         "lease_until": None,
         "wake_at": None,
         "paused": 0,
+        "sandbox": "none",
+        "sandbox_at": None,
+        "checkpoint_id": None,
+        "first_agent": None,
     }
     yield _INSERT, row
     yield from agent_skills.pin_tx(row["id"], snapshot)

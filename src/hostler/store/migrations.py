@@ -127,4 +127,17 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
         "revoked_at BIGINT)",
         "CREATE INDEX work_tokens_work ON work_tokens (work_id)",
     ),
+    "010_checkpoints": (
+        "ALTER TABLE sessions ADD COLUMN sandbox TEXT NOT NULL DEFAULT 'none'",
+        "ALTER TABLE sessions ADD COLUMN sandbox_at BIGINT",
+        "ALTER TABLE sessions ADD COLUMN checkpoint_id TEXT",
+        "ALTER TABLE sessions ADD COLUMN first_agent BYTES",
+        # Of what there is nobody has written down whether it has a sandbox, and since when.
+        "UPDATE sessions SET sandbox = 'here', sandbox_at = 0 WHERE archived_at IS NULL",
+        "CREATE INDEX sessions_sandbox ON sessions (sandbox_at) WHERE sandbox_at IS NOT NULL",
+        """CREATE TABLE checkpoints (
+            id TEXT PRIMARY KEY, session_id TEXT NOT NULL, position BIGINT NOT NULL, event_id TEXT,
+            size_bytes BIGINT NOT NULL, sha256 TEXT NOT NULL, created_at BIGINT NOT NULL)""",
+        "CREATE INDEX checkpoints_session ON checkpoints (session_id, position, created_at)",
+    ),
 }

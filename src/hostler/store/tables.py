@@ -100,6 +100,24 @@ sessions = Table(
     _int("wake_at", null=True),
     _json("outcomes", null=True),  # JSON list of OutcomeEvaluation
     _int("paused"),  # 1 while it is idle with work that waits for a higher budget
+    _text("sandbox"),  # none, here, snapshot (`checkpoint_id`), expired
+    _int("sandbox_at", null=True),  # when it was made; 0 is unknown
+    _text("checkpoint_id", null=True),  # what it is made from before its next use
+    _json("first_agent", null=True),  # `agent` as it was before the first change of it
+)
+
+# What was written down of a session's sandbox while it was idle: a file each, named by the id. `position` and
+# `event_id` are those of the session.status_idle event before it.
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    _text("id", key=True),
+    _text("session_id"),
+    _int("position"),
+    _text("event_id", null=True),
+    _int("size_bytes"),
+    _text("sha256"),
+    _int("created_at"),
 )
 
 # The threads of a session with several agents, its primary one included; other sessions have no row here: their only
