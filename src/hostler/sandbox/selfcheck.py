@@ -13,6 +13,7 @@ from hostler.sandbox import (
     checks_files,
     checks_folders,
     checks_isolation,
+    checks_kernel,
     checks_layers,
     checks_limits,
     checks_shell,
@@ -27,6 +28,7 @@ TRIALS: tuple[Trial, ...] = (
     *checks_folders.TRIALS,
     *checks_layers.TRIALS,
     *checks_isolation.TRIALS,
+    *checks_kernel.TRIALS,
     *checks_limits.TRIALS,
 )
 

@@ -67,6 +67,11 @@ bool match_stray(const struct pidlist *all, const struct proc *p, void *arg) {
     return true;
 }
 
+bool match_all(const struct pidlist *all, const struct proc *p, void *arg) {
+    (void)all, (void)arg;
+    return p->pid > 1;
+}
+
 bool match_exec(const struct pidlist *all, const struct proc *p, void *arg) {
     return proc_below(all, p, ((struct call *)arg)->pid) || match_stray(all, p, NULL);
 }
