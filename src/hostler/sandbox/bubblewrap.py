@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 import re
-import resource
 import secrets
 import socket
 from collections.abc import Callable, Coroutine
@@ -29,7 +28,6 @@ Egress = Callable[[socket.socket, str, Network], Coroutine[Any, Any, None]]
 
 DEFAULTS = Limits(memory_bytes=4 * 1024**3, cpus=None, processes=1024, file_bytes=4 * 1024**3, disk_bytes=10 * 1024**3)
 _GROUP_TRIES = 100
-_MOST_DESCRIPTORS = 65536
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -299,7 +297,7 @@ class BubblewrapBackend:
         lines += ["proxy"] if proxied or (spec.gateway and self._egress is not None) else []
         lines += [f"processes={limits.processes}"] if limits.processes else []
         lines += [f"file={limits.file_bytes}"] if limits.file_bytes else []
-        lines.append(f"files={_descriptors()}")
+        lines.append(f"files={launcher.descriptors()}")
         watched = self._groups is None or "memory" not in self._groups.folders
         lines += [f"memory={limits.memory_bytes}"] if limits.memory_bytes and watched else []
         return lines
@@ -348,13 +346,6 @@ class BubblewrapBackend:
         if self._disk_task is None:
             disks = Disks(self._folder, self._live.values)
             self._disk_task = asyncio.create_task(disks.watch(), name="disks of the sandboxes")
-
-
-def _descriptors() -> int:
-    """How many a program inside may have: half of ours. Those on their way through sockets count for the user, who is
-    ours too where the server is not root's, and the kernel refuses whoever has a limit below their number."""
-    ours, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(64, min(_MOST_DESCRIPTORS, ours // 2))
 
 
 def _write_state(path: Path, state: State) -> None:

@@ -195,7 +195,7 @@ time.sleep(60)
 
 @TRIALS
 async def no_sandbox_starves_another(lab: Lab) -> None:
-    """What one sandbox uses up of the kernel's numbers per user leaves the others able to take input and give output."""
+    """What one sandbox uses up of what the kernel counts for a user leaves the others able to take input and answer."""
     hostile, other = await lab.sandbox(), await lab.sandbox()
     call_id = lab.call_id()
     flood = asyncio.create_task(hostile.run(call_id, Exec(argv=["python3", "-c", _IN_FLIGHT])))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -37,6 +38,7 @@ _NAMESPACES = (
 )
 _SHM_BYTES = 256 * 1024 * 1024
 _START_SECONDS = 15.0
+_MOST_DESCRIPTORS = 65536
 # A range that systemd gives to services without a name of their own; it also exists in containers with 65,536 ids.
 _FIRST_UID, _UIDS = 61184, 4096
 
@@ -60,6 +62,13 @@ class Host(msgspec.Struct, frozen=True):
 def sandbox_uid(key: str) -> int | None:
     """The unprivileged user of a sandbox whose server is root; None when the server's own user will do."""
     return _FIRST_UID + zlib.crc32(key.encode()) % _UIDS if os.geteuid() == 0 else None
+
+
+def descriptors() -> int:
+    """How many a program inside may have: half of ours. Those on their way through sockets count for the user, who is
+    ours too where the server is not root's, and the kernel refuses whoever has a limit below their number."""
+    ours, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(64, min(_MOST_DESCRIPTORS, ours // 2))
 
 
 class _Stage:
