@@ -265,8 +265,11 @@ def test_the_host_knows_its_own(folder: Path) -> None:
     async def main() -> tuple[list[str], str]:
         async with sandbox(folder) as inside:
             mark = str(10**8 + secrets.randbelow(10**8))
-            program = f"import subprocess; subprocess.Popen(['sleep', '{mark}'], start_new_session=True)"
-            await inside.run("leave", Shell(script=f'python3 -c "{program}" & disown; sleep 0.1'))
+            program = (
+                "import subprocess\n"
+                f"subprocess.Popen(['sleep', '{mark}'], start_new_session=True, stdout=subprocess.DEVNULL)"
+            )
+            await inside.run("leave", Shell(script=f'python3 -c "{program}"'))
             return _status_of(mark), mark
 
     status, mark = asyncio.run(main())
