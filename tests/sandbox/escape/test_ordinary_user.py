@@ -26,6 +26,7 @@ def test_the_probes_hold_for_an_ordinary_user(child_environment: dict[str, str])
         os.chown(home, ordinary.USER, ordinary.USER)
         options = [
             "-q",
+            "--tb=native",
             "-p",
             "no:cacheprovider",
             "-p",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,11 @@ async def sandbox(folder: Path, *, egress: Egress | None = None, **spec: Any) ->
         await backend.aclose(stop=True)
 
 
-async def said(inside: BubblewrapSandbox, program: str, *arguments: str) -> str:
+async def said(inside: BubblewrapSandbox, program: str, *arguments: str, stdin: bytes = b"") -> str:
     """What a Python program inside prints. It must come to its end without an error of its own."""
     async with asyncio.timeout(60):
-        result = await inside.run(f"probe{id(program)}", Exec(argv=["python3", "-c", program, *arguments]))
+        probe = Exec(argv=["python3", "-c", program, *arguments], stdin=stdin)
+        result = await inside.run(secrets.token_hex(8), probe)
     assert (result.exit_code, result.errors) == (0, b""), result
     return result.output.decode()
 
