@@ -244,6 +244,22 @@ async def an_input_whose_way_is_blocked_is_left_out(lab: Lab) -> None:
 
 
 @TRIALS
+async def locked_folders_cost_their_content(lab: Lab) -> None:
+    """An agent that takes away the rights to its own folders loses what would be in them, and nothing else ever."""
+    spec = lab.spec()
+    sandbox = await lab.backend.provision(spec)
+    await lab.shell(sandbox, f"mkdir sub; echo x > {OUTPUTS}/x; chmod 0 sub {OUTPUTS} {WORKSPACE} ~ /tmp; exit")
+    expect(all(output.path == "x" for output in await sandbox.outputs()), "there are other outputs")
+    for target in (f"{WORKSPACE}/in", f"{WORKSPACE}/sub/in"):
+        await sandbox.set_mounts([Mount(source=_source(lab, "x"), target=target)])
+    await lab.shell(sandbox, "chmod 0 .; exit")
+    await lab.backend.hibernate(spec.key)
+    sandbox = await lab.backend.provision(spec)
+    expect_equal(await lab.text(sandbox, f"chmod 755 {OUTPUTS}; cat {OUTPUTS}/x"), "x", "the next life")
+    expect_equal([output.path for output in await sandbox.outputs()], ["x"], "the outputs")
+
+
+@TRIALS
 async def files_survive_hibernation(lab: Lab) -> None:
     """Everything the agent wrote, wherever it may write, is there after hibernation; destroy leaves nothing."""
     spec = lab.spec(mounts=[Mount(source=_source(lab, "in"), target=f"{UPLOADS}/in")])

@@ -116,7 +116,8 @@ def place(layout: Layout, mount: Mount, uid: int | None) -> None:
         with _open_folder(folder, parts[:-1], make=True, uid=uid if home else None) as parent:
             _put(mount, parent, parts[-1], uid if home else None, share=home is None and uid is None)
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        locked = home is not None and error.errno in (errno.EACCES, errno.EPERM)  # where agents are users like us
+        if locked or error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise Blocked(f"cannot place an input at {mount.target}: the way there is no plain folder") from error
         raise
 
@@ -125,7 +126,7 @@ def list_outputs(folder: Path) -> list[OutputFile]:
     """Regular files below `folder`, in order of path. Links, devices, pipes and what cannot be read are left out, and
     what comes after more names than anybody wants: the agent can make millions, which would all be in memory here."""
     found: list[OutputFile] = []
-    with contextlib.suppress(FileNotFoundError), _open_folder(folder, ()) as top:
+    with contextlib.suppress(FileNotFoundError, PermissionError), _open_folder(folder, ()) as top:
         _collect(top, "", 0, found, iter(range(MAX_LOOKED_AT)))
     return sorted(found, key=lambda file: file.path)
 
