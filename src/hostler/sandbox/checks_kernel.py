@@ -127,8 +127,10 @@ try:
     print("addresses of the kernel" if any(int(address, 16) for address in shown[:2000]) else "", end="")
 except OSError:
     pass
-for line in open("/proc/keys") if os.access("/proc/keys", os.R_OK) else ():
-    print("key", line.strip())
+try:
+    print(*("key " + line for line in open("/proc/keys")), end="")
+except OSError:
+    pass
 for folder, _, names in os.walk("/sys"):
     for path in (f"{folder}/{name}" for name in names):
         if os.access(path, os.W_OK):

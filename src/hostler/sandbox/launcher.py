@@ -110,6 +110,9 @@ def _bwrap_options(host: Host, layout: Layout, stage: _Stage, folders: Sequence[
     for name in ("sysrq-trigger", "irq", "bus"):
         if Path("/proc", name).exists():
             options += ["--ro-bind", f"/proc/{name}", f"/proc/{name}"]
+    for name in ("keys", "key-users"):  # of the user who is the server's own too, where that is not root
+        if Path("/proc", name).exists():
+            options += ["--ro-bind", "/dev/null", f"/proc/{name}"]
     return [*options, "--chdir", "/"]
 
 

@@ -1,6 +1,6 @@
 """The conformance suite of the sandbox contract: any backend that passes it is supported.
 
-Runs in the tests and in `hostler doctor --selfcheck`. It uses the contract only, leaves nothing behind, and does no
+Runs in the tests, for each backend. It uses the contract only, leaves nothing behind, and does no
 harm where a backend fails: what would hurt the host is tried with a harmless stand-in.
 """
 

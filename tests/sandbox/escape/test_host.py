@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
+import platform
 import re
 import secrets
 import socket
@@ -137,6 +139,19 @@ for name, (number, *args) in quiet.items():
 def test_calls_of_other_machines_and_of_later_kernels(folder: Path) -> None:
     """The filter knows the numbers of this machine; calls by another door, and those it does not know, are none."""
     assert told(folder, _FOREIGN) == ""
+
+
+def test_the_users_keys_are_not_even_named(folder: Path) -> None:
+    """A server of an ordinary user has that user's keyrings; the agent is the same user to the kernel."""
+    libc, x86 = ctypes.CDLL(None), platform.machine() == "x86_64"
+    key = libc.syscall(248 if x86 else 217, b"user", b"ticket-of-the-server", b"secret", 6, -4)
+    program = (
+        "for name in ('keys', 'key-users'):\n try: print(open(f'/proc/{name}').read(), end='')\n except OSError: pass\n"
+    )
+    try:
+        assert told(folder, program) == ""
+    finally:
+        libc.syscall(250 if x86 else 219, 9, key, -4)  # take it out of the user's ring
 
 
 def test_a_terminal_takes_no_input_from_inside(folder: Path) -> None:

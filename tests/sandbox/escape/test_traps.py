@@ -42,7 +42,7 @@ def test_no_more_names_are_looked_at_than_anybody_wants(folder: Path, monkeypatc
 
 _TRAPS = """
 cd /mnt/session/outputs
-ln -s /etc/passwd a; ln -s /proc/self/environ b; ln -s /proc/1/root/etc c; ln -s . loop; ln -s ../.. up
+ln -s /etc/passwd a; ln -s /proc/self/environ b; ln -s /proc/1/cwd c; ln -s . loop; ln -s ../.. up
 mkfifo pipe; mknod white c 0 0; ln -s /dev/zero endless; ln -s /dev/stdin input; ln -s pipe to-pipe
 mkdir -p deep$(printf '/d%.0s' $(seq 200)) && touch deep/file; truncate -s 3G sparse; mkdir locked && chmod 0 locked
 echo fine > fine; ln fine again; chmod 6777 again; touch $'new\\nline' $'\\033[2J' $'\\xff\\xfe' -- '-rf' '~' '$(id)'
