@@ -19,8 +19,13 @@ import uvloop
 
 sys.path.insert(1, str(Path(__file__).parent.parent / "src"))
 
+import rows
+import sandbox_rows
+import snapshot_rows
 from processes import Hostler, Mock
-from rows import ROWS, Bench, Row
+from rows import Bench, Row
+
+ROWS = [*rows.ROWS, *sandbox_rows.ROWS, *snapshot_rows.ROWS]
 
 
 async def measure(scale: float, only: str | None, folder: Path) -> list[Row]:
@@ -40,18 +45,18 @@ async def measure(scale: float, only: str | None, folder: Path) -> list[Row]:
     return found
 
 
-def show(rows: list[Row]) -> None:
+def show(found: list[Row]) -> None:
     print(f"{'path':<58}{'value':>10}  {'p99':>9}  {'raw':>8}  {'target':>8}")
-    for row in rows:
+    for row in found:
         mark = {True: "ok", False: "MISSED", None: ""}[row.reached]
         figures = [f"{row.value:g} {row.unit}".strip(), _cell(row.p99), _cell(row.raw), _cell(row.target)]
         print(f"{row.name:<58}{figures[0]:>10}  {figures[1]:>9}  {figures[2]:>8}  {figures[3]:>8}  {mark}  {row.note}")
 
 
-def markdown(rows: list[Row]) -> str:
+def markdown(found: list[Row]) -> str:
     """The table of docs/speed.md."""
     lines = ["| path | Hostler | p99 | the raw thing | target |", "|---|---|---|---|---|"]
-    for row in rows:
+    for row in found:
         value = f"{row.value:g} {row.unit}".strip()
         lines.append(f"| {row.name} | {value} | {_cell(row.p99)} | {_cell(row.raw)} | {_cell(row.target)} |")
     return "\n".join(lines)
@@ -77,11 +82,11 @@ def main() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with tempfile.TemporaryDirectory(prefix="hostler-bench-") as folder:
-        rows = uvloop.run(measure(arguments.scale, arguments.only, Path(folder)))
-    print(markdown(rows)) if arguments.markdown else show(rows)
+        found = uvloop.run(measure(arguments.scale, arguments.only, Path(folder)))
+    print(markdown(found)) if arguments.markdown else show(found)
     if arguments.json:
         machine = {"python": platform.python_version(), "system": platform.platform(), "was_nofile": soft}
-        figures = [{name: getattr(row, name) for name in row.__struct_fields__} for row in rows]
+        figures = [{name: getattr(row, name) for name in row.__struct_fields__} for row in found]
         arguments.json.write_text(json.dumps({"machine": machine, "rows": figures}, indent=1))
 
 

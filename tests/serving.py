@@ -15,15 +15,25 @@ import uvicorn
 from hostler import clock
 from hostler.api.app import Services, create_app
 from hostler.git.hosts import Hosts
+from hostler.harness.deps import HarnessConfig
+from hostler.harness.life import Life
+from hostler.harness.workqueue import WorkHints
 from hostler.log.entries import Draft
 from hostler.log.hub import Hub
 from hostler.log.log import Log
 from hostler.models.catalogue import BUILTIN
+from hostler.sandbox.unusable import UnusableBackend
 from hostler.services.agents import Agents
+from hostler.services.callers import Callers
+from hostler.services.checkpoints import Checkpoints
 from hostler.services.credentials import Credentials
+from hostler.services.environment_keys import EnvironmentKeys
 from hostler.services.environments import Environments
 from hostler.services.events import Events
+from hostler.services.exports import Exports
 from hostler.services.files import Files
+from hostler.services.forks import Forks
+from hostler.services.imports import Imports
 from hostler.services.keys import Keys
 from hostler.services.models import Models
 from hostler.services.repositories import Repositories
@@ -33,6 +43,7 @@ from hostler.services.skills import Skills
 from hostler.services.threads import Threads
 from hostler.services.validation import Validation
 from hostler.services.vaults import Vaults
+from hostler.services.work import WorkConfig, WorkQueue
 from hostler.store.blobs import Blobs
 from hostler.store.postgres import PostgresStore
 from hostler.store.sqlite import SqliteStore
@@ -124,12 +135,18 @@ class Server:
             await store.close()
 
     def _services(self, store: Store, blobs: Blobs) -> Services:
-        hooks = Hooks(wake=self.woken.append, ended=self.ended.append)
-        events = Events(self.log, blobs, BUILTIN, hooks.wake)
+        work = WorkQueue(self.log, WorkHints(), WorkConfig())
+        hooks = Hooks(wake=self.woken.append, ended=self.ended.append, work=work.hints)
+        events = Events(self.log, blobs, BUILTIN, hooks.wake, hooks.work)
+        keys = Keys(store)
         hosts = Hosts(["github.com", "git.example.com:8443", "http://127.0.0.1:3000"])
         repositories = Repositories(hosts, Sealer([Key.new()]))
+        sandboxes = UnusableBackend("There is no harness here.", "none")
+        life = Life(self.log, sandboxes, self._folder / "snapshots", HarnessConfig())
+        exports = Exports(store, blobs, life, self._folder / "exports")
+        exports.open()
         return Services(
-            keys=Keys(store),
+            keys=keys,
             agents=Agents(store, BUILTIN),
             environments=Environments(store),
             sessions=Sessions(self.log, blobs, BUILTIN, hooks, repositories),
@@ -142,6 +159,13 @@ class Server:
             vaults=Vaults(store),
             credentials=Credentials(store, self.vault.sealer),
             validation=Validation(store, self.vault.sealer, self.vault.outward, self.vault.renewer),
+            checkpoints=Checkpoints(store, life),
+            forks=Forks(store, life, self.vault.sealer),
+            exports=exports,
+            imports=Imports(store, blobs, life, self._folder / "exports", 100_000_000),
+            callers=Callers(store, keys),
+            work=work,
+            environment_keys=EnvironmentKeys(store),
         )
 
 

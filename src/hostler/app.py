@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,6 +23,7 @@ from hostler.harness.contents import FileContents
 from hostler.harness.delegation import Delegation
 from hostler.harness.deps import Deps
 from hostler.harness.gateway import GitGateway
+from hostler.harness.life import Life
 from hostler.harness.mcp_tools import McpTools
 from hostler.harness.repositories import Repositories as HarnessRepositories
 from hostler.harness.secrets import SessionSecrets
@@ -28,6 +31,7 @@ from hostler.harness.side_request import SideRequest
 from hostler.harness.skill_layers import SkillLayers
 from hostler.harness.supervisor import Supervisor
 from hostler.harness.web_tools import WebTools
+from hostler.harness.workqueue import WorkHints
 from hostler.log.hub import Hub
 from hostler.log.log import Log
 from hostler.mcp.pool import Pool
@@ -38,10 +42,16 @@ from hostler.sandbox.backends import open_backend, open_layers
 from hostler.sandbox.contract import Backend
 from hostler.sandbox.toolset import TOOLS
 from hostler.services.agents import Agents
+from hostler.services.callers import Callers
+from hostler.services.checkpoints import Checkpoints
 from hostler.services.credentials import Credentials
+from hostler.services.environment_keys import EnvironmentKeys
 from hostler.services.environments import Environments
 from hostler.services.events import Events
+from hostler.services.exports import Exports
 from hostler.services.files import Files
+from hostler.services.forks import Forks
+from hostler.services.imports import Imports
 from hostler.services.keys import Keys
 from hostler.services.models import Models
 from hostler.services.repositories import Repositories
@@ -51,6 +61,7 @@ from hostler.services.skills import Skills
 from hostler.services.threads import Threads
 from hostler.services.validation import Validation
 from hostler.services.vaults import Vaults
+from hostler.services.work import WorkQueue
 from hostler.settings import Settings
 from hostler.skills.prebuilt import prebuilt_versions, read_prebuilt
 from hostler.store.blobs import Blobs
@@ -76,7 +87,15 @@ class Rooms(msgspec.Struct, frozen=True):
     sandboxes: Backend
     dispatcher: EmbeddedDispatcher
     supervisor: Supervisor
+    life: Life
     services: Services
+
+
+class Exchange(NamedTuple):
+    """Where archives of sessions are made and unpacked, and how large one that comes in may be."""
+
+    folder: Path
+    max_bytes: int
 
 
 async def rotate_secrets(settings: Settings, tell: Tell) -> Rotated:
@@ -126,6 +145,8 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         model = wrap(router)
         web = WebTools.open(config.web, settings.environ, SideRequest(router))
         stack.callback(web.close)
+        life = Life(journal, sandboxes, settings.data_dir / "snapshots", config.harness)
+        work = WorkQueue(journal, WorkHints(), config.work)
         deps = Deps(
             log=journal,
             model=model,
@@ -136,7 +157,9 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             builtins=BUILTINS,
             config=config.harness,
             repositories=repositories,
+            work=work.hints,
             secrets=secrets,
+            life=life,
             layers=SkillLayers(layers, sandboxes, config.harness.layer_wait_seconds),
             served=(Delegation(), AdvisorTool(model, router.catalogue), mcp_tools, web),
         )
@@ -145,11 +168,13 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         files = Files(store, blobs, max_bytes=settings.file_bytes)
         skills = Skills(store, blobs)
         await _keep_prebuilt(skills)
+        exchange = Exchange(settings.data_dir / "exports", config.harness.import_mb * 1024 * 1024)
         services = _services(
-            journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, mcp_tools, git
-        )
+            journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, mcp_tools, git, work, life,
+            exchange,
+        )  # fmt: skip
         yield Rooms(
-            settings, store, journal, router, sandboxes, dispatcher, supervisor, services,
+            settings, store, journal, router, sandboxes, dispatcher, supervisor, life, services,
         )  # fmt: skip
 
 
@@ -171,8 +196,11 @@ def _services(
     vault: Vault,
     mcp_tools: McpTools,
     git: GitRoom,
+    work: WorkQueue,
+    life: Life,
+    exchange: Exchange,
 ) -> Services:
-    store = journal.store
+    store, keys = journal.store, Keys(journal.store)
     repositories = Repositories(git.hosts, vault.sealer)
 
     def ended(session_id: str) -> None:
@@ -180,12 +208,15 @@ def _services(
         mcp_tools.forget(session_id)
 
     programs = mcp_tools.programs
+    exports = Exports(store, blobs, life, exchange.folder)
+    exports.open()
+    hooks = Hooks(wake=dispatcher.wake, ended=ended, work=work.hints)
     return Services(
-        keys=Keys(store),
+        keys=keys,
         agents=Agents(store, catalogue, programs),
         environments=Environments(store),
-        sessions=Sessions(journal, blobs, catalogue, Hooks(wake=dispatcher.wake, ended=ended), repositories, programs),
-        events=Events(journal, blobs, catalogue, dispatcher.wake),
+        sessions=Sessions(journal, blobs, catalogue, hooks, repositories, programs),
+        events=Events(journal, blobs, catalogue, dispatcher.wake, work.hints),
         threads=Threads(journal, dispatcher.wake),
         resources=Resources(store, supervisor.inputs_changed, repositories),
         files=files,
@@ -194,6 +225,13 @@ def _services(
         vaults=Vaults(store),
         credentials=Credentials(store, vault.sealer),
         validation=Validation(store, vault.sealer, vault.outward, vault.renewer),
+        checkpoints=Checkpoints(store, life),
+        forks=Forks(store, life, vault.sealer),
+        exports=exports,
+        imports=Imports(store, blobs, life, exchange.folder, exchange.max_bytes),
+        callers=Callers(store, keys),
+        work=work,
+        environment_keys=EnvironmentKeys(store),
     )
 
 

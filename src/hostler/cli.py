@@ -1,4 +1,4 @@
-"""The command line: `hostler serve`, `apply`, `keys`, `doctor`, `record`, `skills`. It must only parse, call and print.
+"""The command line of `hostler`. It must only parse, call and print.
 
 Heavy rooms are imported inside the commands, so that `--help` is instant.
 """
@@ -19,7 +19,9 @@ import click
 
 from hostler import __version__
 from hostler.applying.command import apply
+from hostler.environment_commands import environments
 from hostler.errors import HostlerError
+from hostler.session_commands import sessions
 from hostler.settings import DEFAULT_HOST, DEFAULT_PORT, Settings, load
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ def main() -> None:
 
 
 main.add_command(apply)
+main.add_command(sessions)
+main.add_command(environments)
 
 
 @main.command()

@@ -17,6 +17,7 @@ from hostler.mcp.config import McpConfig
 from hostler.models.config import ModelsConfig, with_keys
 from hostler.models.routing import Router
 from hostler.sandbox.backends import SandboxConfig
+from hostler.services.work import WorkConfig
 from hostler.settings import BadSettings, Settings, decode
 from hostler.store.folder import make_data_dir
 from hostler.store.sqlite import SqliteStore
@@ -33,6 +34,7 @@ class Configuration(msgspec.Struct, frozen=True):
     mcp: McpConfig
     web: WebConfig
     git: GitConfig
+    work: WorkConfig
 
 
 def configuration(settings: Settings) -> Configuration:
@@ -45,6 +47,7 @@ def configuration(settings: Settings) -> Configuration:
         decode(tables.get("mcp", {}), McpConfig, "mcp", file),
         decode(tables.get("web", {}), WebConfig, "web", file),
         _git_config(tables.get("git", {}), file),
+        decode(tables.get("work", {}), WorkConfig, "work", file),
     )
 
 

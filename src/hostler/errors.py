@@ -10,6 +10,7 @@ envelope.
     +-- NotFound                        404 not_found_error
     +-- Conflict                        409 conflict_error
     |   +-- AlreadyExists               409 invalid_request_error
+    +-- PreconditionFailed              412 invalid_request_error
     +-- RateLimited                     429 rate_limit_error
     +-- Overloaded                      529 overloaded_error
     +-- Unavailable                     503 api_error        (disk full, store down: try again)
@@ -99,6 +100,13 @@ class Conflict(HostlerError):
 class AlreadyExists(Conflict):
     """There is one already."""
 
+    wire_type = "invalid_request_error"
+
+
+class PreconditionFailed(HostlerError):
+    """What the request stands on has changed."""
+
+    status = 412
     wire_type = "invalid_request_error"
 
 

@@ -73,6 +73,7 @@ async def serve(
             stop = stop or _stop_on_signals()
             work = asyncio.create_task(house.supervisor.run(), name="supervisor")
             sweep = asyncio.create_task(_sweep_files(house), name="sweep-files")
+            leases = asyncio.create_task(house.services.work.run(), name="work-leases")
             once = [
                 asyncio.create_task(_reap(house), name="reap"),
                 asyncio.create_task(house.router.warm_up(), name="warm-up"),
@@ -81,15 +82,15 @@ async def serve(
             stopped = asyncio.create_task(stop.wait())
             _listen(listener)  # before the announcement: whoever reads it may connect at once
             ready(house, base_url(listener), first_key)
-            await asyncio.wait({stopped, work, http, sweep}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({stopped, work, http, sweep, leases}, return_when=asyncio.FIRST_COMPLETED)
             await house.supervisor.drain(DRAIN_SECONDS if stopped.done() else 0)
             await house.supervisor.rest(REST_SECONDS)
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # the streams that are now cut are no errors
             server.should_exit = True
             await asyncio.wait({http})
-            for task in (work, sweep, stopped, *once):
+            for task in (work, sweep, leases, stopped, *once):
                 task.cancel()
-            outcomes = await asyncio.gather(work, sweep, http, stopped, *once, return_exceptions=True)
+            outcomes = await asyncio.gather(work, sweep, leases, http, stopped, *once, return_exceptions=True)
     _raise_first(outcomes)
 
 
@@ -181,6 +182,7 @@ async def _forget_ended(house: Rooms) -> None:
         for name in set(some) - await house.store.read(tx):
             if name.startswith("sesn_"):
                 house.supervisor.ended(name)
+    await house.life.clear(names)
 
 
 async def _sweep_files(house: Rooms) -> None:

@@ -20,7 +20,7 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8400
 DEFAULT_FILE_MB = 500
 MIB = 1024 * 1024
-TABLES = ("models", "harness", "sandbox", "git", "mcp", "web")
+TABLES = ("models", "harness", "sandbox", "git", "mcp", "web", "work")
 
 
 class BadSettings(HostlerError):

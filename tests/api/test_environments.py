@@ -55,7 +55,8 @@ def limited(**fields: Any) -> Json:
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        ({"type": "self_hosted"}, "config.type"),
+        ({"type": "self_hosted", "packages": {"pip": ["numpy"]}}, "config.packages"),
+        ({"type": "self_hosted", "networking": {"type": "unrestricted"}}, "config.networking"),
         ({"type": "x"}, "config.type"),
         *((limited(allowed_hosts=["a.b", host]), "config.networking.allowed_hosts.1") for host in NO_HOSTS),
         ({**limited(), "packages": {"pip": ["numpy"]}}, "allow_package_managers"),

@@ -356,6 +356,59 @@ def custom_tools(client: Client) -> None:
     client.check(session_id, "agent.custom_tool_use", "user.custom_tool_result", "system.message")
 
 
+def self_hosted(client: Client) -> None:
+    """Every call of the work queue, then this generation's own worker."""
+    beta = client.beta
+    made = beta.environments.create(name="mine", config={"type": "self_hosted"})
+    assert made.config.type == "self_hosted"
+    path, options = f"/v1/environments/{made.id}/keys", {"headers": {"anthropic-beta": "managed-agents-2026-04-01"}}
+    key = client.sdk.post(path, cast_to=object, body={"name": "old"}, options=options)["key"]
+    work = beta.environments.work
+    assert work.poll(made.id) is None
+    session_id = _session_in(client, made.id, "run: echo first")
+    (listed,) = work.list(made.id)
+    assert work.stats(made.id).depth == 1
+    item = work.poll(made.id, block_ms=500)
+    assert item.id == listed.id
+    assert work.ack(item.id, environment_id=made.id).state == "starting"
+    beat = work.heartbeat(item.id, environment_id=made.id, expected_last_heartbeat="NO_HEARTBEAT")
+    assert beat.lease_extended
+    failed = refused(
+        lambda: work.heartbeat(item.id, environment_id=made.id, expected_last_heartbeat="x"),
+        client.anthropic.APIStatusError,
+    )
+    assert failed.status_code == 412
+    assert work.update(item.id, environment_id=made.id, metadata={"a": "b"}).metadata == {"a": "b"}
+    assert work.retrieve(item.id, environment_id=made.id).state == "active"
+    assert work.stop(item.id, environment_id=made.id).state == "stopping"
+    assert work.stop(item.id, environment_id=made.id, force=True).state == "stopped"
+    beta.sessions.events.send(session_id, events=[{"type": "user.interrupt"}])
+    second = _session_in(client, made.id, "run: echo from the old worker")
+    asyncio.run(_served(client, made.id, key, second))
+    client.check(second, "agent.tool_use", "user.tool_result", "agent.message")
+
+
+def _session_in(client: Client, environment_id: str, words: str) -> str:
+    agent = client.beta.agents.create(name="Old", model="claude-opus-5-5", tools=[BUILTINS]).id
+    created = client.beta.sessions.create(agent=agent, environment_id=environment_id, initial_events=[message(words)])
+    return str(created.id)
+
+
+async def _served(client: Client, environment_id: str, key: str, session_id: str) -> None:
+    """Run this generation's worker until the session has ended its turn."""
+    named = {**client.named, "api_key": "unused"}
+    async with client.anthropic.AsyncAnthropic(**named) as sdk:
+        worker = sdk.beta.environments.work.worker(environment_id=environment_id, environment_key=key, max_idle=0.2)
+        running = asyncio.create_task(worker.run())
+        try:
+            while not any(event.type == "agent.message" for event in client.beta.sessions.events.list(session_id)):
+                assert not running.done(), running
+                await asyncio.sleep(0.1)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
 def interrupts(client: Client) -> None:
     session_id = client.session()
     with client.beta.sessions.events.stream(session_id) as stream:
@@ -521,7 +574,8 @@ SCENARIOS = {
     play.__name__: play
     for play in (
         agents, agent_parts, environments, sessions, files, repositories, skills, vaults, models, a_turn, previews,
-        built_in_tools, web_tools, custom_tools, interrupts, errors_of_the_model, compaction, budgets, mcp_servers,
+        built_in_tools, web_tools, custom_tools,
+        self_hosted, interrupts, errors_of_the_model, compaction, budgets, mcp_servers,
         threads, outcomes,
         ends, asynchronously, errors,
     )

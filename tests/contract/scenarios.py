@@ -1,7 +1,7 @@
 """One scenario for each event type that a session here can have: it plays, checks what is particular, and returns the
 session and what was streamed. What holds for all of them is checked by those who play them.
 
-What is not here can't occur yet: self-hosted tools and workflow runs. Threads and outcomes are in `teams`.
+What is not here can't occur yet: workflow runs. Threads and outcomes are in `teams`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from contract.world import (
 
 JUDGED = {**BUILTINS, "default_config": {"permission_policy": {"type": "auto"}}}
 ASKING = {**BUILTINS, "default_config": {"permission_policy": {"type": "always_ask"}}}
-NOT_YET = ("user.tool_result",)
 MODEL_ERRORS = {
     "overloaded": "model_overloaded_error",
     "rate limited": "model_rate_limited_error",
@@ -360,6 +359,31 @@ def variables(world: World) -> list[Any]:
     return [session_id, events]
 
 
+def worker(world: World) -> list[Any]:
+    """A self-hosted environment: clients answer the toolset's calls, and the server those that are denied."""
+    environment = world.beta.environments.create(name="mine", config={"type": "self_hosted"})
+    assert environment.config.to_dict() == {"type": "self_hosted"}
+    session_id = world.session(ASKING, environment_id=environment.id)
+    events = world.turn(session_id, "run: echo one")
+    (use,) = only(events, "agent.tool_use")
+    (item,) = world.beta.environments.work.list(environment.id)
+    assert unknown_fields(item) == []
+    assert (item.data.id, item.state) == (session_id, "queued")
+    with world.stream(session_id) as stream:
+        world.send(session_id, verdict(use.id, "allow"))
+        events += stream.until("user.tool_confirmation")
+    answer = {"type": "user.tool_result", "tool_use_id": use.id, "content": [text("one")], "is_error": False}
+    events += world.turn(session_id, answer)
+    assert world.last_text(session_id) == "It said: one"
+    (answered,) = only(events, "user.tool_result")
+    assert (answered.tool_use_id, answered.is_error, answered.content[0].text) == (use.id, False, "one")
+    events += world.turn(session_id, "run: echo two")
+    events += world.turn(session_id, verdict(only(events, "agent.tool_use")[-1].id, "deny"))
+    (denied,) = only(events, "agent.tool_result")
+    assert denied.is_error
+    return [session_id, events]
+
+
 def archival(world: World) -> list[Any]:
     session_id = world.session()
     with world.stream(session_id) as stream:
@@ -394,6 +418,7 @@ SCENARIOS: dict[str, tuple[Callable[[World], list[Any]], set[str]]] = {
     "web": (web_fetch, {"agent.tool_use", "agent.tool_result"}),
     "variables": (variables, {"session.error", "agent.tool_result"}),
     "archival": (archival, {"session.status_terminated", "session.thread_status_terminated"}),
+    "a worker": (worker, {"agent.tool_use", "user.tool_result", "agent.tool_result", "user.tool_confirmation"}),
     **TEAMS,
 }  # fmt: skip
 

@@ -173,6 +173,17 @@ def test_forms_of_an_environment_s_config(either: World) -> None:
     }  # fmt: skip
 
 
+def test_a_changed_environment_holds_for_sandboxes_that_start_later(either: World) -> None:
+    made = either.beta.environments.create(name="Changing")
+    early, late = (either.session(BUILTINS, environment_id=made.id) for _ in range(2))
+    either.turn(early, "run: echo proxy=$HTTPS_PROXY")
+    either.beta.environments.update(made.id, config={"type": "cloud", "networking": {"type": "limited"}})
+    for session_id, expected in ((early, "proxy=http"), (late, "proxy=")):
+        either.turn(session_id, "run: echo proxy=$HTTPS_PROXY | cut -c -10")
+        said = [event for event in either.raw(session_id) if event["type"] == "agent.tool_result"][-1]
+        assert said["content"][0]["text"].strip() == expected
+
+
 def test_an_environment_s_life(either: World) -> None:
     made = either.beta.environments.create(name="Life", description="D", metadata={"a": "1", "b": "2", "c": "3"})
     changed = either.beta.environments.update(made.id, name="New", metadata={"a": None, "b": "", "d": "4"})

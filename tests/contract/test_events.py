@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from contract.scenarios import NOT_YET, SCENARIOS, judge
+from contract.scenarios import SCENARIOS, judge
 from contract.world import World, kind_of
 from hostler.wire.events import LISTABLE
 
@@ -24,11 +24,10 @@ def test_a_deletion_is_the_last_event_of_a_stream(either: World) -> None:
 
 
 def test_no_event_type_is_forgotten() -> None:
-    """A new one either gets a scenario or is listed above as one that can't occur."""
+    """A new one gets a scenario."""
     seen = {kind for _, kinds in SCENARIOS.values() for kind in kinds}
     possible = {kind for kind in LISTABLE if not kind.startswith("workflow_run.")}
-    assert seen | set(NOT_YET) == possible
-    assert not seen & set(NOT_YET)
+    assert seen == possible
 
 
 def test_types_that_can_t_occur_are_still_valid_filters(world: World) -> None:

@@ -42,15 +42,17 @@ FLOORS = {
     "applying": 7,
     "cli": 7,
     "doctor": 7,
+    "environment_commands": 7,
     "preparing": 7,
     "recording": 7,
+    "session_commands": 7,
 }
 SIDEWAYS = {
     ("log", "store"), ("settings", "errors"), ("app", "configuration"), ("serving", "app"), ("cli", "app"),
     ("cli", "configuration"), ("cli", "serving"), ("doctor", "configuration"), ("preparing", "configuration"),
     ("recording", "serving"), ("cli", "applying"), ("cli", "doctor"),
-    ("cli", "preparing"), ("cli", "recording"), ("doctor", "preparing"),
-    ("recording", "app"),
+    ("cli", "preparing"), ("cli", "recording"), ("cli", "session_commands"), ("doctor", "preparing"),
+    ("recording", "app"), ("cli", "environment_commands"), ("environment_commands", "configuration"),
 }  # fmt: skip
 
 

@@ -20,8 +20,20 @@ from hostler.git.hosts import GitConfig
 from hostler.harness.deps import HarnessConfig
 from hostler.mcp.config import McpConfig, StdioServer
 from hostler.sandbox.backends import BACKENDS, SandboxConfig
+from hostler.services.work import WorkConfig
 from hostler.web.config import WebConfig
-from hostler.wire import agents, environments, events, multiagent, resources, sessions, tools, vaults
+from hostler.wire import (
+    agents,
+    checkpoints,
+    environments,
+    events,
+    multiagent,
+    resources,
+    sessions,
+    tools,
+    vaults,
+    work,
+)
 from hostler.wire.errors import SessionErrorObject
 
 DOCS = ROOT / "docs"
@@ -31,7 +43,7 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 REQUESTS: list[Any] = [
     agents.AgentCreate, agents.AgentUpdate, agents.ModelParams, environments.EnvironmentCreate,
     environments.ConfigParams, environments.LimitedNetworkParams, environments.PackagesParams, sessions.SessionCreate,
-    sessions.SessionUpdate, tools.AgentToolsetParams, tools.BuiltinConfigParams,
+    sessions.SessionUpdate, checkpoints.ForkParams, tools.AgentToolsetParams, tools.BuiltinConfigParams,
     tools.UrlSourcesParams, tools.UserLocation, tools.CustomTool,
     vaults.VaultCreate, vaults.VaultUpdate, vaults.CredentialCreate, vaults.CredentialUpdate, vaults.StaticBearerParams,
     vaults.McpOauthParams, vaults.RefreshParams, vaults.BasicClientAuth, vaults.EnvironmentVariableParams,
@@ -41,6 +53,7 @@ REQUESTS: list[Any] = [
     resources.FileResourceParams, events.TextRubric, events.FileRubric,
     resources.RepositoryResourceParams, resources.ResourceUpdate,
     resources.BranchCheckout, resources.CommitCheckout, events.EventsSend, *get_args(events.ClientEvent),
+    work.WorkUpdate, work.WorkStop, work.EnvironmentKeyCreate,
 ]  # fmt: skip
 
 
@@ -78,7 +91,9 @@ def test_every_key_of_the_config_file() -> None:
     assert missing(BACKENDS, CONFIGURATION) == []
 
 
-@pytest.mark.parametrize("struct", [GitConfig, HarnessConfig, SandboxConfig, McpConfig, StdioServer, WebConfig])
+@pytest.mark.parametrize(
+    "struct", [GitConfig, HarnessConfig, SandboxConfig, McpConfig, StdioServer, WebConfig, WorkConfig]
+)
 def test_every_key_of_a_table_with_its_default(struct: Any) -> None:
     documented = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", CONFIGURATION, re.MULTILINE))
     for field in msgspec.structs.fields(struct):

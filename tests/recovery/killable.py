@@ -27,6 +27,9 @@ from hostler.models.protocol import ModelEvent, ModelRequest, ModelResponse, Tex
 from hostler.models.script import ScriptedModel
 from hostler.sandbox import launcher
 from hostler.sandbox.bubblewrap import BubblewrapBackend, BubblewrapSandbox
+from hostler.sandbox.snapshots import Sink
+from hostler.sandbox.unpacking import Unpacker
+from hostler.services.work import WorkQueue
 from hostler.store.blobs import Blobs
 
 ORDERS = Path(os.environ["HOSTLER_TEST_ORDERS"]) / "kill"
@@ -61,6 +64,19 @@ def around(owner: Any, name: str, key: Callable[..., str], point: str) -> None:
     async def wrapped(*args: Any, **kwargs: Any) -> Any:
         passing(key(*args, **kwargs), f"before:{point}")
         result = await whole(*args, **kwargs)
+        passing(key(*args, **kwargs), f"after:{point}")
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def inside(owner: Any, name: str, key: Callable[..., str], point: str) -> None:
+    """The same for a method that a thread runs."""
+    whole = getattr(owner, name)
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        passing(key(*args, **kwargs), f"before:{point}")
+        result = whole(*args, **kwargs)
         passing(key(*args, **kwargs), f"after:{point}")
         return result
 
@@ -151,6 +167,11 @@ def on_tools() -> None:
 def on_sandboxes() -> None:
     around(BubblewrapBackend, "provision", lambda _, spec: spec.key, "provision")
     around(BubblewrapBackend, "hibernate", lambda _, key: key, "hibernate")
+    around(BubblewrapBackend, "snapshot", lambda _, key, *__, **___: key, "snapshot")
+    around(BubblewrapBackend, "restore", lambda _, key, *__: key, "restore")
+    around(BubblewrapBackend, "destroy", lambda _, key: key, "destroy")
+    inside(Sink, "keep", lambda sink: sink._target.parent.name, "keep")
+    inside(Unpacker, "finish", lambda _: "*", "unpack")
     around(BubblewrapBackend, "_end", lambda _, key, __: key, "end")
     around(BubblewrapBackend, "_meet", lambda _, layout, *__: layout.folder.name, "meet")
     around(launcher, "start", lambda _, layout, *__: layout.folder.name, "start")
@@ -207,6 +228,21 @@ def _on_blob() -> None:
     Blobs.write = wrapped  # type: ignore[assignment]
 
 
+def on_work() -> None:
+    """The calls of workers, of whichever session: order them for `*`."""
+    for verb in ("ack", "heartbeat", "stop"):
+        around(WorkQueue, verb, lambda *_, **__: "", f"work:{verb}")
+    claim = WorkQueue._claim
+
+    async def wrapped(self: WorkQueue, *args: Any) -> Any:
+        item = await claim(self, *args)
+        if item is not None:
+            passing("", "after:work:claim")
+        return item
+
+    WorkQueue._claim = wrapped  # type: ignore[method-assign]
+
+
 def _of_sandbox(sandbox: BubblewrapSandbox, *_: Any) -> str:
     return sandbox.layout.folder.name
 
@@ -220,5 +256,6 @@ if __name__ == "__main__":
     on_sandboxes()
     on_outputs()
     on_served()
+    on_work()
     supervisor.TIDY_SECONDS = 0.2
     cli.main()

@@ -7,16 +7,35 @@ from typing import NamedTuple
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from hostler.api import agents, environments, events, files, models, resources, sessions, skills, threads, vaults
+from hostler.api import (
+    agents,
+    checkpoints,
+    environments,
+    events,
+    files,
+    models,
+    resources,
+    sessions,
+    skills,
+    threads,
+    vaults,
+    work,
+)
 from hostler.api.call import Call
 from hostler.api.gate import Gate
 from hostler.api.render import json
 from hostler.api.router import Route, Router
 from hostler.services.agents import Agents
+from hostler.services.callers import Callers
+from hostler.services.checkpoints import Checkpoints
 from hostler.services.credentials import Credentials
+from hostler.services.environment_keys import EnvironmentKeys
 from hostler.services.environments import Environments
 from hostler.services.events import Events
+from hostler.services.exports import Exports
 from hostler.services.files import Files
+from hostler.services.forks import Forks
+from hostler.services.imports import Imports
 from hostler.services.keys import Keys
 from hostler.services.models import Models
 from hostler.services.resources import Resources
@@ -25,6 +44,7 @@ from hostler.services.skills import Skills
 from hostler.services.threads import Threads
 from hostler.services.validation import Validation
 from hostler.services.vaults import Vaults
+from hostler.services.work import WorkQueue
 
 
 class Services(NamedTuple):
@@ -41,12 +61,17 @@ class Services(NamedTuple):
     vaults: Vaults
     credentials: Credentials
     validation: Validation
+    checkpoints: Checkpoints
+    forks: Forks
+    exports: Exports
+    imports: Imports
+    callers: Callers
+    work: WorkQueue
+    environment_keys: EnvironmentKeys
 
 
 def create_app(services: Services) -> ASGIApp:
-    return Gate(
-        Router(routes(services)), Router([Route("GET", "/healthz", _healthz, beta=False)]), services.keys.verify
-    )
+    return Gate(Router(routes(services)), Router([Route("GET", "/healthz", _healthz, beta=False)]), services.callers)
 
 
 def routes(services: Services) -> list[Route]:
@@ -55,6 +80,7 @@ def routes(services: Services) -> list[Route]:
         *agents.routes(services.agents),
         *environments.routes(services.environments),
         *sessions.routes(services.sessions),
+        *checkpoints.routes(services.checkpoints, services.forks, services.exports, services.imports),
         *events.routes(services.events),
         *threads.routes(services.threads, services.events),
         *resources.routes(services.resources),
@@ -62,6 +88,7 @@ def routes(services: Services) -> list[Route]:
         *models.routes(services.models),
         *skills.routes(services.skills),
         *vaults.routes(services.vaults, services.credentials, services.validation),
+        *work.routes(services.work, services.environment_keys),
     ]
 
 

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope
 
 from hostler.api.query import Query
 from hostler.errors import InvalidRequest, RequestTooLarge
+from hostler.services.callers import Caller
 from hostler.wire.base import Params, explain, has_nul
 
 MAX_BODY = 32 * 1024 * 1024
@@ -26,7 +27,7 @@ class Nothing(Params, kw_only=True):
 
 
 class Call:
-    __slots__ = ("headers", "key_id", "params", "query", "receive", "request_id", "scope")
+    __slots__ = ("caller", "headers", "params", "query", "receive", "request_id", "scope")
 
     def __init__(self, scope: Scope, receive: Receive, request_id: str, params: dict[str, str]) -> None:
         self.scope = scope
@@ -35,7 +36,7 @@ class Call:
         self.params = params
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.query = Query(scope["query_string"])
-        self.key_id = ""
+        self.caller = Caller()
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The raw body as it arrives. Raises ClientGone."""
@@ -53,9 +54,11 @@ class Call:
         body = await self._read()
         if not body:
             raise InvalidRequest("The request body is empty; a JSON object is expected.")
-        if has_nul(body):
-            raise InvalidRequest("The request body contains the character U+0000, which is not allowed in strings.")
-        return decode(body, kind)
+        return _decode_clean(body, kind)
+
+    async def optional_body(self, kind: type[T]) -> T:
+        """For verbs whose parameters all have defaults: no body is as good as an empty object."""
+        return _decode_clean(await self._read() or b"{}", kind)
 
     async def no_body(self) -> None:
         """For verbs without parameters: no body, or an empty object."""
@@ -80,6 +83,12 @@ class Call:
                 raise too_large
             parts.append(chunk)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _decode_clean(body: bytes, kind: type[T]) -> T:
+    if has_nul(body):
+        raise InvalidRequest("The request body contains the character U+0000, which is not allowed in strings.")
+    return decode(body, kind)
 
 
 def decode(body: bytes, kind: type[T]) -> T:

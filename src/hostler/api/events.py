@@ -10,6 +10,7 @@ from hostler.api.query import Query
 from hostler.api.render import json
 from hostler.api.router import Route
 from hostler.api.sse import EventStream
+from hostler.services.callers import check_events
 from hostler.services.events import Events
 from hostler.wire.events import LISTABLE, PREVIEWABLE, EventsSend
 from hostler.wire.pages import Page
@@ -20,7 +21,9 @@ MAX_LIMIT = 1000
 def routes(events: Events) -> list[Route]:
     async def send(call: Call) -> Response:
         call.query.end()
-        return json({"data": await events.send(call.params["session_id"], await call.body(EventsSend))})
+        params = await call.body(EventsSend)
+        check_events(call.caller, params.events)
+        return json({"data": await events.send(call.params["session_id"], params)})
 
     async def index(call: Call) -> Response:
         query = call.query

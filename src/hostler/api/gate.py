@@ -7,29 +7,29 @@ It must not know any resource.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hostler.api.call import Call, ClientGone
 from hostler.api.render import failure
 from hostler.api.router import Match, Route, Router
+from hostler.api.scopes import LOST, NOBODY, SCOPES
 from hostler.errors import AuthenticationFailed, HostlerError, InvalidRequest, MethodNotAllowed, NotFound, Unavailable
 from hostler.ids import new_id
+from hostler.services.callers import Caller, Callers
 from hostler.store.store import StoreClosed
 
 log = logging.getLogger("hostler.api")
 
 BETA = b"managed-agents-"
-Verify = Callable[[str], Awaitable[str | None]]  # a key's text -> its id, or None
 
 
 class Gate:
-    def __init__(self, router: Router, open_router: Router, verify: Verify) -> None:
+    def __init__(self, router: Router, open_router: Router, callers: Callers) -> None:
         """`open_router` holds the few routes that need no key."""
         self._router = router
         self._open = open_router
-        self._verify = verify
+        self._callers = callers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -69,23 +69,29 @@ class Gate:
         if (match := self._open.match(path)) is not None:
             call = Call(scope, receive, request_id, match.params)
         elif (match := self._router.match(path)) is not None:
-            key_id = await self._authenticate(dict(scope["headers"]))
+            caller = await self._authenticate(dict(scope["headers"]))
             call = Call(scope, receive, request_id, match.params)
-            call.key_id = key_id
+            call.caller = caller
+            return await self._answer_to(call, _route(match, scope["method"]))
         else:
             raise NotFound("Not found")
-        route = _route(match, scope["method"])
-        if call.key_id:
-            _check_headers(route, call)
+        response: ASGIApp = await _route(match, scope["method"]).handler(call)
+        return response
+
+    async def _answer_to(self, call: Call, route: Route) -> ASGIApp:
+        _check_headers(route, call)
+        if call.caller.limited:
+            place = (route.method, route.path)
+            await self._callers.admit(call.caller, SCOPES.get(place, NOBODY), call.params, lost=place in LOST)
         response: ASGIApp = await route.handler(call)
         return response
 
-    async def _authenticate(self, headers: dict[bytes, bytes]) -> str:
+    async def _authenticate(self, headers: dict[bytes, bytes]) -> Caller:
         scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
         keys = [headers.get(b"x-api-key", b""), bearer.strip() if scheme.lower() == b"bearer" else b""]
         for key in keys:
-            if key and (key_id := await self._verify(key.decode("latin-1"))) is not None:
-                return key_id
+            if key and (caller := await self._callers.verify(key.decode("latin-1"))) is not None:
+                return caller
         raise AuthenticationFailed
 
 

@@ -68,11 +68,12 @@ def _version_routes(skills: Skills) -> list[Route]:
 
     async def retrieve(call: Call) -> Response:
         call.query.end()
-        return json(_version(call, await skills.version(call.params["skill_id"], call.params["version"])))
+        skill_id, version = call.params["skill_id"], call.params["version"]
+        return json(_version(call, await skills.version(skill_id, version, pinned=call.caller.limited)))
 
     async def download(call: Call) -> ASGIApp:
         call.query.end()
-        name, pieces = await skills.content(call.params["skill_id"], call.params["version"])
+        name, pieces = await skills.content(call.params["skill_id"], call.params["version"], pinned=call.caller.limited)
         headers = {"content-disposition": f'attachment; filename="{name}.zip"', "x-content-type-options": "nosniff"}
         return StreamingResponse(pieces, media_type="application/zip", headers=headers)
 

@@ -16,6 +16,7 @@ from hostler.harness.drafts import error_result, session_error, tool_result
 from hostler.harness.environment import network_of
 from hostler.harness.parts import Call
 from hostler.harness.run import Interrupted, Run
+from hostler.harness.self_hosted import is_self_hosted
 from hostler.harness.serve import act_served, both
 from hostler.harness.skills import mounts
 from hostler.harness.state import DISPATCHED, SERVER
@@ -117,11 +118,14 @@ async def sandbox_of(wake: Wake, deps: Deps) -> Sandbox:
 
 async def provisioned(wake: Wake, deps: Deps) -> Sandbox:
     """See `sandbox_of`; the caller holds the sandbox lock."""
+    if is_self_hosted(wake.row):
+        raise SandboxUnavailable("a self-hosted environment has no sandbox at the server")
     if wake.inputs_stale:
         await wake.reload()
         if wake.sandbox is not None:
             await wake.sandbox.set_mounts(_mounts(wake, deps))
     if wake.sandbox is None:
+        await deps.life.ready(wake)
         spec = SandboxSpec(
             key=wake.session_id,
             network=network_of(wake.row),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from hostler.harness import context
+from hostler.harness import context, self_hosted
 from hostler.harness.act import refusal
 from hostler.harness.checkout import found, lines
 from hostler.harness.deps import Deps
@@ -65,8 +65,12 @@ async def build_request(run: Run, deps: Deps, tools: ToolTable) -> ModelRequest:
     parts = run.thread.parts
     definitions = tools.definitions()
     inputs = [mount.target for mount in run.row.inputs]
-    known = [*announced(run.row.skills, run.agent.skills), *found(run)]
-    system = context.system_prompt(run.agent.system, tools.sandboxed, inputs, known, lines(run), child=not run.primary)
+    known, elsewhere = [*announced(run.row.skills, run.agent.skills), *found(run)], None
+    if self_hosted.is_self_hosted(run.row):
+        known, elsewhere = self_hosted.skills(run.row, run.agent.skills), self_hosted.SURROUNDINGS
+    system = context.system_prompt(
+        run.agent.system, tools.sandboxed, inputs, known, lines(run), child=not run.primary, elsewhere=elsewhere
+    )
     sources = await deps.contents.sources(context.file_ids(parts))
     return ModelRequest(
         model=model.id,

@@ -44,13 +44,15 @@ def system_prompt(
     more: Iterable[str] = (),
     *,
     child: bool = False,
+    elsewhere: str | None = None,
 ) -> list[Block]:
     """The agent's own prompt, after what it must know of its sandbox when it has one: `inputs` are mounted paths,
-    `known` its skills, `more` further lines on what is there. `child` says that it works for a coordinator."""
+    `known` its skills, `more` further lines on what is there. `child` says that it works for a coordinator. `elsewhere`
+    is what to say instead when its tools run in no sandbox of ours."""
     texts = []
     if sandboxed:
-        texts.append("\n".join([_surroundings(sorted(inputs)), *more]))
-        if (listed := skills.section(known)) is not None:
+        texts.append(elsewhere or "\n".join([_surroundings(sorted(inputs)), *more]))
+        if (listed := skills.section(known, mounted=elsewhere is None)) is not None:
             texts.append(listed)
     if child:
         texts.append(OF_CHILD)

@@ -6,7 +6,7 @@ answer means the same wherever the client has seen it. It must not append anythi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import msgspec
 
@@ -27,8 +27,9 @@ _SHOWN = frozenset(
 )
 
 
-def crossposted(items: Iterable[Item], thread_id: str, primary_id: str) -> list[Item]:
-    """The items of a thread with their thread set, and behind those that the session shows, their copies."""
+def crossposted(items: Iterable[Item], thread_id: str, primary_id: str, at_workers: Container[str] = ()) -> list[Item]:
+    """The items of a thread with their thread set, and behind those that the session shows, their copies. `at_workers`
+    names the tools whose calls a worker answers."""
     if thread_id == primary_id:
         return list(items)
     placed: list[Item] = []
@@ -36,13 +37,13 @@ def crossposted(items: Iterable[Item], thread_id: str, primary_id: str) -> list[
         if isinstance(item, Draft) and item.thread_id is None and item.type not in OF_SESSION:
             item = msgspec.structs.replace(item, thread_id=thread_id)
         placed.append(item)
-        copy = _copy(item, thread_id)
+        copy = _copy(item, thread_id, at_workers)
         if copy is not None:
             placed.append(copy)
     return placed
 
 
-def _copy(item: Item, thread_id: str) -> Draft | None:
+def _copy(item: Item, thread_id: str, at_workers: Container[str]) -> Draft | None:
     if isinstance(item, Consume):
         if item.entry.type != "user.interrupt" or item.entry.thread_id != thread_id:
             return None
@@ -51,7 +52,9 @@ def _copy(item: Item, thread_id: str) -> Draft | None:
         return None
     if item.type in _SHOWN:
         return msgspec.structs.replace(item, thread_id=None)
-    if item.type == "agent.custom_tool_use" or item.fields.get("evaluated_permission") == "ask":
+    permission = item.fields.get("evaluated_permission")
+    for_worker = item.type == "agent.tool_use" and permission == "allow" and item.fields["name"] in at_workers
+    if item.type == "agent.custom_tool_use" or permission == "ask" or for_worker:
         fields = {**item.fields, "session_thread_id": thread_id}
         return msgspec.structs.replace(item, thread_id=None, fields=fields)
     return None

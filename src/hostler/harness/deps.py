@@ -8,10 +8,12 @@ from typing import Any, Protocol
 
 import msgspec
 
+from hostler.harness.life import Life
 from hostler.harness.repositories import Repositories
 from hostler.harness.secrets import SessionSecrets
 from hostler.harness.served import ServedTools
 from hostler.harness.skill_layers import SkillLayers
+from hostler.harness.workqueue import WorkHints
 from hostler.log.log import Log
 from hostler.models.catalogue import Catalogue
 from hostler.models.protocol import Model, ModelUsage
@@ -36,6 +38,12 @@ class HarnessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     judge_model: str = ""  # of calls under the policy `auto`; empty: the agent's own
     judge_seconds: float = 30.0  # for all calls of one message
     idle_sandbox_seconds: float = 300.0
+    hibernate_seconds: float = 86_400.0  # of rest, then its directory becomes a snapshot; 0: never
+    retention_days: float = 30.0  # of a sandbox, from its creation
+    checkpoint_seconds: float = 5.0  # after a turn that used the sandbox; 0: only on request
+    checkpoints: int = 5  # that are kept of a session
+    checkpoint_mb: int = 512  # files of a sandbox that are written down after a turn, and checkpoints of a session
+    import_mb: int = 10_240  # of an imported session's archive, packed and unpacked
     output_bytes: int = 500 * 1024 * 1024  # of one file that the agent hands back
     outputs_bytes: int = 5 * 1024**3  # of all that a session hands back
     layer_wait_seconds: float = 120.0  # of the first tool call, for the packages of skills
@@ -74,9 +82,11 @@ class Deps(msgspec.Struct, frozen=True):
     builtins: dict[str, dict[str, Any]]
     config: HarnessConfig
     layers: SkillLayers
+    life: Life
     secrets: SessionSecrets
     served: tuple[ServedTools, ...] = ()
     repositories: Repositories | None = None
+    work: WorkHints = msgspec.field(default_factory=WorkHints)
 
     def output_limit(self, model_id: str) -> int:
         known = self.catalogue.traits(model_id).max_tokens

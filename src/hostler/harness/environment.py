@@ -5,12 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from hostler.addresses import bare_host
 from hostler.harness.skill_layers import roster
 from hostler.sandbox.contract import NO_NETWORK, Network
 
 if TYPE_CHECKING:
     from hostler.harness.wake import Row
+
+
+class _Stored(msgspec.Struct):
+    """What is looked at of a stored environment."""
+
+    config: dict[str, Any]
+
+
+def config_of(environment: bytes | None, snapshot: bytes) -> dict[str, Any]:
+    """The config that a sandbox starts with: the environment's as it is now, else the one that the session was created
+    with. Environments have no versions: a change takes hold with the next start of a session's sandbox."""
+    if environment is None:
+        return msgspec.json.decode(snapshot, type=dict[str, Any])
+    return msgspec.json.decode(environment, type=_Stored).config
 
 
 def network_of(row: Row) -> Network:

@@ -18,6 +18,7 @@ from hostler.harness.mail import stopped
 from hostler.harness.outcomes import Outcome
 from hostler.harness.parts import Said
 from hostler.harness.run import Idle, Run
+from hostler.harness.self_hosted import definitions, is_self_hosted
 from hostler.harness.settle import deliver, settle
 from hostler.harness.state import INTERRUPTS
 from hostler.harness.summarise import due, summarise
@@ -32,7 +33,8 @@ TOO_MANY = "The agent made {limit} model requests in one turn; send a message to
 
 async def advance(wake: Wake, deps: Deps) -> None:
     """Work on a session until it is idle and nothing waits. Raises StaleLease when somebody else has taken it over."""
-    deps.layers.begin(wake)
+    if not is_self_hosted(wake.row):
+        deps.layers.begin(wake)
     for run in wake.runs.values():
         if run.thread.open_request is not None:
             # An earlier process died in mid-request. What it had received is lost; the request will be made again.
@@ -45,7 +47,7 @@ async def advance(wake: Wake, deps: Deps) -> None:
 
 async def advance_thread(run: Run, deps: Deps) -> None:
     """Work on one thread until it is idle and nothing waits for it."""
-    tools = ToolTable(run.agent, deps.builtins)
+    tools = _tools(run, deps)
     done = False
     while not done and not run.thread.terminated:
         run.seen = run.thread.version
@@ -53,6 +55,12 @@ async def advance_thread(run: Run, deps: Deps) -> None:
             done = await _step(run, deps, tools)
         except (NewInput, Duplicate):
             continue
+
+
+def _tools(run: Run, deps: Deps) -> ToolTable:
+    if is_self_hosted(run.row):
+        return ToolTable(run.agent, definitions(deps.builtins), "worker")
+    return ToolTable(run.agent, deps.builtins)
 
 
 async def _step(run: Run, deps: Deps, tools: ToolTable) -> bool:

@@ -14,7 +14,7 @@ class Call(msgspec.Struct, kw_only=True):
     id: str
     model_id: str
     name: str
-    kind: Literal["builtin", "custom", "mcp", "server"]
+    kind: Literal["builtin", "custom", "mcp", "server", "worker"]
     input: dict[str, Any]
     permission: Literal["allow", "ask", "deny"]
     server: str | None = None  # the MCP server, and the tool's bare name there
@@ -51,7 +51,7 @@ class Call(msgspec.Struct, kw_only=True):
         """Whether only a client can bring it on."""
         if self.answered or self.refused:
             return False
-        return self.kind == "custom" or (self.permission == "ask" and self.verdict is None)
+        return self.kind in ("custom", "worker") or (self.permission == "ask" and self.verdict is None)
 
     @property
     def ready(self) -> bool:

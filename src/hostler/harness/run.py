@@ -21,6 +21,7 @@ from hostler.harness.threads import ThreadRow
 from hostler.log.append import NewInput
 from hostler.log.entries import Consume, Draft, Entry, Item
 from hostler.models.protocol import ModelUsage
+from hostler.store.sql import Request
 from hostler.store.store import Duplicate
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class Idle(msgspec.Struct, frozen=True):
 class Addition(msgspec.Struct, frozen=True, kw_only=True):
     """What a thread adds to the log in one commit.
 
-    `patch` are columns of the session's row, `opened` threads to add, `closed` ones that end. `opening` puts the
+    `patch` are columns of the session's row, `opened` threads to add, `closed` ones that end, `also` further
+    statements. `opening` puts the
     running events in front, as far as session and thread don't run already. `idle` turns the thread idle, and the
     session when no other thread has anything to do; `pausing` does the same for a pause before the next attempt;
     `release` only lets go of the session then.
@@ -59,6 +61,7 @@ class Addition(msgspec.Struct, frozen=True, kw_only=True):
     release: bool = False
     opened: Sequence[ThreadRow] = ()
     closed: Sequence[str] = ()
+    also: Sequence[Request] = ()
 
 
 class Run:

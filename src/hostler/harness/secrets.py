@@ -108,7 +108,7 @@ class SessionSecrets:
             if len(variable.value) >= SHORTEST_SCRUBBED
         }
         ordered = sorted(values.items(), key=lambda pair: len(pair[0]), reverse=True)
-        return _replaced(content, ordered) if ordered else content
+        return replaced(content, ordered) if ordered else content
 
     async def problems(self, wake: Wake) -> list[Draft]:
         """What to tell the client, once, of credentials that the environment's network leaves without use."""
@@ -155,16 +155,16 @@ def _unreachable(variable: Variable) -> Draft:
     return session_error("credential_host_unreachable_error", message, "retrying", **ids)
 
 
-def _replaced(value: Any, pairs: Iterable[tuple[str, str]]) -> Any:
+def replaced(value: Any, pairs: Iterable[tuple[str, str]]) -> Any:
     """A value of JSON with these strings replaced wherever a text holds them, but in data of images and documents."""
     if isinstance(value, str):
         for secret, stand_in in pairs:
             value = value.replace(secret, stand_in)
         return value
     if isinstance(value, list):
-        return [_replaced(each, pairs) for each in value]
+        return [replaced(each, pairs) for each in value]
     if isinstance(value, dict):
         if value.get("type") == "base64":
             return value
-        return {key: _replaced(each, pairs) for key, each in value.items()}
+        return {key: replaced(each, pairs) for key, each in value.items()}
     return value

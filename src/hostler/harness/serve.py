@@ -15,6 +15,7 @@ from hostler.harness.deps import Deps
 from hostler.harness.drafts import error_result, tool_result
 from hostler.harness.parts import Call
 from hostler.harness.run import Addition, Run
+from hostler.harness.self_hosted import is_self_hosted
 from hostler.harness.served import ServedTools
 from hostler.harness.spilling import shortened
 from hostler.harness.state import DISPATCHED, SERVER
@@ -32,7 +33,8 @@ NOT_SERVED = "The tool {name} is not available any more, so it did not run."
 
 async def act_served(run: Run, deps: Deps, calls: list[Call], sandbox: Callable[[], Awaitable[Sandbox]]) -> None:
     """Answer these calls; what is too long goes to a file in the sandbox. Raises Interrupted, for an interrupt."""
-    keep = sandbox if any(isinstance(tool, AgentToolset) for tool in run.agent.tools) else None
+    readable = any(isinstance(tool, AgentToolset) for tool in run.agent.tools) and not is_self_hosted(run.row)
+    keep = sandbox if readable else None
     lost = [call for call in calls if call.dispatched is not None]
     if lost:
         await run.append([error_result(call, LOST) for call in lost])

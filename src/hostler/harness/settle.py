@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from hostler import clock
 from hostler.errors import Unavailable
 from hostler.harness.deps import Deps
 from hostler.harness.drafts import session_error
 from hostler.harness.mail import report
 from hostler.harness.outputs import collect
 from hostler.harness.run import Idle, Run
+from hostler.harness.self_hosted import is_self_hosted
+from hostler.harness.workqueue import enqueued
 from hostler.log.entries import Item
 from hostler.sandbox.contract import SandboxUnavailable
 
@@ -28,7 +31,11 @@ async def settle(run: Run, deps: Deps, stop_reason: dict[str, Any], details: dic
         return
     items: list[Item] = await deliver(run, deps)
     idle = Idle(stop_reason, details)
-    await run.append([*items, *report(run, idle)], strict=True, idle=idle)
+    wanted = is_self_hosted(run.row) and stop_reason["type"] == "requires_action"  # somebody to answer the calls
+    queued = [enqueued(run.row.environment_id, run.session_id, clock.now())] if wanted else []
+    await run.append([*items, *report(run, idle)], strict=True, idle=idle, also=queued)
+    if wanted:
+        deps.work.wake(run.row.environment_id)
 
 
 async def deliver(run: Run, deps: Deps) -> list[Item]:

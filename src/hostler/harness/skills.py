@@ -19,11 +19,13 @@ from hostler.store.sql import Tx
 from hostler.store.tables import session_skills, skill_files, skill_versions
 from hostler.wire.agents import Skill
 
-INTRO = (
+_WHAT = (
     "You have skills: folders with instructions, and often scripts and templates, for certain kinds of work. When a "
     "task is of such a kind, read the skill's SKILL.md first and do as it says; it tells which other files of its "
-    f"folder to read or run. Folders below {SKILLS} are read-only: copy what you want to change. Your skills:"
+    "folder to read or run."
 )
+INTRO = f"{_WHAT} Folders below {SKILLS} are read-only: copy what you want to change. Your skills:"
+INTRO_ELSEWHERE = f"{_WHAT} Your skills:"
 
 _v, _p = skill_versions.c, session_skills.c
 _PINNED = (
@@ -102,7 +104,9 @@ def announced(mounted: Iterable[MountedSkill], having: Iterable[Skill]) -> list[
     return [Announced(skill.name, skill.description, f"{skill.folder}/SKILL.md") for skill in own]
 
 
-def section(skills: Iterable[Announced]) -> str | None:
-    """The part of the system prompt that names these skills, the same for the same skills; None when there are none."""
+def section(skills: Iterable[Announced], *, mounted: bool = True) -> str | None:
+    """The part of the system prompt that names these skills, the same for the same skills; None when there are none.
+    `mounted` ones are in a sandbox of ours."""
     lines: list[Any] = [f"- {skill.name} ({skill.path}): {' '.join(skill.description.split())}" for skill in skills]
-    return "\n".join([INTRO, *lines]) if lines else None
+    intro = INTRO if mounted else INTRO_ELSEWHERE
+    return "\n".join([intro, *lines]) if lines else None

@@ -24,6 +24,7 @@ MODEL_MESSAGE = "hostler.model_message"
 DISPATCHED = "hostler.tool_dispatched"
 SUMMARY = "hostler.context_summary"
 REPOSITORY_READY = "hostler.repository_ready"
+SANDBOX_RESET = "hostler.sandbox_reset"  # its files are gone: the next sandbox is a fresh one
 ATTEMPT_FAILED = "hostler.model_attempt_failed"
 HIDDEN_RESULT = "hostler.tool_result"
 FEEDBACK = "hostler.outcome_feedback"
@@ -169,6 +170,10 @@ def _repository_ready(session: Session, entry: Entry) -> None:
     session.repositories[note["resource_id"]] = note["skills"]
 
 
+def _sandbox_reset(session: Session, _: Entry) -> None:
+    session.repositories = {}
+
+
 def _heard(thread: Thread, _: Entry, event: dict[str, Any]) -> None:
     thread.parts.append(Heard(event["content"]))
     thread.wants_answer = True
@@ -312,6 +317,7 @@ _SESSION_FOLDS: dict[str, Callable[[Session, Entry], None]] = {
     "session.status_rescheduled": _session_rescheduled,
     "session.status_idle": _session_idle,
     REPOSITORY_READY: _repository_ready,
+    SANDBOX_RESET: _sandbox_reset,
 }
 _FOLDS: dict[str, Callable[[Thread, Entry, dict[str, Any]], None]] = {
     "user.message": _heard,

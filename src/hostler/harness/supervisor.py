@@ -42,6 +42,7 @@ class Supervisor:
         self._woken: set[str] = set()
         self._folds: OrderedDict[str, tuple[int, Session]] = OrderedDict()
         self._sandbox_used: dict[str, float] = {}
+        self._unsaved: dict[str, float] = {}  # sessions whose sandbox was used since it was last written down
         self._crashes: dict[str, int] = {}
         self._unsure: set[str] = set()  # sessions of which the database may still say that we hold them
         self._ended: asyncio.Queue[str] = asyncio.Queue()
@@ -55,6 +56,8 @@ class Supervisor:
             group.create_task(self._heartbeat(), name="harness-heartbeat")
             group.create_task(self._tidy(), name="harness-tidy")
             group.create_task(self._clear(), name="harness-clear")
+            group.create_task(self._save(), name="harness-save")
+            group.create_task(self._deps.life.run(), name="harness-life")
             async for session_id in self._dispatcher.wakes():
                 if session_id in self._runs:
                     self._woken.add(session_id)
@@ -91,6 +94,7 @@ class Supervisor:
         """A session was archived or deleted: its sandbox goes."""
         self._folds.pop(session_id, None)
         self._sandbox_used.pop(session_id, None)
+        self._unsaved.pop(session_id, None)
         self._ended.put_nowait(session_id)
 
     def inputs_changed(self, session_id: str) -> None:
@@ -142,7 +146,8 @@ class Supervisor:
             raise
         finally:
             if wake.sandbox is not None:
-                self._sandbox_used[lease.session_id] = asyncio.get_running_loop().time()
+                now = asyncio.get_running_loop().time()
+                self._sandbox_used[lease.session_id] = self._unsaved[lease.session_id] = now
 
     async def _recall(self, lease: Lease) -> Wake:
         """Fold the log, from where this process left it when nobody has held the session since."""
@@ -192,6 +197,19 @@ class Supervisor:
                     del self._sandbox_used[session_id]
                     await self._hibernate(session_id)
 
+    async def _save(self) -> None:
+        """Write down the sandboxes of sessions that have ended a turn, one at a time."""
+        config, loop = self._deps.config, asyncio.get_running_loop()
+        if not config.checkpoint_seconds or not config.checkpoints:
+            return
+        while True:
+            await asyncio.sleep(min(1.0, config.checkpoint_seconds))
+            before = loop.time() - config.checkpoint_seconds
+            for session_id, used in list(self._unsaved.items()):
+                if used < before and session_id not in self._runs:
+                    self._unsaved.pop(session_id, None)
+                    await self._deps.life.attempt(session_id, hibernates=False)
+
     async def _hibernate(self, session_id: str) -> None:
         try:
             await self._deps.sandboxes.hibernate(session_id)
@@ -199,10 +217,10 @@ class Supervisor:
             log.exception("session %s: its idle sandbox could not be stopped", session_id)
 
     async def _clear(self) -> None:
-        """Remove the sandboxes of sessions that have ended."""
+        """Remove the sandboxes of sessions that have ended, and their snapshots."""
         while True:
             session_id = await self._ended.get()
             try:
-                await self._deps.sandboxes.destroy(session_id)
+                await self._deps.life.forget(session_id)
             except Exception:
                 log.exception("session %s: its sandbox could not be removed", session_id)

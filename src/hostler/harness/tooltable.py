@@ -17,15 +17,15 @@ _VERDICTS: dict[str, Verdict] = {"always_allow": "allow", "always_ask": "ask"}
 Judgement = tuple[Verdict, dict[str, Any]]
 
 
-Kind = Literal["builtin", "custom", "mcp", "server"]
+Kind = Literal["builtin", "custom", "mcp", "server", "worker"]
 
 
 class Tool(msgspec.Struct, frozen=True):
     """One tool of an agent, under the `name` that the model knows it by.
 
-    `builtin` runs in the sandbox, `custom` at the client, `mcp` at an MCP server (`server`, and `tool` is its bare
-    name there), `server` in this process. `policy` is None for one that no policy governs. `hidden` ones leave no
-    public event.
+    `builtin` runs in the sandbox, `worker` at a worker of a self-hosted environment, `custom` at the client, `mcp` at
+    an MCP server (`server`, and `tool` is its bare name there), `server` in this process. `policy` is None for one that
+    no policy governs. `hidden` ones leave no public event.
     """
 
     name: str
@@ -40,8 +40,12 @@ class Tool(msgspec.Struct, frozen=True):
 class ToolTable:
     """The tools of one agent snapshot, by name."""
 
-    def __init__(self, agent: SessionAgent, builtins: dict[str, dict[str, Any]]) -> None:
-        """`builtins` are the definitions of the tools that this server can run, by name."""
+    def __init__(
+        self, agent: SessionAgent, builtins: dict[str, dict[str, Any]], kind: Literal["builtin", "worker"] = "builtin"
+    ) -> None:
+        """`builtins` are the definitions of the agent toolset's tools that run in a sandbox, by name; `kind` says whose
+        sandbox that is."""
+        self._kind = kind
         self._tools: dict[str, Tool] = {}
         for tool in agent.tools:
             if isinstance(tool, AgentToolset):
@@ -64,8 +68,8 @@ class ToolTable:
 
     @property
     def sandboxed(self) -> bool:
-        """Whether any tool runs in the sandbox."""
-        return any(tool.kind == "builtin" for tool in self._tools.values())
+        """Whether any tool runs in a sandbox, ours or a worker's."""
+        return any(tool.kind in ("builtin", "worker") for tool in self._tools.values())
 
     def kind(self, name: str) -> Kind:
         return self._tools[name].kind if name in self._tools else "builtin"
@@ -89,7 +93,7 @@ class ToolTable:
             enabled = config.enabled if config else toolset.default_config.enabled
             policy = config.permission_policy if config else toolset.default_config.permission_policy
             if enabled:
-                self._tools[name] = Tool(name, "builtin", definition, _policy_name(policy))
+                self._tools[name] = Tool(name, self._kind, definition, _policy_name(policy))
 
 
 def undecided() -> Judgement:

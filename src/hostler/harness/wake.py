@@ -15,9 +15,11 @@ from sqlalchemy import bindparam, select
 
 from hostler import clock
 from hostler.harness.crossposts import crossposted
+from hostler.harness.environment import config_of
 from hostler.harness.ledger import Ledger, read_ledger
 from hostler.harness.repositories import Repository, repository
 from hostler.harness.run import Addition, Idle, Run
+from hostler.harness.self_hosted import TOOL_NAMES, is_self_hosted
 from hostler.harness.skills import MountedSkill, skills_tx
 from hostler.harness.state import Session, Thread
 from hostler.harness.threads import ThreadRow, change, stored_row, threads_tx
@@ -28,7 +30,7 @@ from hostler.sandbox.contract import Sandbox
 from hostler.store.dispatch import Lease
 from hostler.store.sql import Request, Tx
 from hostler.store.store import Duplicate
-from hostler.store.tables import files, resources, sessions
+from hostler.store.tables import environments, files, resources, sessions
 from hostler.wire.agents import SessionAgent
 from hostler.wire.usage import BudgetLimit
 
@@ -51,6 +53,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     thread_id: str
     agent: SessionAgent
     environment: dict[str, Any]
+    environment_id: str
     vault_ids: list[str]
     budget: BudgetLimit | None
     ledger: Ledger
@@ -67,13 +70,16 @@ _SESSION = select(
     sessions.c.thread_id,
     sessions.c.agent,
     sessions.c.environment,
+    environments.c.body,
+    sessions.c.environment_id,
     sessions.c.vault_ids,
     sessions.c.budget,
     sessions.c.usage,
     sessions.c.active_us,
     sessions.c.running_since,
     sessions.c.last_at,
-).where(sessions.c.id == bindparam("s"))
+).join_from(sessions, environments, sessions.c.environment_id == environments.c.id, isouter=True)
+_SESSION = _SESSION.where(sessions.c.id == bindparam("s"))
 _INPUTS = (
     select(files.c.blob, resources.c.mount_path, resources.c.id, resources.c.body)
     .join_from(resources, files, resources.c.file_id == files.c.id, isouter=True)
@@ -87,7 +93,8 @@ _decode_budget = msgspec.json.Decoder(BudgetLimit).decode
 def row_tx(session_id: str) -> Tx[Row]:
     """Read a session's row, its inputs, skills and threads."""
     (row,) = yield _SESSION, {"s": session_id}
-    thread_id, agent_body, environment, vault_ids, budget, usage, active_us, running_since, last_at = row
+    thread_id, agent_body, snapshot, environment, environment_id, vault_ids, budget, usage, *times = row
+    active_us, running_since, last_at = times
     given = yield _INPUTS, {"s": session_id}
     agent = _decode_agent(agent_body)
     skills: list[MountedSkill] = []
@@ -103,7 +110,8 @@ def row_tx(session_id: str) -> Tx[Row]:
     return Row(
         thread_id=thread_id,
         agent=agent,
-        environment=msgspec.json.decode(environment),
+        environment=config_of(environment, snapshot),
+        environment_id=environment_id,
         vault_ids=msgspec.json.decode(vault_ids),
         budget=_decode_budget(budget) if budget else None,
         ledger=read_ledger(usage),
@@ -237,7 +245,9 @@ class Wake:
             tail = self._idling(run, addition.idle, columns, own, last)
         if addition.release and last:
             tail = self._releasing(run, columns)
-        return crossposted([*head, *addition.items, *tail], run.id, self.row.thread_id), columns, own
+        at_workers = TOOL_NAMES if is_self_hosted(self.row) else ()
+        items = crossposted([*head, *addition.items, *tail], run.id, self.row.thread_id, at_workers)
+        return items, columns, own
 
     async def _take_in(self, written: list[Entry], next_seq: int, mine: int) -> None:
         if next_seq - mine == self.session.next_seq:
@@ -347,7 +357,7 @@ class Wake:
         for thread_id in addition.closed:
             changes[thread_id] = {**changes.get(thread_id, {}), "status": "terminated", "archived_at": now}
         made = [change(self.session_id, thread_id, updated_at=now, **columns) for thread_id, columns in changes.items()]
-        return [*made, *(stored_row(self.session_id, row, now) for row in addition.opened)]
+        return [*made, *(stored_row(self.session_id, row, now) for row in addition.opened), *addition.also]
 
     def _written(self, run: Run, columns: dict[str, Any], own: dict[str, Any], addition: Addition) -> None:
         self.active_us = columns.get("active_us", self.active_us)

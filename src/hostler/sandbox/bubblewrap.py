@@ -17,8 +17,8 @@ from typing import Any
 
 import msgspec
 
-from hostler.sandbox import cgroups, files, initlink, interpreter, launcher, machine, native, rootfs
-from hostler.sandbox.contract import Check, Limits, Network, Sandbox, SandboxSpec, SandboxUnavailable
+from hostler.sandbox import cgroups, files, initlink, interpreter, launcher, machine, native, rootfs, snapshots, storing
+from hostler.sandbox.contract import Check, Limits, Network, Sandbox, SandboxSpec, SandboxUnavailable, Snapshot
 from hostler.sandbox.disks import Disks
 from hostler.sandbox.initlink import InitLink, Op
 from hostler.sandbox.live import BubblewrapSandbox, State
@@ -28,6 +28,8 @@ Egress = Callable[[socket.socket, str, Network], Coroutine[Any, Any, None]]
 
 DEFAULTS = Limits(memory_bytes=4 * 1024**3, cpus=None, processes=1024, file_bytes=4 * 1024**3, disk_bytes=10 * 1024**3)
 _GROUP_TRIES = 100
+_ENDLESS = 1 << 62
+_SLACK = 2  # times the disk limit: what was over it when its processes were ended can still be written down
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -76,6 +78,28 @@ class BubblewrapBackend:
         async with self._lock(key):
             await self._put_to_sleep(key)
 
+    async def snapshot(self, key: str, target: Path, *, limit_bytes: int | None = None) -> Snapshot | None:
+        async with self._lock(key):
+            layout = self._layout(key)
+            if not layout.files.is_dir():
+                return None
+            if (sandbox := await self._find(key)) is not None:
+                await self._keep_shell_state(sandbox)
+            limit = min(limit_bytes or _ENDLESS, _SLACK * (self._limits.disk_bytes or _ENDLESS))
+            try:
+                return await storing.stoppable(limit, lambda budget: snapshots.snapshot(layout, target, budget))
+            except asyncio.CancelledError:
+                snapshots.drop(target)  # it was done at that moment
+                raise
+
+    async def restore(self, key: str, source: Path, snapshot: Snapshot) -> None:
+        async with self._lock(key):
+            layout, uid = self._layout(key), launcher.sandbox_uid(key)
+            await self._end(key, await self._find(key))
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            limit = _SLACK * (self._limits.disk_bytes or _ENDLESS)
+            await storing.stoppable(limit, lambda budget: snapshots.restore(layout, source, snapshot, uid, budget))
+
     async def destroy(self, key: str) -> None:
         async with self._lock(key):
             sandbox = await self._find(key)
@@ -88,6 +112,8 @@ class BubblewrapBackend:
         if not self._folder.is_dir():
             return
         for name in sorted(os.listdir(self._folder)):
+            if name.startswith(snapshots.HALF):
+                await asyncio.to_thread(files.remove_tree, self._folder / name)
             if name in keep or not _KEY.fullmatch(name):
                 continue
             async with self._lock(name):

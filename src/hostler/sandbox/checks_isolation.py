@@ -145,7 +145,7 @@ async def the_init_cannot_be_touched(lab: Lab) -> None:
         "attempt(os.sched_setscheduler, 1, os.SCHED_IDLE, os.sched_param(0))\n"
         "for which, who in ((os.PRIO_PROCESS, 1), (os.PRIO_PGRP, 1), (os.PRIO_USER, 0), (os.PRIO_USER, os.getuid())):\n"
         " attempt(os.setpriority, which, who, 19)\n"
-        "os.setpriority(os.PRIO_PROCESS, 0, 1)\n"
+        "os.nice(1)\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))\n"
         "for s in range(1, 65):\n"
         " try: os.kill(1, s)\n"

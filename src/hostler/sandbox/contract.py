@@ -31,6 +31,14 @@ class UnknownCall(Exception):
     """The sandbox has no call of that id: it never arrived, or the sandbox died with it. Its outcome is unknown."""
 
 
+class SnapshotDamaged(Exception):
+    """A snapshot is not what was written, or no snapshot at all. Nothing was changed; trying again will not help."""
+
+
+class SnapshotTooLarge(SandboxUnavailable):
+    """A sandbox has more than its snapshot may hold. It stays as it is."""
+
+
 class Mount(msgspec.Struct, frozen=True, kw_only=True):
     """A read-only input file. `source` is a regular file of the host; `target` an absolute, normalised path inside.
 
@@ -225,6 +233,13 @@ class Sandbox(Protocol):
         ...
 
 
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """What was written of a sandbox: the size of the file, and the SHA-256 of its bytes, in hexadecimal."""
+
+    bytes: int
+    sha256: str
+
+
 class Check(msgspec.Struct, frozen=True, kw_only=True):
     """One line of `hostler doctor`: what was looked at, whether it is usable, and how to mend it."""
 
@@ -250,6 +265,22 @@ class Backend(Protocol):
 
     async def hibernate(self, key: str) -> None:
         """Stop the processes of an idle sandbox and keep its files and shell state. No-op when it is not live."""
+        ...
+
+    async def snapshot(self, key: str, target: Path, *, limit_bytes: int | None = None) -> Snapshot | None:
+        """Write all that the agent has, files and shell state, to a new file `target`: a zstd-compressed tar, as
+        `snapshots` describes it. None, and no file, when there is no sandbox, live or stopped.
+
+        The file appears whole and synced, or not at all. The sandbox stays as it is; what still runs in it may write
+        meanwhile, so hibernate it first for a picture of one moment. `limit_bytes` bounds what is read, beside the
+        sandbox's own disk limit. Cancelling it leaves no file. Raises SnapshotTooLarge and SandboxUnavailable.
+        """
+        ...
+
+    async def restore(self, key: str, source: Path, snapshot: Snapshot) -> None:
+        """Make the session's sandbox what the file `source` holds, stopped, in place of any that there is; `provision`
+        then resumes it. The file may come from any backend and from another session, and is trusted in nothing: all
+        of it is taken, or nothing is changed. Raises SnapshotDamaged, SnapshotTooLarge and SandboxUnavailable."""
         ...
 
     async def destroy(self, key: str) -> None:

@@ -17,6 +17,7 @@ from hostler.sandbox import (
     checks_layers,
     checks_limits,
     checks_shell,
+    checks_snapshots,
 )
 from hostler.sandbox.contract import Backend, Check, SandboxUnavailable
 from hostler.sandbox.lab import Failed, Lab, Trial
@@ -30,6 +31,7 @@ TRIALS: tuple[Trial, ...] = (
     *checks_isolation.TRIALS,
     *checks_kernel.TRIALS,
     *checks_limits.TRIALS,
+    *checks_snapshots.TRIALS,
 )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from hostler.sandbox.contract import Check, Sandbox, SandboxSpec, SandboxUnavailable
+from pathlib import Path
+
+from hostler.sandbox.contract import Check, Sandbox, SandboxSpec, SandboxUnavailable, Snapshot
 
 
 class UnusableBackend:
@@ -21,6 +23,12 @@ class UnusableBackend:
 
     async def hibernate(self, key: str) -> None:
         pass
+
+    async def snapshot(self, key: str, target: Path, *, limit_bytes: int | None = None) -> Snapshot | None:
+        return None
+
+    async def restore(self, key: str, source: Path, snapshot: Snapshot) -> None:
+        raise SandboxUnavailable(self._reason)
 
     async def destroy(self, key: str) -> None:
         pass

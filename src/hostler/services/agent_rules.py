@@ -21,7 +21,7 @@ from hostler.wire.agents import (
     SessionThreadAgent,
     Skill,
 )
-from hostler.wire.environments import CloudConfig, LimitedNetwork
+from hostler.wire.environments import Config, LimitedNetwork, SelfHostedConfig
 from hostler.wire.tools import AgentToolset, McpServer, McpToolset, Tool
 
 
@@ -59,9 +59,11 @@ def check_references(agent: Equipped, within: str = "") -> None:
         )
 
 
-def check_network(agent: SessionAgent, config: CloudConfig) -> None:
+def check_network(agent: SessionAgent, config: Config) -> None:
     """In a limited environment, the MCP servers of all agents must be among the hosts it allows, and so must the
     domains that their web tools are to reach."""
+    if isinstance(config, SelfHostedConfig):
+        return  # what its workers may reach is not for us to say
     network = config.networking
     if not isinstance(network, LimitedNetwork):
         return

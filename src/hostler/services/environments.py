@@ -11,22 +11,22 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from hostler import clock
 from hostler.errors import InvalidRequest, NotFound
 from hostler.ids import new_id
-from hostler.services import environment_config
+from hostler.services import environment_config, self_hosted
 from hostler.services.metadata import merge
 from hostler.services.paging import Slice, page_of, read_cursor, slice_of
 from hostler.services.reading import first, rows
-from hostler.services.resolve import NOT_YET
 from hostler.store.sql import Row, Tx
 from hostler.store.store import Store
-from hostler.store.tables import environments, sessions
+from hostler.store.tables import environment_keys, environments, sessions, work, work_tokens
 from hostler.wire.base import Unset, encode, timestamp
 from hostler.wire.environments import (
-    CloudConfig,
+    Config,
     ConfigParams,
     Environment,
     EnvironmentCreate,
     EnvironmentDeleted,
     EnvironmentUpdate,
+    SelfHostedConfig,
 )
 
 _read = msgspec.json.Decoder(Environment).decode
@@ -41,6 +41,12 @@ _SET = (
     .values(body=bindparam("json"), updated_at=bindparam("now"), archived_at=bindparam("archived"))
 )
 _DELETE = delete(environments).where(environments.c.id == bindparam("id"))
+_OF_ENVIRONMENT = select(work.c.id).where(work.c.environment_id == bindparam("id"))
+_DELETES_OF_WORKERS = (
+    delete(environment_keys).where(environment_keys.c.environment_id == bindparam("id")),
+    delete(work_tokens).where(work_tokens.c.work_id.in_(_OF_ENVIRONMENT)),
+    delete(work).where(work.c.environment_id == bindparam("id")),
+)
 _USED = select(sessions.c.id).where(sessions.c.environment_id == bindparam("id")).limit(1)
 
 
@@ -55,7 +61,7 @@ class Environments:
             id=new_id("env"),
             name=params.name,
             description=params.description,
-            config=_config(params.config, environment_config.default()),
+            config=_config(params.config, None),
             metadata=params.metadata or {},
             created_at=timestamp(now),
             updated_at=timestamp(now),
@@ -106,7 +112,8 @@ class Environments:
                 raise InvalidRequest(
                     f"Environment {environment_id} has sessions; delete them first, or archive the environment."
                 )
-            yield _DELETE, {"id": environment_id}
+            for statement in (*_DELETES_OF_WORKERS, _DELETE):
+                yield statement, {"id": environment_id}
 
         await self._store.write(tx)
         return EnvironmentDeleted(id=environment_id)
@@ -146,18 +153,14 @@ def _apply(environment: Environment, params: EnvironmentUpdate) -> Environment:
     if not isinstance(params.metadata, Unset):
         changed.metadata = merge(environment.metadata, params.metadata, empty_deletes=True)
     if isinstance(params.config, ConfigParams):
-        if params.config.type == "self_hosted":
-            raise InvalidRequest(
-                "config.type: the type of an environment can't be changed", error_code="invalid_config_type_change"
-            )
         changed.config = _config(params.config, environment.config)
     return changed
 
 
-def _config(params: ConfigParams | None, current: CloudConfig) -> CloudConfig:
-    if params is not None and params.type == "self_hosted":
-        raise InvalidRequest(f"config.type: self_hosted is {NOT_YET}")
-    return environment_config.resolve(params, current)
+def _config(params: ConfigParams | None, current: Config | None) -> Config:
+    if isinstance(current, SelfHostedConfig) or (params is not None and params.type == "self_hosted"):
+        return self_hosted.config(params, current)
+    return environment_config.resolve(params, current or environment_config.default())
 
 
 def _check_scope(scope: str | Unset | None) -> None:

@@ -13,12 +13,13 @@ from sqlalchemy import bindparam, select
 
 from hostler import clock
 from hostler.errors import InvalidRequest, NotFound
+from hostler.harness.workqueue import WorkHints, enqueued
 from hostler.log.append import append_tx
 from hostler.log.entries import Draft, Entry
 from hostler.log.log import Log, Page
 from hostler.log.tail import Tail
 from hostler.models.catalogue import Catalogue
-from hostler.services import budgets, defining, intake
+from hostler.services import budgets, defining, intake, self_hosted
 from hostler.services.paging import BAD_CURSOR, Between, Cursor, read_cursor
 from hostler.services.reading import first, rows
 from hostler.services.resources import missing_session
@@ -43,6 +44,8 @@ _STATE = select(
     sessions.c.running_since,
     sessions.c.paused,
     sessions.c.outcomes,
+    sessions.c.environment,
+    sessions.c.environment_id,
 ).where(sessions.c.id == bindparam("s"))
 _STATUS = select(sessions.c.thread_id, sessions.c.status).where(sessions.c.id == bindparam("s"))
 _AGENT = select(sessions.c.agent).where(sessions.c.id == bindparam("s"))
@@ -53,6 +56,7 @@ _agent = msgspec.json.Decoder(SessionAgent).decode
 class Sent(NamedTuple):
     echoes: list[Entry]
     appended: list[Entry]
+    environment_id: str = ""
 
 
 class Listing(NamedTuple):
@@ -66,11 +70,14 @@ class Followed(NamedTuple):
 
 
 class Events:
-    def __init__(self, log: Log, blobs: Blobs, catalogue: Catalogue, wake: Callable[[str], None]) -> None:
+    def __init__(
+        self, log: Log, blobs: Blobs, catalogue: Catalogue, wake: Callable[[str], None], work: WorkHints
+    ) -> None:
         self._log = log
         self._blobs = blobs
         self._catalogue = catalogue
         self._wake = wake
+        self._work = work
 
     async def send(self, session_id: str, params: EventsSend) -> list[msgspec.Raw]:
         """Accept the whole request durably, or refuse it whole. Returns the events as they now stand."""
@@ -84,7 +91,10 @@ class Events:
             if not taken.drafts:
                 return Sent([echo for echo in taken.echoes if isinstance(echo, Entry)], [])
             appended = yield from append_tx(session_id, state.thread_id, taken.drafts, now=now, patch=taken.patch)
-            return Sent(echo(taken.echoes, appended.entries), appended.entries)
+            at_rest = state.resting and not taken.patch  # an interrupt of nothing
+            if state.self_hosted and not at_rest and self_hosted.wants_worker(events):
+                yield enqueued(state.environment_id, session_id, now)
+            return Sent(echo(taken.echoes, appended.entries), appended.entries, state.environment_id)
 
         sent = await self._log.store.write(tx, lambda sent: self._tell(session_id, sent))
         return [msgspec.Raw(entry.wire()) for entry in sent.echoes]
@@ -141,6 +151,7 @@ class Events:
         if sent.appended:
             self._log.hub.publish(session_id, sent.appended)
             self._wake(session_id)
+            self._work.wake(sent.environment_id)
 
 
 def echo(echoes: Sequence[Draft | Entry], written: Sequence[Entry]) -> list[Entry]:
@@ -173,6 +184,8 @@ def _state_tx(session_id: str, takes_system: Callable[[bytes], bool] | None, now
         capped=bool(row[11]) or budgets.reached(row[7], row[8], row[9], row[10], now),
         paused=bool(row[11]),
         outcomes=row[12],
+        self_hosted=self_hosted.of_config(row[13]),
+        environment_id=row[14],
     )
 
 

@@ -15,6 +15,7 @@ import msgspec
 from sqlalchemy import bindparam, or_, select
 
 from hostler.errors import InvalidRequest, RateLimited
+from hostler.harness.self_hosted import TOOL_NAMES
 from hostler.log.entries import COLUMNS, PUBLIC, Draft, Entry
 from hostler.services import budgets, defining, interrupts
 from hostler.services.reading import first
@@ -64,7 +65,7 @@ _ANSWER = (
 _FILE = select(files.c.id).where(
     files.c.id == bindparam("id"), or_(files.c.expires_at.is_(None), files.c.expires_at > bindparam("now"))
 )
-_Answer = UserToolConfirmationParams | UserCustomToolResultParams
+_Answer = UserToolConfirmationParams | UserCustomToolResultParams | UserToolResultParams
 
 
 class State(NamedTuple):
@@ -81,6 +82,8 @@ class State(NamedTuple):
     capped: bool = False  # the budget is used up
     paused: bool = False  # idle with work that waits for a higher budget
     outcomes: bytes | None = None  # JSON list of OutcomeEvaluation
+    environment_id: str = ""
+    self_hosted: bool = False  # its tools run at workers of its environment
 
 
 class Intake(NamedTuple):
@@ -95,8 +98,6 @@ def check(events: Sequence[ClientEvent], within: str = "events") -> None:
     """Refuse what is wrong whatever the session's state: unsupported types, misplaced system messages, bad blocks."""
     for index, event in enumerate(events):
         at = f"{within}.{index}"
-        if isinstance(event, UserToolResultParams):
-            raise InvalidRequest(f"{at}.type: user.tool_result is only for self_hosted environments")
         if isinstance(event, SystemMessageParams):
             _check_system(events, index, at)
         elif isinstance(event, UserToolConfirmationParams):
@@ -130,7 +131,7 @@ def take_tx(state: State, events: Sequence[ClientEvent], now: int, within: str =
     pending = list(state.pending)
     echoes: list[Draft | Entry] = []
     drafts: dict[str, Draft] = {}  # by what they answer, or by id
-    answered = False
+    answered, released = False, 0
     outcomes = defining.read(state.outcomes)
     only_interrupts = all(isinstance(event, UserInterruptParams) for event in events)
     for index, event in enumerate(events):
@@ -138,9 +139,13 @@ def take_tx(state: State, events: Sequence[ClientEvent], now: int, within: str =
         _check_thread(event, state, at)
         yield from _check_files_tx(event, now, f"{within}.{index}")
         echo: Draft | Entry
-        if isinstance(event, UserToolConfirmationParams | UserCustomToolResultParams):
-            echo, answered = (yield from _answer_tx(state, event, drafts, now, at)), True
-            pending = [event_id for event_id in pending if event_id != _subject(event)]
+        if isinstance(event, _Answer):
+            used = yield from _check_subject_tx(state, event, at)
+            echo, answered = (yield from _answer_tx(state, event, used, drafts, now, at)), True
+            if _goes_to_worker(state, event, used):
+                released += 1
+            else:
+                pending = [event_id for event_id in pending if event_id != _subject(event)]
         elif isinstance(event, UserInterruptParams):
             echo = interrupts.drafted(event.session_thread_id, state, queued=not (state.resting and only_interrupts))
             if state.paused and not pending:  # what a budget has stopped goes on with it: not even noted
@@ -172,7 +177,8 @@ def take_tx(state: State, events: Sequence[ClientEvent], now: int, within: str =
     room = MAX_QUEUED + (MAX_INTERRUPTS if all(draft.type == "user.interrupt" for draft in queued) else 0)
     if queued and state.queued + len(queued) > room:
         raise RateLimited(f"{within}: the session has {state.queued} events that wait; at most {MAX_QUEUED} may.")
-    patch = {} if state.resting and only_interrupts else {"pending": encode(pending), "wake_at": now}
+    quiet = (state.resting and only_interrupts) or (state.idle and released == len(events))
+    patch = {} if quiet else {"pending": encode(pending), "wake_at": now}
     if len(outcomes) > len(defining.read(state.outcomes)):
         patch["outcomes"] = encode(outcomes)
     return Intake(echoes, list(drafts.values()), patch)
@@ -233,14 +239,28 @@ def _file_ids(event: ClientEvent) -> Iterator[tuple[int, str]]:
             yield index, block.source.file_id
 
 
-def _answer_tx(state: State, event: _Answer, drafts: dict[str, Draft], now: int, at: str) -> Tx[Draft | Entry]:
+def _goes_to_worker(state: State, event: _Answer, used: Entry) -> bool:
+    """Whether this allows a call that a worker runs now: the server has nothing to do until its result comes."""
+    allows = isinstance(event, UserToolConfirmationParams) and event.result == "allow"
+    return allows and state.self_hosted and _at_worker(used)
+
+
+def _at_worker(used: Entry) -> bool:
+    return used.type == "agent.tool_use" and used.decode()["name"] in TOOL_NAMES
+
+
+def _answer_tx(
+    state: State, event: _Answer, used: Entry, drafts: dict[str, Draft], now: int, at: str
+) -> Tx[Draft | Entry]:
     """Draft an answer, or find the one that stands: a second answer is accepted and changes nothing."""
     subject, key = _subject(event), _key(event)
-    used = yield from _check_subject_tx(state, event, at)
     if key in drafts:
         return drafts[key]
     rows = yield _ANSWER, {"s": state.session_id, "a": subject, "b": CONFIRMS + subject}
     standing = [Entry(*row) for row in rows]
+    if isinstance(event, UserToolResultParams) and used.decode()["evaluated_permission"] == "ask":
+        given = drafts.get(CONFIRMS + subject)
+        standing = _unless_allowed(event, standing, given.fields["result"] if given else None, at)
     fields = _fields(event)
     of_child = used.thread_id if used.thread_id != state.thread_id else None
     if of_child is not None:
@@ -252,6 +272,16 @@ def _answer_tx(state: State, event: _Answer, drafts: dict[str, Draft], now: int,
         if entry.type == answer.type:
             return (yield from _shown_tx(entry, state))
     return _unstored(answer, state, now)  # resolved in another way, by an interrupt for one
+
+
+def _unless_allowed(event: UserToolResultParams, standing: list[Entry], given: str | None, at: str) -> list[Entry]:
+    """What stands against the result of a call that was to be confirmed first: not its being allowed. Raises
+    InvalidRequest."""
+    confirmed = [entry for entry in standing if entry.type == "user.tool_confirmation"]
+    verdict = given or (confirmed[0].decode()["result"] if confirmed else None)
+    if verdict is None and not standing:
+        raise _no_subject(event, at, "waits for a user.tool_confirmation before it may run")
+    return standing if verdict == "deny" else [entry for entry in standing if entry not in confirmed]
 
 
 def _shown_tx(entry: Entry, state: State) -> Tx[Entry]:
@@ -274,13 +304,25 @@ def _check_subject_tx(state: State, event: _Answer, at: str) -> Tx[Entry]:
     if isinstance(event, UserCustomToolResultParams):
         if entry is None or entry.type != "agent.custom_tool_use":
             raise _no_subject(event, at, "is not an agent.custom_tool_use of this session")
+    elif isinstance(event, UserToolResultParams):
+        _check_worker_call(state, event, entry, at)
     elif entry is None or entry.type not in ("agent.tool_use", "agent.mcp_tool_use"):
         raise _no_subject(event, at, "is not an agent.tool_use or agent.mcp_tool_use of this session")
     elif entry.decode().get("evaluated_permission") != "ask":
         raise _no_subject(event, at, "does not wait for a confirmation")
+    assert entry is not None
     if entry.thread_id not in (state.thread_id, *state.children):
         raise _no_subject(event, at, f"belongs to session thread {entry.thread_id}, which has ended")
     return entry
+
+
+def _check_worker_call(state: State, event: UserToolResultParams, entry: Entry | None, at: str) -> None:
+    if not state.self_hosted:
+        raise InvalidRequest(f"Invalid user.tool_result event at {at}: it is only for self_hosted environments")
+    if entry is None or not _at_worker(entry):
+        raise _no_subject(event, at, "is not an agent.tool_use of this session that a worker runs")
+    if entry.decode()["evaluated_permission"] == "deny":
+        raise _no_subject(event, at, "was denied, which the server has answered")
 
 
 def _no_subject(event: _Answer, at: str, why: str) -> InvalidRequest:
@@ -288,11 +330,11 @@ def _no_subject(event: _Answer, at: str, why: str) -> InvalidRequest:
 
 
 def _subject(event: _Answer) -> str:
-    return event.tool_use_id if isinstance(event, UserToolConfirmationParams) else event.custom_tool_use_id
+    return event.custom_tool_use_id if isinstance(event, UserCustomToolResultParams) else event.tool_use_id
 
 
 def _key(event: _Answer) -> str:
-    return CONFIRMS + event.tool_use_id if isinstance(event, UserToolConfirmationParams) else event.custom_tool_use_id
+    return CONFIRMS + _subject(event) if isinstance(event, UserToolConfirmationParams) else _subject(event)
 
 
 def _queued(event: ClientEvent) -> Draft:

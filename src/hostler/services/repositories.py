@@ -102,6 +102,14 @@ def resource(row: Row) -> RepositoryResource:
     )
 
 
+def read_body(body: bytes, at: str) -> None:
+    """Check what a row keeps of a request. Raises InvalidRequest."""
+    try:
+        _read(body)
+    except msgspec.MsgspecError as error:
+        raise InvalidRequest(f"{at}.body: {error}") from error
+
+
 def place(mount_path: str | None, name: str, at: str) -> str:
     """Return the absolute folder of a repository. A relative one lies below the working directory."""
     target = posixpath.normpath(posixpath.join(WORKSPACE, name if mount_path is None else mount_path))

@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from hostler import clock
 from hostler.errors import InvalidRequest, NotFound
 from hostler.ids import new_id
-from hostler.services import mounts, repositories
+from hostler.services import mounts, repositories, self_hosted
 from hostler.services.paging import Slice, page_of, read_cursor, slice_of
 from hostler.services.reading import first, rows
 from hostler.services.repositories import MAX_REPOSITORIES, Repositories
@@ -45,7 +45,9 @@ _COLUMNS = (
 _OF_SESSION = select(*_COLUMNS).where(resources.c.session_id == bindparam("s"))
 _LISTED = _OF_SESSION.order_by(resources.c.created_at, resources.c.id)
 _ONE = _OF_SESSION.where(resources.c.id == bindparam("id"))
-_SESSION = select(sessions.c.archived_at, sessions.c.status).where(sessions.c.id == bindparam("s"))
+_SESSION = select(sessions.c.archived_at, sessions.c.status, sessions.c.environment, sessions.c.environment_id).where(
+    sessions.c.id == bindparam("s")
+)
 _FILE = select(
     files.c.filename, files.c.mime_type, files.c.size_bytes, files.c.blob, files.c.expires_at, files.c.session_id
 ).where(files.c.id == bindparam("id"))
@@ -79,6 +81,8 @@ class Resources:
                 raise missing_session(session_id)
             if row[0] is not None or row[1] == "terminated":
                 raise InvalidRequest(f"Session {session_id} is archived; resources can't be added.")
+            if self_hosted.of_config(row[2]):
+                raise self_hosted.not_supported(row[3])
             made = yield from add_tx(session_id, [params], now, "", self._rules)
             return made[0]
 

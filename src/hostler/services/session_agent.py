@@ -10,14 +10,14 @@ from hostler.services import agent_rules, resolve, resolve_mcp, rosters
 from hostler.services.reading import rows
 from hostler.services.snapshots import SessionRow
 from hostler.store.sql import Tx
-from hostler.store.tables import sessions
+from hostler.store.tables import environments
 from hostler.wire.agents import SessionAgent
 from hostler.wire.base import UNSET, Unset
-from hostler.wire.environments import CloudConfig
+from hostler.wire.environments import Environment
 from hostler.wire.sessions import SessionAgentUpdate
 
-_ENVIRONMENT = select(sessions.c.environment).where(sessions.c.id == bindparam("id"))
-_read_config = msgspec.json.Decoder(CloudConfig).decode
+_ENVIRONMENT = select(environments.c.body).where(environments.c.id == bindparam("id"))
+_read_environment = msgspec.json.Decoder(Environment).decode
 
 
 def changed_tx(row: SessionRow, params: SessionAgentUpdate | Unset | None) -> Tx[SessionAgent | None]:
@@ -35,6 +35,6 @@ def changed_tx(row: SessionRow, params: SessionAgentUpdate | Unset | None) -> Tx
     if after == before:
         return None
     agent_rules.check_references(after, "agent.")
-    for (config,) in (yield from rows(_ENVIRONMENT, {"id": row.id})):
-        agent_rules.check_network(after, _read_config(config))
+    for (body,) in (yield from rows(_ENVIRONMENT, {"id": row.environment_id})):
+        agent_rules.check_network(after, _read_environment(body).config)
     return rosters.with_self(after)

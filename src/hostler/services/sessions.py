@@ -12,6 +12,7 @@ from hostler import clock
 from hostler.errors import InvalidRequest
 from hostler.harness.ledger import EMPTY_LEDGER
 from hostler.harness.threads import insertion
+from hostler.harness.workqueue import WorkHints, enqueued
 from hostler.ids import new_id
 from hostler.log.append import append_tx
 from hostler.log.entries import Draft, Entry
@@ -28,8 +29,10 @@ from hostler.services import (
     resolve_mcp,
     resources,
     rosters,
+    self_hosted,
     session_agent,
     vaults,
+    work_rows,
 )
 from hostler.services.metadata import merge
 from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
@@ -39,7 +42,7 @@ from hostler.services.snapshots import COLUMNS, SessionRow, session, snapshot_tx
 from hostler.services.thread_rows import StoredThread, active_seconds_tx, threads_tx
 from hostler.store.blobs import Blobs
 from hostler.store.sql import Tx
-from hostler.store.tables import entries, files, session_skills, threads
+from hostler.store.tables import checkpoints, entries, files, session_skills, threads
 from hostler.store.tables import resources as resource_table
 from hostler.store.tables import sessions as table
 from hostler.wire.agents import SessionAgent
@@ -63,9 +66,14 @@ _DELETES = (
     delete(files).where(files.c.session_id == bindparam("id")),
     delete(session_skills).where(session_skills.c.session_id == bindparam("id")),
     delete(threads).where(threads.c.session_id == bindparam("id")),
+    delete(checkpoints).where(checkpoints.c.session_id == bindparam("id")),
     delete(table).where(table.c.id == bindparam("id")),
 )
 
+# For a fork from before the change; the log says only what an agent was changed to.
+_KEEP_FIRST = (
+    update(table).where(table.c.id == bindparam("s"), table.c.first_agent.is_(None)).values(first_agent=table.c.agent)
+)
 _END_THREADS = (
     update(threads)
     .where(threads.c.session_id == bindparam("s"), threads.c.archived_at.is_(None))
@@ -78,6 +86,7 @@ class Hooks(NamedTuple):
 
     wake: Callable[[str], None]  # a session needs a harness now
     ended: Callable[[str], None]  # a session was archived or deleted: its sandbox may go
+    work: WorkHints
 
 
 class Filter(NamedTuple):
@@ -136,6 +145,8 @@ class Sessions:
                 written = yield from append_tx(row["id"], row["thread_id"], taken.drafts, now=now, patch=taken.patch)
                 appended, row["wake_at"] = written.entries, now
                 row["outcomes"] = taken.patch.get("outcomes")
+                if self_hosted.of_config(row["environment"]):
+                    yield enqueued(row["environment_id"], row["id"], now)
             shown = SessionRow.of([row[column.name] for column in COLUMNS])
             return Changed(session(shown, made), appended)
 
@@ -143,7 +154,7 @@ class Sessions:
         return created.session
 
     async def retrieve(self, session_id: str) -> Session:
-        return await self._store.read(lambda: _read_tx(session_id))
+        return await self._store.read(lambda: read_tx(session_id))
 
     async def update(self, session_id: str, params: SessionUpdate) -> Session:
         _check_update(params)
@@ -160,10 +171,12 @@ class Sessions:
             of_budget, columns = budgets.change(row, params.budget, self._catalogue, now)
             fields, patch = {**fields, **of_budget}, {**patch, **columns}
             if not fields:
-                return Changed((yield from _read_tx(session_id)), [])
+                return Changed((yield from read_tx(session_id)), [])
+            if agent is not None:
+                yield _KEEP_FIRST, {"s": session_id}
             draft = Draft(type="session.updated", fields=fields)
             written = yield from append_tx(session_id, row.thread_id, [draft], now=now, patch=patch)
-            return Changed((yield from _read_tx(session_id)), written.entries)
+            return Changed((yield from read_tx(session_id)), written.entries)
 
         return (await self._store.write(tx, lambda changed: self._updated(session_id, changed))).session
 
@@ -174,7 +187,7 @@ class Sessions:
         def tx() -> Tx[Changed]:
             row = yield from find_tx(session_id)
             if row.archived_at is not None:
-                return Changed((yield from _read_tx(session_id)), [])
+                return Changed((yield from read_tx(session_id)), [])
             if row.shown_status in ("running", "rescheduling"):
                 raise InvalidRequest(
                     f"Session {session_id} cannot be archived while running. "
@@ -185,8 +198,9 @@ class Sessions:
             ends = _terminations(row, stored) if row.status != "terminated" else []
             yield _END_THREADS, {"s": session_id, "now": now}
             yield from resources.forget_tokens_tx(session_id)
+            yield from work_rows.end_of_session_tx(session_id, now)
             written = yield from append_tx(session_id, row.thread_id, ends, now=now, patch=patch)
-            return Changed((yield from _read_tx(session_id)), written.entries)
+            return Changed((yield from read_tx(session_id)), written.entries)
 
         def then(changed: Changed) -> None:
             self._publish(session_id, changed.appended)
@@ -207,6 +221,7 @@ class Sessions:
                     "Send an interrupt event or wait for the session to complete."
                 )
             head = yield from first(_HEAD, {"id": session_id})
+            yield from work_rows.end_of_session_tx(session_id, now)
             for statement in _DELETES:
                 yield statement, {"id": session_id}
             seq, last_at = (head[0], head[1]) if head is not None else (0, 0)
@@ -225,6 +240,7 @@ class Sessions:
         if created.appended:
             self._publish(created.session.id, created.appended)
             self._hooks.wake(created.session.id)
+            self._hooks.work.wake(created.session.environment_id)
 
     def _updated(self, session_id: str, changed: Changed) -> None:
         self._publish(session_id, changed.appended)
@@ -258,7 +274,8 @@ def find_tx(session_id: str) -> Tx[SessionRow]:
     return SessionRow.of(row)
 
 
-def _read_tx(session_id: str) -> Tx[Session]:
+def read_tx(session_id: str) -> Tx[Session]:
+    """Read a session as it goes over the wire. Raises NotFound."""
     row = yield from find_tx(session_id)
     return (yield from _shown_tx(row))
 
@@ -285,6 +302,7 @@ def _insert_tx(
         raise InvalidRequest(
             f"environment_id: environment {environment.id} is archived", error_code="environment_archived"
         )
+    self_hosted.check_resources(environment, params.resources or [])
     vault_ids = params.vault_ids or []
     yield from vaults.check_usable_tx(vault_ids)
     snapshot = yield from snapshot_tx(agent, overrides, catalogue)
@@ -320,6 +338,10 @@ def _insert_tx(
         "lease_until": None,
         "wake_at": None,
         "paused": 0,
+        "sandbox": "none",
+        "sandbox_at": None,
+        "checkpoint_id": None,
+        "first_agent": None,
     }
     yield _INSERT, row
     yield from agent_skills.pin_tx(row["id"], snapshot)

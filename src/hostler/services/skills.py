@@ -39,9 +39,11 @@ _NEWEST = (
 )
 _ALL = select(_s.id, _s.created_at, _s.updated_at, _s.source, _s.name, _s.display_name, _NEWEST)
 _ONE = _ALL.where(_s.id == bindparam("id"))
-_VERSIONS = select(_v.version, _v.created_at, _v.skill_id, _v.name, _v.description, _v.directory).where(
-    _v.skill_id == bindparam("id"), _v.deleted_at.is_(None)
+_KEPT = select(_v.version, _v.created_at, _v.skill_id, _v.name, _v.description, _v.directory).where(
+    _v.skill_id == bindparam("id")
 )
+_VERSIONS = _KEPT.where(_v.deleted_at.is_(None))
+_PINNED_VERSION = _KEPT.where(_v.version == bindparam("v"))
 _VERSION = _VERSIONS.where(_v.version == bindparam("v"))
 _LATEST = _VERSIONS.order_by(_v.created_at.desc(), _v.version.desc()).limit(1)
 _LAST_AT = select(func.max(_v.created_at)).where(_v.skill_id == bindparam("id"))
@@ -137,14 +139,15 @@ class Skills:
     async def retrieve(self, skill_id: str) -> Skill:
         return await self._store.read(lambda: find_tx(skill_id))
 
-    async def version(self, skill_id: str, version: str) -> Version:
-        return await self._store.read(lambda: find_version_tx(skill_id, version))
+    async def version(self, skill_id: str, version: str, *, pinned: bool = False) -> Version:
+        """`pinned` ones are there although they have been deleted."""
+        return await self._store.read(lambda: find_version_tx(skill_id, version, pinned=pinned))
 
-    async def content(self, skill_id: str, version: str) -> tuple[str, Iterator[bytes]]:
+    async def content(self, skill_id: str, version: str, *, pinned: bool = False) -> tuple[str, Iterator[bytes]]:
         """A version's name, and its files as a zip archive, made as it is read."""
 
         def tx() -> Tx[tuple[Version, list[Row]]]:
-            found = yield from find_version_tx(skill_id, version)
+            found = yield from find_version_tx(skill_id, version, pinned=pinned)
             return found, (yield from rows(_FILES, {"id": skill_id, "v": found.version}))
 
         found, listed = await self._store.read(tx)
@@ -249,11 +252,13 @@ def find_tx(skill_id: str) -> Tx[Skill]:
     return Skill(*row)
 
 
-def find_version_tx(skill_id: str, version: str) -> Tx[Version]:
-    """Read a version, by its id or as `latest`. Raises NotFound."""
+def find_version_tx(skill_id: str, version: str, *, pinned: bool = False) -> Tx[Version]:
+    """Read a version, by its id or as `latest`; one that a session has `pinned` also when it was deleted. Raises
+    NotFound."""
     yield from find_tx(skill_id)
+    one = _PINNED_VERSION if pinned else _VERSION
     row = yield from (
-        first(_LATEST, {"id": skill_id}) if version == LATEST else first(_VERSION, {"id": skill_id, "v": version})
+        first(_LATEST, {"id": skill_id}) if version == LATEST else first(one, {"id": skill_id, "v": version})
     )
     if row is None:
         raise NotFound(f"Skill {skill_id} has no version {version}.")

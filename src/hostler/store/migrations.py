@@ -106,4 +106,38 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
     ),
     "007_budgets": ("ALTER TABLE sessions ADD COLUMN paused BIGINT NOT NULL DEFAULT 0",),
     "008_outcomes": ("ALTER TABLE sessions ADD COLUMN outcomes BYTES",),
+    "009_work": (
+        """CREATE TABLE environment_keys (
+            id TEXT PRIMARY KEY, environment_id TEXT NOT NULL, name TEXT NOT NULL, hash TEXT NOT NULL,
+            hint TEXT NOT NULL, created_at BIGINT NOT NULL, revoked_at BIGINT)""",
+        "CREATE UNIQUE INDEX environment_keys_hash ON environment_keys (hash)",
+        "CREATE INDEX environment_keys_environment ON environment_keys (environment_id, created_at, id)",
+        """CREATE TABLE work (
+            id TEXT PRIMARY KEY, environment_id TEXT NOT NULL, session_id TEXT NOT NULL, state TEXT NOT NULL,
+            metadata BYTES NOT NULL, created_at BIGINT NOT NULL, queued_at BIGINT NOT NULL, polled_at BIGINT,
+            worker TEXT, acknowledged_at BIGINT, started_at BIGINT, heartbeat_at BIGINT, ttl_seconds BIGINT NOT NULL,
+            lease_until BIGINT, stop_requested_at BIGINT, stopped_at BIGINT, attempts BIGINT NOT NULL)""",
+        "CREATE INDEX work_environment ON work (environment_id, created_at, id)",
+        "CREATE INDEX work_queued ON work (environment_id, queued_at) WHERE state = 'queued'",
+        "CREATE INDEX work_lease ON work (lease_until) WHERE lease_until IS NOT NULL",
+        "CREATE UNIQUE INDEX work_live ON work (session_id) WHERE state <> 'stopped'",
+        "CREATE INDEX work_session ON work (session_id)",
+        "CREATE INDEX work_stopped ON work (stopped_at) WHERE stopped_at IS NOT NULL",
+        "CREATE TABLE work_tokens (hash TEXT PRIMARY KEY, work_id TEXT NOT NULL, created_at BIGINT NOT NULL, "
+        "revoked_at BIGINT)",
+        "CREATE INDEX work_tokens_work ON work_tokens (work_id)",
+    ),
+    "010_checkpoints": (
+        "ALTER TABLE sessions ADD COLUMN sandbox TEXT NOT NULL DEFAULT 'none'",
+        "ALTER TABLE sessions ADD COLUMN sandbox_at BIGINT",
+        "ALTER TABLE sessions ADD COLUMN checkpoint_id TEXT",
+        "ALTER TABLE sessions ADD COLUMN first_agent BYTES",
+        # Of what there is nobody has written down whether it has a sandbox, and since when.
+        "UPDATE sessions SET sandbox = 'here', sandbox_at = 0 WHERE archived_at IS NULL",
+        "CREATE INDEX sessions_sandbox ON sessions (sandbox_at) WHERE sandbox_at IS NOT NULL",
+        """CREATE TABLE checkpoints (
+            id TEXT PRIMARY KEY, session_id TEXT NOT NULL, position BIGINT NOT NULL, event_id TEXT,
+            size_bytes BIGINT NOT NULL, sha256 TEXT NOT NULL, created_at BIGINT NOT NULL)""",
+        "CREATE INDEX checkpoints_session ON checkpoints (session_id, position, created_at)",
+    ),
 }

@@ -81,7 +81,7 @@ sessions = Table(
     _text("title", null=True),
     _json("metadata"),
     _json("agent"),  # the resolved snapshot, `SessionAgent`
-    _json("environment"),  # `config` at creation: what the sandbox is made from
+    _json("environment"),  # `config` at creation, for a session whose environment is not here
     _json("vault_ids"),
     _json("budget", null=True),
     _json("usage"),
@@ -100,6 +100,24 @@ sessions = Table(
     _int("wake_at", null=True),
     _json("outcomes", null=True),  # JSON list of OutcomeEvaluation
     _int("paused"),  # 1 while it is idle with work that waits for a higher budget
+    _text("sandbox"),  # none, here, snapshot (`checkpoint_id`), expired
+    _int("sandbox_at", null=True),  # when it was made; 0 is unknown
+    _text("checkpoint_id", null=True),  # what it is made from before its next use
+    _json("first_agent", null=True),  # `agent` as it was before the first change of it
+)
+
+# What was written down of a session's sandbox while it was idle: a file each, named by the id. `position` and
+# `event_id` are those of the session.status_idle event before it.
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    _text("id", key=True),
+    _text("session_id"),
+    _int("position"),
+    _text("event_id", null=True),
+    _int("size_bytes"),
+    _text("sha256"),
+    _int("created_at"),
 )
 
 # The threads of a session with several agents, its primary one included; other sessions have no row here: their only
@@ -244,4 +262,53 @@ vault_credentials = Table(
     _text("failure", null=True),
     _text("lease_owner", null=True),
     _int("lease_until", null=True),
+)
+
+# Credentials of a self-hosted environment's workers, by their hash.
+environment_keys = Table(
+    "environment_keys",
+    metadata,
+    _text("id", key=True),
+    _text("environment_id"),
+    _text("name"),
+    _text("hash"),
+    _text("hint"),
+    _int("created_at"),
+    _int("revoked_at", null=True),
+)
+
+# The work queue of self-hosted environments. A session has at most one item that is not stopped: a unique
+# index. `polled_at` is set while somebody has it who may have to acknowledge it yet, `lease_until` while it is
+# somebody's; `attempts` counts items of the session in a row that were stopped with its calls unanswered.
+work = Table(
+    "work",
+    metadata,
+    _text("id", key=True),
+    _text("environment_id"),
+    _text("session_id"),
+    _text("state"),
+    _json("metadata"),
+    _int("created_at"),
+    _int("queued_at"),
+    _int("polled_at", null=True),
+    _text("worker", null=True),
+    _int("acknowledged_at", null=True),
+    _int("started_at", null=True),
+    _int("heartbeat_at", null=True),
+    _int("ttl_seconds"),
+    _int("lease_until", null=True),
+    _int("stop_requested_at", null=True),
+    _int("stopped_at", null=True),
+    _int("attempts"),
+)
+
+# The tokens that items were handed out with, by their hash. A revoked one still tells whose it was, so that a worker
+# that has lost its item can be told so.
+work_tokens = Table(
+    "work_tokens",
+    metadata,
+    _text("hash", key=True),
+    _text("work_id"),
+    _int("created_at"),
+    _int("revoked_at", null=True),
 )

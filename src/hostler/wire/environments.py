@@ -76,11 +76,18 @@ class CloudConfig(Wire, tag="cloud", tag_field="type", kw_only=True):
     packages: Packages
 
 
+class SelfHostedConfig(Wire, tag="self_hosted", tag_field="type", kw_only=True):
+    """Tools run where the environment's own workers are; there is nothing to configure here."""
+
+
+Config = CloudConfig | SelfHostedConfig
+
+
 class Environment(Wire, tag="environment", tag_field="type", kw_only=True):
     id: str
     name: str
     description: str | None
-    config: CloudConfig
+    config: Config
     metadata: dict[str, str]
     scope: Literal["organization", "account"] = "organization"
     state: Literal["active", "archived"] = "active"

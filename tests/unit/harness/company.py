@@ -94,7 +94,7 @@ class Company:
             stage.deps, model=self.model, served=(Delegation(), AdvisorTool(self.model, stage.deps.catalogue))
         )
         self.supervisor = Supervisor(stage.deps, stage.dispatcher)
-        self.events = Events(stage.log, stage.deps.blobs, stage.deps.catalogue, stage.dispatcher.wake)
+        self.events = Events(stage.log, stage.deps.blobs, stage.deps.catalogue, stage.dispatcher.wake, stage.deps.work)
         self.threads = Threads(stage.log, stage.dispatcher.wake)
 
     async def send(self, *events: Json) -> list[Json]:

@@ -14,6 +14,7 @@ from hostler import clock
 from hostler.harness.contents import FileContents
 from hostler.harness.deps import Deps, HarnessConfig
 from hostler.harness.ledger import EMPTY_LEDGER
+from hostler.harness.life import Life
 from hostler.harness.secrets import SessionSecrets
 from hostler.harness.skill_layers import SkillLayers
 from hostler.harness.state import Session
@@ -33,6 +34,7 @@ from hostler.sandbox.contract import (
     Sandbox,
     SandboxSpec,
     SandboxUnavailable,
+    Snapshot,
     UnknownCall,
 )
 from hostler.sandbox.packages import NoLayers
@@ -151,6 +153,11 @@ class FakeBackend:
 
     async def hibernate(self, key: str) -> None: ...
 
+    async def snapshot(self, key: str, target: Path, *, limit_bytes: int | None = None) -> Snapshot | None:
+        return None
+
+    async def restore(self, key: str, source: Path, snapshot: Snapshot) -> None: ...
+
     async def destroy(self, key: str) -> None: ...
 
     async def reap(self, keep: set[str]) -> None: ...
@@ -181,6 +188,7 @@ class Stage:
             builtins={tool["name"]: tool for tool in TOOLS},
             config=config,
             secrets=SessionSecrets(store, Variables(store, Sealer([Key.new()]))),
+            life=Life(self.log, self.backend, folder / "snapshots", config),
             layers=SkillLayers(NoLayers("none here"), self.backend, 1.0),
         )
 
@@ -246,6 +254,10 @@ def _session_tx() -> Tx[None]:
         "queued": 0, "active_us": 0, "running_since": None, "created_at": 1, "updated_at": 1, "archived_at": None,
         "next_seq": 0, "last_at": 1, "fence": 0, "lease_owner": None, "lease_until": None, "wake_at": None,
         "paused": 0,
+        "sandbox": "none",
+        "sandbox_at": None,
+        "checkpoint_id": None,
+        "first_agent": None,
     }  # fmt: skip
     yield insert(tables.sessions), row
 

@@ -20,6 +20,7 @@ NOTES = {
     state.ATTEMPT_FAILED,
     state.HIDDEN_RESULT,
     state.REPOSITORY_READY,
+    state.SANDBOX_RESET,
     state.FEEDBACK,
 }
 

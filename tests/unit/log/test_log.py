@@ -32,7 +32,8 @@ def session_row(session_id: str = SESSION, **columns: Any) -> dict[str, Any]:
         "status": "idle", "title": None, "metadata": b"{}", "agent": b"{}", "environment": b"{}", "vault_ids": b"[]",
         "budget": None, "usage": EMPTY_LEDGER, "pending": b"[]", "queued": 0, "active_us": 0, "running_since": None,
         "created_at": 1, "updated_at": 1, "archived_at": None, "next_seq": 0, "last_at": 1, "fence": 0,
-        "lease_owner": None, "lease_until": None, "wake_at": None, "paused": 0, **columns,
+        "lease_owner": None, "lease_until": None, "wake_at": None, "paused": 0,
+        "sandbox": "none", "sandbox_at": None, "checkpoint_id": None, "first_agent": None, **columns,
     }  # fmt: skip
 
 

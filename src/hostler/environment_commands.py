@@ -1,0 +1,111 @@
+"""`hostler environments`: what an operator does to environments from the command line, also while the server runs.
+
+It works on the database like `hostler keys`, so whoever can read that needs no API key. It must not serve anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from hostler.services.environment_keys import EnvironmentKeys
+
+_DATA_DIR = click.option(
+    "--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where everything is kept.  [HOSTLER_DATA_DIR]"
+)
+_DATABASE = click.option(
+    "--database", metavar="URL", help="postgresql://...; without it, SQLite in the data folder.  [HOSTLER_DATABASE]"
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+@click.group()
+def environments() -> None:
+    """Environments: the keys of the workers of self-hosted ones."""
+
+
+@environments.group("keys")
+def keys() -> None:
+    """Keys with which the workers of a self-hosted environment sign in."""
+
+
+@keys.command("create")
+@click.argument("environment_id", metavar="ENVIRONMENT")
+@click.argument("name", default="worker")
+@_DATA_DIR
+@_DATABASE
+@_JSON
+def create_key(environment_id: str, name: str, data_dir: Path | None, database: str | None, as_json: bool) -> None:
+    """Make a key called NAME and print it. It is shown this once; only its hash is kept."""
+
+    async def act(manager: EnvironmentKeys) -> None:
+        made = await manager.create(environment_id, name)
+        click.echo(_json(made) if as_json else made.key)
+
+    _with_keys(act, data_dir, database)
+
+
+@keys.command("list")
+@click.argument("environment_id", metavar="ENVIRONMENT")
+@_DATA_DIR
+@_DATABASE
+@_JSON
+def list_keys(environment_id: str, data_dir: Path | None, database: str | None, as_json: bool) -> None:
+    """List the keys of an environment, revoked ones included. No key itself can be shown again."""
+
+    async def act(manager: EnvironmentKeys) -> None:
+        found = await manager.list(environment_id)
+        if as_json:
+            click.echo(f"[{', '.join(_json(key) for key in found)}]")
+            return
+        for key in found:
+            state = "revoked" if key.revoked_at else "active"
+            click.echo(f"{key.id}  {state:8}{key.created_at[:19]}  ...{key.hint}  {key.name}")
+
+    _with_keys(act, data_dir, database)
+
+
+@keys.command("revoke")
+@click.argument("environment_id", metavar="ENVIRONMENT")
+@click.argument("key_id", metavar="ID")
+@_DATA_DIR
+@_DATABASE
+def revoke_key(environment_id: str, key_id: str, data_dir: Path | None, database: str | None) -> None:
+    """Revoke the key with this ID. A running server refuses it from the next request on."""
+
+    async def act(manager: EnvironmentKeys) -> None:
+        await manager.revoke(environment_id, key_id)
+        click.echo(f"{key_id} is revoked.")
+
+    _with_keys(act, data_dir, database)
+
+
+def _json(key: Any) -> str:
+    import msgspec
+
+    shown = {name: value for name, value in msgspec.to_builtins(key).items() if name != "key" or value is not None}
+    return json.dumps(shown)
+
+
+def _with_keys(act: Callable[[EnvironmentKeys], Awaitable[None]], data_dir: Path | None, database: str | None) -> None:
+    import uvloop
+
+    from hostler.configuration import open_store
+    from hostler.services.environment_keys import EnvironmentKeys
+    from hostler.settings import load
+
+    settings = load(data_dir=data_dir, database=database)
+
+    async def work() -> None:
+        store = await open_store(settings, owner=False)
+        try:
+            await act(EnvironmentKeys(store))
+        finally:
+            await store.close()
+
+    uvloop.run(work())
