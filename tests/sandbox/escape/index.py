@@ -9,6 +9,7 @@ HOST = "sandbox/escape/test_host.py::test_"
 OUT = "sandbox/escape/test_smuggling.py::test_"
 TRAPS = "sandbox/escape/test_traps.py::test_"
 TENANTS = "sandbox/escape/test_tenants.py::test_"
+ARCHIVES = "sandbox/escape/test_archives.py::test_"
 SKILLS = "unit/skills/test_bundle.py::test_"
 EGRESS = "unit/sandbox/test_egress.py::test_"
 SERVER = "sandbox/test_hostile_session.py::test_"
@@ -105,10 +106,14 @@ PROBES: dict[str, tuple[str, ...]] = {
     "archive bombs": (
         f"{SKILLS}what_an_archive_says_of_its_sizes_is_not_believed",
         f"{SKILLS}archives_with_very_many_entries_are_not_even_opened",
+        f"{ARCHIVES}an_archive_of_zeros_is_no_bomb",
     ),
     "links and names in archives": (
         f"{SKILLS}links_and_special_files_are_refused",
         f"{SKILLS}names_in_an_archive_that_are_refused",
+        f"{ARCHIVES}an_archive_that_lies_is_damage_and_leaves_nothing",
+        f"{ARCHIVES}rights_in_an_archive_are_the_agents_own",
+        "lives/test_archives.py::test_hostile_archives_leave_nothing",
     ),
     # the way out
     "smuggling by lengths": (f"{OUT}no_request_is_smuggled", f"{EGRESS}exactly_one_request_body_is_passed_on"),
