@@ -61,6 +61,11 @@ def is_public(text: str) -> bool:
     return _is_public_6(address)
 
 
+def networks_not_public() -> list[str]:
+    """The IPv4 networks that are not public, for a judge that is not written in Python."""
+    return [str(network) for network in _NOT_PUBLIC_4]
+
+
 def is_own(text: str) -> bool:
     """Whether the address is one of this host's own.
 

@@ -19,12 +19,12 @@ def run(program: str, *arguments: str, staging: Path, **more: Any) -> subprocess
     command = [sys.executable, "-c", program, *arguments]
     if os.geteuid() != 0:
         return subprocess.run(command, capture_output=True, text=True, check=False, **more)
-    steps = [*_reachable(staging), f'exec setpriv --reuid {USER} --regid {USER} --clear-groups -- "$@"']
+    steps = [*reachable(staging), f'exec setpriv --reuid {USER} --regid {USER} --clear-groups -- "$@"']
     command = ["unshare", "--mount", "sh", "-ec", "\n".join(steps), "sh", *command]
     return subprocess.run(command, capture_output=True, text=True, check=False, **more)
 
 
-def _reachable(staging: Path) -> list[str]:
+def reachable(staging: Path) -> list[str]:
     """Shell lines that lay what is needed out again, in a mount namespace of its own, where folders keep others out."""
     needed = [Path(path) for path in dict.fromkeys([sys.base_prefix, sys.prefix, str(ROOT)])]
     closed = list(dict.fromkeys(folder for path in needed if (folder := _closed(path)) is not None))

@@ -14,18 +14,17 @@ from databases import Databases  # noqa: E402
 from running import Server  # noqa: E402
 from workers.fleet import SCRIPT, Fleet, fleet_of  # noqa: E402
 
-LEASE = "\n[work]\nlease_seconds = 2\n"
-
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Leases are short here: a worker beats every second."""
+    """A module that waits for leases to run out says how long they are, in `LEASE_SECONDS`."""
+    lease = f"\n[work]\nlease_seconds = {getattr(request.module, 'LEASE_SECONDS', 300)}\n"
     folder = tmp_path_factory.mktemp("workers")
     database = None
     if request.param == "postgresql":
         database = Databases(folder, request.getfixturevalue("postgres_url")).url(f"workers_{folder.name[-1]}")
     with (
-        Server(folder / "data", config=CONFIG + LEASE, scripted=SCRIPT, database=database) as server,
+        Server(folder / "data", config=CONFIG + lease, scripted=SCRIPT, database=database) as server,
         sync_world(server) as world,
     ):
         yield world

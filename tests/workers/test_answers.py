@@ -100,12 +100,24 @@ def test_an_interrupt_answers_what_is_open(fleet: Fleet) -> None:
     session_id, (use,) = asked(fleet)
     fleet.world.send(session_id, INTERRUPT)
     events = fleet.finished(session_id)
-    (answer,) = only(events, "agent.tool_result")
+    (answer,) = only(events, "user.tool_result")
     assert (answer["tool_use_id"], answer["is_error"]) == (use["id"], True)
-    fleet.world.send(session_id, tool_result(use["id"], "too late"))
-    assert only(fleet.world.raw(session_id), "user.tool_result") == []
+    (late,) = fleet.world.send(session_id, tool_result(use["id"], "too late"))
+    assert late.id == answer["id"]
+    assert only(fleet.world.raw(session_id), "user.tool_result") == [answer]
     fleet.world.send(session_id, message("And now?"))
     assert texts(fleet.finished(session_id), "agent.message") == ["You said: And now?"]
+
+
+def test_a_worker_does_not_run_what_was_interrupted(fleet: Fleet) -> None:
+    """Workers go by the `user.tool_result`s of the log; what is open there they run, whenever they come."""
+    session_id, _ = asked(fleet, words="Run: touch never")
+    fleet.world.send(session_id, INTERRUPT)
+    fleet.finished(session_id)
+    worker = fleet.start()
+    fleet.state("stopped")
+    assert "executing tool" not in worker.log()
+    assert not (worker.folder / "never").exists()
 
 
 def test_an_ask_before_a_worker_runs_it(fleet: Fleet) -> None:

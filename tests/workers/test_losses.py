@@ -10,6 +10,7 @@ from pathlib import Path
 from contract.world import DEADLINE, only
 from workers.fleet import Fleet, texts
 
+LEASE_SECONDS = 4
 # Begins in the first worker's folder and never ends there; the second finds a file and ends at once.
 COMMAND = "Run: if [ -e go ]; then echo taken over; else touch begun; sleep 60; fi"
 

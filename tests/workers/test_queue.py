@@ -54,7 +54,7 @@ def test_an_item_from_its_session_to_its_end(fleet: Fleet) -> None:
     assert acked.acknowledged_at is not None
     assert act(fleet, "ack", item).acknowledged_at == acked.acknowledged_at
     first = beat(fleet, item, "NO_HEARTBEAT")
-    assert (first.state, first.lease_extended, first.ttl_seconds) == ("active", True, 2)
+    assert (first.state, first.lease_extended, first.ttl_seconds) == ("active", True, 300)
     second = beat(fleet, item, first.last_heartbeat, desired_ttl_seconds=900)
     assert second.last_heartbeat > first.last_heartbeat
     assert second.ttl_seconds == 900
@@ -87,7 +87,7 @@ def test_a_wrong_heartbeat_is_told_the_lease(fleet: Fleet) -> None:
             {
                 "error_code": "heartbeat_precondition_failed",
                 "current_state": {
-                    "last_heartbeat": last, "lease_extended": False, "state": "active", "ttl_seconds": 2,
+                    "last_heartbeat": last, "lease_extended": False, "state": "active", "ttl_seconds": 300,
                 },
             },
         )  # fmt: skip

@@ -165,17 +165,20 @@ def _tool_uses(
             continue
         tool = tools.find(block["name"])
         permission, evaluation = judged.get(block["id"]) or tools.judge(block["name"])
+        kind, invalid = tool.kind if tool else "builtin", response.invalid_inputs.get(block["id"])
+        if kind == "worker" and invalid is not None:
+            permission, evaluation = "deny", None  # else a worker would begin as soon as it sees it
         call = Call(
             id=new_id("sevt"),
             model_id=block["id"],
             name=block["name"],
-            kind=tool.kind if tool else "builtin",
+            kind=kind,
             input=block["input"],
             permission=permission,
             server=tool.server if tool else None,
             tool=tool.tool if tool else None,
             hidden=bool(tool and tool.hidden),
-            invalid=response.invalid_inputs.get(block["id"]),
+            invalid=invalid,
         )
         calls.append(call)
         if not call.hidden:

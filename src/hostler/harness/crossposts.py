@@ -54,7 +54,8 @@ def _copy(item: Item, thread_id: str, at_workers: Container[str]) -> Draft | Non
         return msgspec.structs.replace(item, thread_id=None)
     permission = item.fields.get("evaluated_permission")
     for_worker = item.type == "agent.tool_use" and permission == "allow" and item.fields["name"] in at_workers
+    for_worker = for_worker or item.type == "user.tool_result"  # an interrupt's: it is not to run the call any more
     if item.type == "agent.custom_tool_use" or permission == "ask" or for_worker:
         fields = {**item.fields, "session_thread_id": thread_id}
-        return msgspec.structs.replace(item, thread_id=None, fields=fields)
+        return msgspec.structs.replace(item, thread_id=None, fields=fields, answers=None)
     return None

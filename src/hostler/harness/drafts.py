@@ -29,7 +29,8 @@ def span_end(start_id: str, usage: ModelUsage | None = None, *, is_error: bool =
 
 
 def tool_result(call: Call, content: list[dict[str, Any]], *, is_error: bool) -> Draft:
-    """The answer to a call that a client did not answer: an `agent.tool_result`, or for a custom tool its twin."""
+    """The answer to a call that a client did not answer: an `agent.tool_result`, or for a custom tool its twin. Workers
+    go by such a twin as well: without it, one would run the call after an interrupt."""
     if call.kind == "custom":
         fields = {"custom_tool_use_id": call.id, "content": content, "is_error": is_error}
         return Draft(type="user.custom_tool_result", fields=fields, answers=call.id)
@@ -37,6 +38,8 @@ def tool_result(call: Call, content: list[dict[str, Any]], *, is_error: bool) ->
         fields = {"mcp_tool_use_id": call.id, "content": content, "is_error": is_error}
         return Draft(type="agent.mcp_tool_result", fields=fields, answers=call.id)
     fields = {"tool_use_id": call.id, "content": content, "is_error": is_error}
+    if call.kind == "worker" and not call.refused:
+        return Draft(type="user.tool_result", fields=fields, answers=call.id)
     return Draft(type=HIDDEN_RESULT if call.hidden else "agent.tool_result", fields=fields, answers=call.id)
 
 

@@ -31,7 +31,9 @@ async def settle(run: Run, deps: Deps, stop_reason: dict[str, Any], details: dic
         return
     items: list[Item] = await deliver(run, deps)
     idle = Idle(stop_reason, details)
-    wanted = is_self_hosted(run.row) and stop_reason["type"] == "requires_action"  # somebody to answer the calls
+    # Somebody to answer the calls, those of other threads as well: their worker may have gone meanwhile.
+    waits = any(thread.waiting for thread in run.wake.session.threads.values() if not thread.terminated)
+    wanted = waits and is_self_hosted(run.row)
     queued = [enqueued(run.row.environment_id, run.session_id, clock.now())] if wanted else []
     await run.append([*items, *report(run, idle)], strict=True, idle=idle, also=queued)
     if wanted:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -35,6 +35,7 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     proxy: str = ""  # an upstream HTTP proxy for what sandboxes fetch
     layer_build_seconds: float = 600.0
     layer_mb: int = 2048
+    raw_network: Literal["auto", "off"] = "auto"  # TCP and UDP past the proxy, where the network is unrestricted
 
     def limits(self) -> Limits:
         mib = 1024 * 1024
@@ -76,6 +77,7 @@ def open_bubblewrap(
     """The embedded default: bubblewrap, our own init, and the egress proxy on this side."""
     from hostler.sandbox.bubblewrap import BubblewrapBackend
     from hostler.sandbox.egress import EgressPolicy, EgressProxy
+    from hostler.sandbox.rawnet import RawNetwork
     from hostler.sandbox.ripgrep import find_ripgrep
 
     bundle = environ.get("SSL_CERT_FILE") or environ.get("REQUESTS_CA_BUNDLE")
@@ -85,7 +87,14 @@ def open_bubblewrap(
         ripgrep=find_ripgrep(),
         ca_bundle=Path(bundle) if bundle else None,
         limits=config.limits(),
+        raw=RawNetwork(off=_why_no_raw_network(config)),
     )
+
+
+def _why_no_raw_network(config: SandboxConfig) -> str:
+    if config.proxy:
+        return "everything goes through the configured `proxy`"
+    return "the configuration says so" if config.raw_network == "off" else ""
 
 
 def open_layers(folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Layers:

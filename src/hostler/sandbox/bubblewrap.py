@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -22,6 +23,7 @@ from hostler.sandbox.contract import Check, Limits, Network, Sandbox, SandboxSpe
 from hostler.sandbox.disks import Disks
 from hostler.sandbox.initlink import InitLink, Op
 from hostler.sandbox.live import BubblewrapSandbox, State
+from hostler.sandbox.rawnet import RawNetwork
 from hostler.sandbox.rootfs import Bind, Layout
 
 Egress = Callable[[socket.socket, str, Network], Coroutine[Any, Any, None]]
@@ -45,16 +47,19 @@ class BubblewrapBackend:
         ca_bundle: Path | None = None,
         limits: Limits = DEFAULTS,
         lonely_seconds: int = 3600,
+        raw: RawNetwork | None = None,
     ) -> None:
-        """`lonely_seconds`: how long the processes of a sandbox go on when no server comes back for them."""
+        """`lonely_seconds`: how long the processes of a sandbox go on when no server comes back for them. `raw` gives
+        an interface to those whose network is open; without it, no sandbox has one."""
         self._folder = folder.absolute()
         self._egress = egress
         self._ripgrep = ripgrep
         self._ca_bundle = ca_bundle
         self._limits = limits
         self._lonely_seconds = lonely_seconds
+        self._raw = raw
         self._live: dict[str, BubblewrapSandbox] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # each as long as somebody uses it
         self._made_host: launcher.Host | None = None
         self._groups: cgroups.Groups | None = None
         self._children: dict[int, int] = {}  # bwrap's process id -> a descriptor of it
@@ -106,7 +111,6 @@ class BubblewrapBackend:
             layout = self._layout(key)
             await self._end(key, sandbox)
             await asyncio.to_thread(files.remove_tree, layout.folder)
-        self._locks.pop(key, None)
 
     async def reap(self, keep: set[str]) -> None:
         if not self._folder.is_dir():
@@ -121,7 +125,8 @@ class BubblewrapBackend:
                     await self._put_to_sleep(name)
 
     def probe(self) -> list[Check]:
-        return machine.checks(self._folder, self._groups_here(), self._limits)
+        checks = machine.checks(self._folder, self._groups_here(), self._limits)
+        return [*checks, self._raw.check()] if self._raw is not None else checks
 
     async def aclose(self, *, stop: bool) -> None:
         if self._disk_task is not None:
@@ -213,8 +218,9 @@ class BubblewrapBackend:
         layout, uid = self._layout(spec.key), launcher.sandbox_uid(spec.key)
         await self._end(spec.key, None)  # what is left of one that does not answer
         host = self._host()
+        raw = self._raw if self._raw is not None and self._raw.serves(spec.network) else None
         try:
-            host = self._prepare(layout, host, uid, spec)
+            host = self._prepare(layout, host, uid, spec, raw)
             await asyncio.to_thread(files.place_all, layout, spec.mounts, uid)
             await asyncio.to_thread(interpreter.link_layers, layout, spec.layers, uid)
             layout.fresh.touch()
@@ -236,8 +242,15 @@ class BubblewrapBackend:
                 lambda init: _write_state(layout.state, State(init, uid, limits, spec.network)),
                 spec.folders,
             )
-        self._reap_when_done(child)
-        sandbox = await self._meet(layout)
+            self._reap_when_done(child)
+            side_door = raw.start(layout, uid, groups) if raw is not None else None
+        if side_door is None:
+            sandbox = await self._meet(layout)
+        else:
+            self._reap_when_done(side_door.child)
+            with side_door:
+                sandbox = await self._meet(layout)
+                await side_door.ready()
         return await self._enter(spec.key, sandbox)
 
     async def _meet(self, layout: Layout) -> BubblewrapSandbox:
@@ -269,12 +282,15 @@ class BubblewrapBackend:
 
         loop.add_reader(handle, done)
 
-    def _prepare(self, layout: Layout, host: launcher.Host, uid: int | None, spec: SandboxSpec) -> launcher.Host:
+    def _prepare(
+        self, layout: Layout, host: launcher.Host, uid: int | None, spec: SandboxSpec, raw: RawNetwork | None
+    ) -> launcher.Host:
         """Make the directory; return what this start needs of the host."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         layout.folder.mkdir(exist_ok=True, mode=0o700)
         host = msgspec.structs.replace(host, binds=(*host.binds, *rootfs.shared_binds(spec)))
-        rootfs.make_skeleton(layout, list(host.binds), spec.folders, spec.etc)
+        etc = rootfs.name_service(raw.name_servers() if raw is not None else ()) | spec.etc
+        rootfs.make_skeleton(layout, list(host.binds), spec.folders, etc)
         rootfs.make_writable(layout, uid, spec.folders)
         return host
 

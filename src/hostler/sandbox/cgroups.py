@@ -56,7 +56,7 @@ class Groups(msgspec.Struct, frozen=True):
             settings += [("memory", "memory.limit_in_bytes", str(memory))]
             settings += [("memory", "memory.memsw.limit_in_bytes", str(memory))]
         if processes is not None:
-            settings.append(("pids", "pids.max", str(processes + 2)))  # bwrap and the init
+            settings.append(("pids", "pids.max", str(processes + 4)))  # bwrap, the init, and the raw network's two
         if cpus is not None and self.version == 2:
             settings.append(("cpu", "cpu.max", f"{int(cpus * _PERIOD)} {_PERIOD}"))
         elif cpus is not None:

@@ -77,7 +77,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
-    """What a sandbox may reach. Whatever it is, the sandbox has no interface: all goes through the server's proxy.
+    """What a sandbox may reach through the server's proxy. It has no interface; but where every public host is
+    permitted, a backend may give it one that leads to public addresses and nowhere else.
 
     `hosts`: None permits every public host; else exact names, and `*.example.com` for the names below it (not itself).
     `package_managers` adds the public registries, and those that this machine is set to use.

@@ -165,7 +165,7 @@ async def start(
         )
         # bwrap has the reading end too: should we die now, its word does not fail, and its child is not left waiting
         # for it forever. The init ends by itself when nobody calls.
-        child = _spawn(argv, layout.log, [listen, read_info, write_info, *files, *groups])
+        child = spawn(argv, layout.log, [listen, read_info, write_info, *files, *groups])
         ends.close()
         info = await _read_info(read_info)
     try:
@@ -176,7 +176,7 @@ async def start(
     return child
 
 
-def _spawn(argv: list[str], log: Path, fds: list[int]) -> int:
+def spawn(argv: list[str], log: Path, fds: list[int]) -> int:
     """Start the launcher with an empty environment and these descriptors; return its process id.
 
     Not with `subprocess`: its objects complain when the process outlives them, and outliving is the point.
@@ -194,18 +194,23 @@ def _spawn(argv: list[str], log: Path, fds: list[int]) -> int:
 
 
 async def _read_info(fd: int) -> bytes:
+    return await read_word(fd, b"}", _START_SECONDS)
+
+
+async def read_word(fd: int, end: bytes, seconds: float) -> bytes:
+    """Read a pipe up to `end` or to its end. Raises `SandboxUnavailable` when that takes too long."""
     loop, data, done = asyncio.get_running_loop(), bytearray(), asyncio.Event()
 
     def readable() -> None:
         with contextlib.suppress(BlockingIOError):
             part = os.read(fd, 4096)
             data.extend(part)
-            if not part or data.rstrip().endswith(b"}"):
+            if not part or data.rstrip().endswith(end):
                 done.set()
 
     loop.add_reader(fd, readable)
     try:
-        async with asyncio.timeout(_START_SECONDS):
+        async with asyncio.timeout(seconds):
             await done.wait()
     except TimeoutError:
         raise SandboxUnavailable("bubblewrap did not answer") from None

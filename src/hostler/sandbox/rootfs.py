@@ -41,12 +41,20 @@ _ETC = {
     "group": f"root:x:0:\nagent:x:{UID}:\nnogroup:x:65534:\n",
     "hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
     "hostname": "sandbox\n",
-    "resolv.conf": "# No name server: names are resolved by the proxy outside.\n",
-    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\nservices: files\nprotocols: files\n",
     "protocols": "ip 0 IP\nicmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\n",
     "services": "http 80/tcp\nhttps 443/tcp\nssh 22/tcp\ndomain 53/tcp\ndomain 53/udp\n",
 }
+_NSSWITCH = "passwd: files\ngroup: files\nhosts: {hosts}\nservices: files\nprotocols: files\n"
 _LAUNCHERS = ("pip", "pip3")
+
+
+def name_service(servers: Sequence[str]) -> dict[str, str]:
+    """The files of /etc that say who resolves names; they may differ from one start of a sandbox to the next."""
+    if not servers:
+        text = "# No name server: names are resolved by the proxy outside.\n"
+        return {"resolv.conf": text, "nsswitch.conf": _NSSWITCH.format(hosts="files")}
+    text = "".join(f"nameserver {server}\n" for server in servers) + "options edns0\n"
+    return {"resolv.conf": text, "nsswitch.conf": _NSSWITCH.format(hosts="files dns")}
 
 
 class Bind(msgspec.Struct, frozen=True):
@@ -70,6 +78,7 @@ class Layout:
         self.fresh = folder / "fresh"  # it stands while a started sandbox has not been given its shell state
         self.inputs = folder / "inputs.json"  # what is mounted: target -> the host's file
         self.log = folder / "launch.log"
+        self.raw_log = folder / "raw.log"
 
     @property
     def outputs(self) -> Path:

@@ -16,6 +16,7 @@ from hostler.sandbox import (
     checks_kernel,
     checks_layers,
     checks_limits,
+    checks_network,
     checks_shell,
     checks_snapshots,
 )
@@ -32,6 +33,7 @@ TRIALS: tuple[Trial, ...] = (
     *checks_kernel.TRIALS,
     *checks_limits.TRIALS,
     *checks_snapshots.TRIALS,
+    *checks_network.TRIALS,
 )
 
 

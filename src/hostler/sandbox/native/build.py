@@ -26,6 +26,11 @@ PROGRAMS = {
         "capture.c",
         "proctree.c",
         "launch.c",
+        "raw.c",
+        "rawpacket.c",
+        "rawtap.c",
+        "rawtcp.c",
+        "rawudp.c",
     ),
     "hostler-tools": ("tools.c",),
 }

@@ -202,6 +202,7 @@ static void set_up(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     if (argc > 1 && !strcmp(argv[1], "launch")) return launch_main(argc - 1, argv + 1);
+    if (argc > 1 && !strcmp(argv[1], "raw")) return raw_main(argc - 1, argv + 1);
     set_up(argc, argv);
     for (;;) {
         gather();

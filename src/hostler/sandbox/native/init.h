@@ -68,5 +68,11 @@ bool exits_next(struct exited *e);
 
 /* ---- launch.c: the step before bwrap ---- */
 int launch_main(int argc, char **argv);
+_Noreturn void launch_fail(const char *what, const char *which);
+void launch_join(const char *fd);                /* the control group whose cgroup.procs this is */
+void launch_drop(unsigned uid, unsigned gid);    /* for good */
+
+/* ---- raw.c: the raw network ---- */
+int raw_main(int argc, char **argv);
 
 #endif
