@@ -54,12 +54,12 @@ def test_an_agent_finds_nothing_of_another_session_or_of_the_server(server: Serv
     assert len(held) >= 5, "the mark is in the blobs, the database and the other's folders"
     session = Session(server)
     paths = " ".join(shlex.quote(str(path)) for path in [server.data_dir, *server.data_dir.rglob("*")][:200])
-    half = f"{mark[:9]}''{mark[9:]}"  # so that the search does not find itself
+    like = f"'[{mark[0]}]{mark[1:]}'"  # so that the search does not find itself
     script = (
         f"cat {paths} 2>/dev/null | head -c 100; "
-        f"grep -rlas {half} / --exclude-dir=proc --exclude-dir=usr --exclude-dir=sys 2>/dev/null; "
+        f"grep -rlas {like} / --exclude-dir=proc --exclude-dir=usr --exclude-dir=sys 2>/dev/null; "
         "cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n' | "
-        f"grep -a -e {half} -e canary -e 'sleep 12''34'; "
+        f"grep -a -e {like} -e '[c]anary' -e '^123[4]$'; "
         f"for p in {server.base_url.rpartition(':')[2]} 5432 8080; do "
         "(exec 3<>/dev/tcp/127.0.0.1/$p) 2>/dev/null && echo port $p; done; "
         f"for p in '' -p; do curl -s -m 5 $p {server.base_url}/v1/agents; done; echo searched"
