@@ -23,6 +23,7 @@ from hostler.environment_commands import environments
 from hostler.errors import HostlerError
 from hostler.session_commands import sessions
 from hostler.settings import DEFAULT_HOST, DEFAULT_PORT, Settings, load
+from hostler.watching import egress
 
 if TYPE_CHECKING:
     from hostler.app import Rooms
@@ -65,6 +66,7 @@ def main() -> None:
 
 main.add_command(apply)
 main.add_command(sessions)
+sessions.add_command(egress)
 main.add_command(environments)
 
 
