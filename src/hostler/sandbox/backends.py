@@ -23,6 +23,8 @@ from hostler.sandbox.unusable import UnusableBackend
 # `egress_log` is given where its proxy writes down each connection.
 BACKENDS = {
     "bubblewrap": "hostler.sandbox.backends:open_bubblewrap",
+    "docker": "hostler.sandbox.engine.opening:open_docker",
+    "podman": "hostler.sandbox.engine.opening:open_podman",
     "none": "hostler.sandbox.backends:open_none",
 }
 
@@ -36,6 +38,9 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     processes: int = 1024
     file_mb: int = 4096
     disk_mb: int = 10240
+    engine: str = ""  # of docker and podman: unix:///path or tcp://host:port; none: where the engine usually listens
+    image: str = "hostler-sandbox"
+    runtime: str = ""  # of the engine, as "runsc"; none: its default
     proxy: str = ""  # an upstream HTTP proxy for what sandboxes fetch
     private_hosts: tuple[str, ...] = ()  # "host" or "host:port": the operator's own, which may have private addresses
     blocked_hosts: tuple[str, ...] = ()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import secrets
 import socket
 from collections.abc import Callable, Coroutine
@@ -28,6 +27,7 @@ from hostler.sandbox import (
     native,
     rootfs,
     snapshots,
+    specs,
     stacking,
     storing,
     systembase,
@@ -45,7 +45,6 @@ DEFAULTS = Limits(memory_bytes=4 * 1024**3, cpus=None, processes=1024, file_byte
 _GROUP_TRIES = 100
 _ENDLESS = 1 << 62
 _SLACK = 2  # times the disk limit: what was over it when its processes were ended can still be written down
-_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 class BubblewrapBackend:
@@ -83,7 +82,7 @@ class BubblewrapBackend:
     # -- the contract --
 
     async def provision(self, spec: SandboxSpec) -> Sandbox:
-        self._check(spec)
+        specs.check(spec)
         async with self._lock(spec.key):
             sandbox = await self._find(spec.key) or await self._start(spec)
             self._watch_disk()
@@ -133,7 +132,7 @@ class BubblewrapBackend:
         for name in sorted(os.listdir(self._folder)):
             if name.startswith(snapshots.HALF):
                 await asyncio.to_thread(files.remove_tree, self._folder / name)
-            if name in keep or not _KEY.fullmatch(name):
+            if name in keep or not specs.KEY.fullmatch(name):
                 continue
             async with self._lock(name):
                 if name not in self._live:  # else somebody has taken it up meanwhile
@@ -164,29 +163,9 @@ class BubblewrapBackend:
         return self._locks.setdefault(key, asyncio.Lock())
 
     def _layout(self, key: str) -> Layout:
-        if not _KEY.fullmatch(key):
+        if not specs.KEY.fullmatch(key):
             raise ValueError(f"a sandbox cannot be named {key!r}")
         return Layout(self._folder / key)
-
-    def _check(self, spec: SandboxSpec) -> None:
-        """Refuse a wrong spec before anything is made."""
-        self._layout(spec.key)
-        for mount in spec.mounts:
-            files.check_target(mount.target)
-        for folder in spec.folders:
-            files.check_target(folder)
-        if any(not re.fullmatch(r"[a-z]{1,32}", name) or "\0" in text for name, text in spec.etc.items()):
-            raise ValueError("a file of /etc is named by small letters and holds no NUL byte")
-        for shared in spec.shared:
-            files.check_target(shared.target)
-            if rootfs.in_agents_folders(shared.target):
-                raise ValueError(f"a shared folder cannot go among the agent's own: {shared.target!r}")
-        for layer in spec.layers:
-            if not _KEY.fullmatch(layer.key):
-                raise ValueError(f"a layer cannot be named {layer.key!r}")
-        for name, value in spec.env.items():
-            if not name or "=" in name or "\0" in name + value:
-                raise ValueError(f"no environment variable can be named {name!r} or hold a NUL byte")
 
     async def _find(self, key: str) -> BubblewrapSandbox | None:
         known = self._live.get(key)
