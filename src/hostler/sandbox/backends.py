@@ -15,6 +15,7 @@ from hostler.sandbox.egresslog import EgressLog
 from hostler.sandbox.gateway import Gateway
 from hostler.sandbox.kubernetes.settings import KubernetesConfig
 from hostler.sandbox.packages import Layers, NoLayers
+from hostler.sandbox.reach import Reach
 from hostler.sandbox.unusable import UnusableBackend
 
 # Each names a function `(folder, config, environ) -> Backend`, which may raise SandboxUnavailable. One with a parameter
@@ -146,26 +147,30 @@ def open_layers(folder: Path, config: SandboxConfig, environ: Mapping[str, str])
 
 def _open_built(folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Layers:
     """Raises ValueError."""
-    from hostler.sandbox import pipindex
-    from hostler.sandbox.bubblewrap import BubblewrapBackend
-    from hostler.sandbox.egress import EgressPolicy, EgressProxy
     from hostler.sandbox.layers import BuiltLayers
-    from hostler.sandbox.pip import Pip
+    from hostler.sandbox.managers import open_managers
 
-    index = pipindex.read(environ, config.proxy or None)
-    backend = BubblewrapBackend(
-        folder / "building",
-        egress=EgressProxy(EgressPolicy(trusted=index.trusted, upstream=index.upstream)).serve,
-        ca_bundle=index.bundle,
-        limits=config.limits(),
-        lonely_seconds=int(config.layer_build_seconds),
-    )
+    managers = open_managers(environ, config.proxy or None)
     return BuiltLayers(
         folder,
-        backend,
-        {"pip": Pip(index)},
+        {name: _builder(folder / "building", config, manager.reach) for name, manager in managers.items()},
+        managers,
         build_seconds=config.layer_build_seconds,
         max_bytes=config.layer_mb * 1024 * 1024,
+    )
+
+
+def _builder(folder: Path, config: SandboxConfig, reach: Reach) -> Backend:
+    """Build sandboxes that reach what a package manager may."""
+    from hostler.sandbox.bubblewrap import BubblewrapBackend
+    from hostler.sandbox.egress import EgressPolicy, EgressProxy
+
+    return BubblewrapBackend(
+        folder,
+        egress=EgressProxy(EgressPolicy(trusted=reach.hosts, upstream=reach.upstream)).serve,
+        ca_bundle=reach.bundle,
+        limits=config.limits(),
+        lonely_seconds=int(config.layer_build_seconds),
     )
 
 

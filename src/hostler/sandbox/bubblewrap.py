@@ -28,7 +28,9 @@ from hostler.sandbox import (
     rootfs,
     snapshots,
     specs,
+    stacking,
     storing,
+    systembase,
 )
 from hostler.sandbox.contract import Check, Limits, Network, Sandbox, SandboxSpec, SandboxUnavailable, Snapshot
 from hostler.sandbox.disks import Disks
@@ -207,7 +209,7 @@ class BubblewrapBackend:
         return sandbox
 
     async def _start(self, spec: SandboxSpec) -> BubblewrapSandbox:
-        layout, uid = self._layout(spec.key), launcher.sandbox_uid(spec.key)
+        layout, uid = self._layout(spec.key), launcher.sandbox_uid(spec.key, system=spec.system)
         await self._end(spec.key, None)  # what is left of one that does not answer
         host = self._host()
         raw = self._raw if self._raw is not None and self._raw.serves(spec.network) else None
@@ -280,11 +282,16 @@ class BubblewrapBackend:
         """Make the directory; return what this start needs of the host."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         layout.folder.mkdir(exist_ok=True, mode=0o700)
-        host = msgspec.structs.replace(host, binds=(*host.binds, *rootfs.shared_binds(spec)))
+        base = systembase.base(self._folder / ".base", uid) if spec.system else None
+        stack = stacking.stack(layout, spec, [*host.binds, *rootfs.shared_binds(spec)], base)
         etc = rootfs.name_service(raw.name_servers() if raw is not None else ()) | spec.etc
-        rootfs.make_skeleton(layout, list(host.binds), spec.folders, etc)
+        rootfs.make_skeleton(layout, [*host.binds, *stack.binds], spec.folders, etc)
         rootfs.make_writable(layout, uid, spec.folders)
-        return host
+        if spec.system:
+            systembase.prepare(layout, uid)
+        return msgspec.structs.replace(
+            host, binds=tuple(stack.binds), overlays=tuple(stack.overlays), system=spec.system
+        )
 
     def _host(self) -> launcher.Host:
         """Find what every sandbox needs, once. Raises `SandboxUnavailable` saying what is missing."""
@@ -329,14 +336,18 @@ class BubblewrapBackend:
         return fds
 
     def _config(self, spec: SandboxSpec, limits: Limits, proxied: bool) -> list[str]:
-        lines = [f"env:{name}={value}" for name, value in rootfs.environment(spec.env, proxied=proxied).items()]
+        lines = [f"env:{name}={value}" for name, value in self._environment(spec, proxied).items()]
         lines.append(f"lonely={self._lonely_seconds}")
         lines += ["proxy"] if proxied or (spec.gateway and self._egress is not None) else []
         lines += [f"processes={limits.processes}"] if limits.processes else []
         lines += [f"file={limits.file_bytes}"] if limits.file_bytes else []
+        lines.append(f"files={launcher.descriptors()}")
         watched = self._groups is None or "memory" not in self._groups.folders
         lines += [f"memory={limits.memory_bytes}"] if limits.memory_bytes and watched else []
         return lines
+
+    def _environment(self, spec: SandboxSpec, proxied: bool) -> dict[str, str]:
+        return rootfs.environment(stacking.environment(spec) | spec.env, proxied=proxied)
 
     async def _put_to_sleep(self, key: str) -> None:
         sandbox = await self._find(key)

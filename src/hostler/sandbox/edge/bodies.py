@@ -132,7 +132,8 @@ def rewriting(
 
 def coding_of(fields: Fields) -> bytes:
     """The content coding: `identity` where there is none, and whatever stands there where we can't read it."""
-    coding = (value_of(fields, b"content-encoding") or b"identity").strip().lower()
+    codings = [value for name, value in fields if name.lower() == b"content-encoding"]
+    coding = b", ".join(codings).strip().lower() or b"identity"
     return b"gzip" if coding == b"x-gzip" else coding
 
 

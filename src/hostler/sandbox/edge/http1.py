@@ -66,7 +66,8 @@ class Http1:
             self._guard.refused(e)
             await _refuse(self._client, e)
         except h11.ProtocolError as e:
-            raise BadMessage(str(e)) from None
+            # Never in the library's words: they quote what was sent, which may be a secret that comes back.
+            raise BadMessage(f"HTTP/1.1 was broken by the {_side(e)}") from None
 
     async def _next_request(self) -> bool:
         """Carry one request and its answer; False when the connection can't take another."""
@@ -147,13 +148,17 @@ class Http1:
             while isinstance(response, h11.InformationalResponse):
                 fields = turn.response_fields(list(response.headers.raw_items()))
                 await self._client.send(
-                    h11.InformationalResponse(status_code=response.status_code, headers=fields, reason=response.reason)
+                    h11.InformationalResponse(
+                        status_code=response.status_code, headers=fields, reason=_phrase(response)
+                    )
                 )
                 if response.status_code == 101:
                     return True
                 response = await self._server.next()
-        except (ConnectionError, h11.RemoteProtocolError) as e:
+        except ConnectionError as e:
             raise Refusal(502, f"the server gave no usable answer: {e}") from None
+        except h11.RemoteProtocolError:
+            raise Refusal(502, "the server gave no usable answer: it is no HTTP/1.1") from None
         if not isinstance(response, h11.Response):
             raise Refusal(502, "the server gave no usable answer: it closed the connection")
         await self._pass_response(request, response, turn)
@@ -204,7 +209,19 @@ def _request(request: h11.Request, fields: Fields) -> h11.Request:
 
 
 def _response(response: h11.Response, fields: Fields) -> h11.Response:
-    return h11.Response(status_code=response.status_code, headers=fields, reason=response.reason)
+    return h11.Response(status_code=response.status_code, headers=fields, reason=_phrase(response))
+
+
+def _phrase(response: h11.Response | h11.InformationalResponse) -> bytes:
+    """The usual words for a status: the server's own could hold anything."""
+    try:
+        return HTTPStatus(response.status_code).phrase.encode()
+    except ValueError:
+        return b""
+
+
+def _side(error: h11.ProtocolError) -> str:
+    return "other side" if isinstance(error, h11.RemoteProtocolError) else "proxy"
 
 
 async def _pass_body(source: _Peer, sink: _Peer, body: Rewriting, turn: Turn | None = None) -> None:

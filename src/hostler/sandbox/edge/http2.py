@@ -55,7 +55,7 @@ class Http2:
         except Ended:
             return
         except H2Error as e:
-            raise BadMessage(str(e)) from None
+            raise BadMessage(f"HTTP/2 was broken ({type(e).__name__})") from None  # its words quote what was sent
         finally:
             for exchange in list(self._inner.values()):
                 self._guard.ended(exchange.turn)

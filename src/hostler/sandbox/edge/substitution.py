@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import html
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from urllib.parse import quote_plus
+from urllib.parse import quote, quote_plus
 
 from hostler.addresses import covers
 from hostler.sandbox.contract import Secret
@@ -19,6 +20,7 @@ Fields = list[tuple[bytes, bytes]]
 
 _BASIC = re.compile(rb"(basic +)([A-Za-z0-9+/=_-]+) *", re.IGNORECASE)
 _UNFIT_FOR_HEADERS = re.compile(rb"[\0\r\n]")
+_HEX = re.compile(r"%[0-9A-F]{2}")
 _NEVER = {b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect", b"te"}
 SCRUBBED_FROM = 8  # characters: a shorter secret would be found by chance
 
@@ -137,15 +139,29 @@ class Substitution:
         for secret in self._secrets:
             value = secret.value.strip(" \t\r\n")
             if len(value) >= SCRUBBED_FROM:
-                spellings = {value.encode(), *(_spelled(value, kind) for kind in _SPELLINGS)}
-                found |= dict.fromkeys(spellings, secret.placeholder.encode())
+                found |= dict.fromkeys(_spellings(value), secret.placeholder.encode())
         found |= self._sent
         if content_type.strip().lower().startswith(b"application/grpc"):
             return {needle: (text + b"*" * len(needle))[: len(needle)] for needle, text in found.items()}
         return found
 
 
-_SPELLINGS = (b"application/json", b"application/x-www-form-urlencoded")
+def _spellings(value: str) -> set[bytes]:
+    """A value as it is, and as servers write it into JSON, addresses, forms and pages. Libraries differ in what they
+    escape beyond what they must."""
+    in_json = [json.dumps(value, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True)]
+    in_json += [text.replace("/", "\\/") for text in in_json]
+    in_json += [_escaped(text, letters) for text in in_json for letters in ("<>&", "<>&'", "<>&'+")]
+    quoted = [quote_plus(value), quote(value), quote(value, safe="")]
+    quoted += [_HEX.sub(lambda match: match[0].lower(), text) for text in quoted]
+    in_pages = [html.escape(value), html.escape(value, quote=False), html.escape(value).replace("&#x27;", "&#39;")]
+    return {text.encode() for text in (value, *in_json, *quoted, *in_pages)}
+
+
+def _escaped(text: str, letters: str) -> str:
+    for letter in letters:
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return text
 
 
 def _spelled(value: str, kind: bytes) -> bytes:

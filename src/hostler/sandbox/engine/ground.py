@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import platform
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -34,7 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     image: str
     runtime: str = ""
     ripgrep: Path | None = None
-    ca_bundle: Path | None = None
+    bundle: Callable[[], Path | None] | None = None  # the certificates that the inside trusts
     lonely_seconds: int = 3600
 
     def http(self) -> EngineHttp:
@@ -79,7 +80,7 @@ class Ground:
         return Conditions(
             machine=platform.machine(),
             ripgrep=self._settings.ripgrep is not None,
-            bundle=rootfs.ca_bundle(self._settings.ca_bundle) is not None,
+            bundle=self._bundle() is not None,
             watch_memory=not self._made.memory,
             lonely_seconds=self._settings.lonely_seconds,
         )
@@ -104,8 +105,11 @@ class Ground:
             )
         return self._made
 
+    def _bundle(self) -> Path | None:
+        return self._settings.bundle() if self._settings.bundle else rootfs.ca_bundle(None)
+
     def _programs(self) -> dict[str, bytes]:
-        paths = installation.programs(self._settings.ripgrep, self._settings.ca_bundle)
+        paths = installation.programs(self._settings.ripgrep, self._bundle())
         return {name: path.read_bytes() for name, path in paths.items()}
 
     async def _check_image(self) -> bool:
