@@ -20,13 +20,14 @@ import uvloop
 sys.path.insert(1, str(Path(__file__).parent.parent / "src"))
 
 import layer_rows
+import proxy_rows
 import rows
 import sandbox_rows
 import snapshot_rows
 from processes import Hostler, Mock
 from rows import Bench, Row
 
-ROWS = [*rows.ROWS, *sandbox_rows.ROWS, *snapshot_rows.ROWS, *layer_rows.ROWS]
+ROWS = [*rows.ROWS, *sandbox_rows.ROWS, *snapshot_rows.ROWS, *layer_rows.ROWS, *proxy_rows.ROWS]
 
 
 async def measure(scale: float, only: str | None, folder: Path) -> list[Row]:

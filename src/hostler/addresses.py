@@ -43,6 +43,13 @@ _NOT_PUBLIC_6 = [
         "3fff::/20",
     )
 ]
+_METADATA = (
+    IPv4Network("169.254.0.0/16"),
+    IPv4Network("100.100.100.200/32"),
+    IPv4Network("168.63.129.16/32"),
+    IPv4Network("192.0.0.192/32"),
+    IPv6Network("fd00:ec2::/32"),
+)
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
@@ -59,6 +66,17 @@ def is_public(text: str) -> bool:
     if address in _NAT64:
         return _is_public_4(IPv4Address(int(address) & 0xFFFFFFFF))
     return _is_public_6(address)
+
+
+def is_metadata(text: str) -> bool:
+    """Whether a cloud machine is told about itself, and given its credentials, at this address."""
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in network for network in _METADATA)
 
 
 def networks_not_public() -> list[str]:

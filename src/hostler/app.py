@@ -40,6 +40,8 @@ from hostler.models.protocol import Model
 from hostler.models.routing import Router
 from hostler.sandbox.backends import open_backend, open_layers
 from hostler.sandbox.contract import Backend
+from hostler.sandbox.egresslog import EgressLog
+from hostler.sandbox.outgoing import open_log
 from hostler.sandbox.toolset import TOOLS
 from hostler.services.agents import Agents
 from hostler.services.callers import Callers
@@ -133,8 +135,15 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         stack.push_async_callback(git.aclose)
         repositories = HarnessRepositories(store, vault.sealer, git)
         secrets = SessionSecrets(store, vault.variables)
+        egress_log = open_log(settings.data_dir, config.sandbox.egress_log_mb)
+        stack.callback(egress_log.close)
         sandboxes = open_backend(
-            settings.data_dir / "sandboxes", config.sandbox, settings.environ, GitGateway(repositories)
+            settings.data_dir / "sandboxes",
+            config.sandbox,
+            settings.environ,
+            GitGateway(repositories),
+            secrets.at_edge,
+            egress_log,
         )
         stack.push_async_callback(sandboxes.aclose, stop=False)
         layers = open_layers(settings.data_dir / "layers", config.sandbox, settings.environ)
@@ -176,7 +185,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         exchange = Exchange(settings.data_dir / "exports", config.harness.import_mb * 1024 * 1024)
         services = _services(
             journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, mcp_tools, git, work, life,
-            exchange,
+            exchange, egress_log,
         )  # fmt: skip
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, life, services,
@@ -204,6 +213,7 @@ def _services(
     work: WorkQueue,
     life: Life,
     exchange: Exchange,
+    egress_log: EgressLog,
 ) -> Services:
     store, keys = journal.store, Keys(journal.store)
     repositories = Repositories(git.hosts, vault.sealer)
@@ -211,6 +221,7 @@ def _services(
     def ended(session_id: str) -> None:
         supervisor.ended(session_id)
         mcp_tools.forget(session_id)
+        egress_log.forget(session_id)
 
     programs = mcp_tools.programs
     exports = Exports(store, blobs, life, exchange.folder)

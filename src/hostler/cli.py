@@ -24,6 +24,7 @@ from hostler.errors import HostlerError
 from hostler.layer_commands import COMMANDS as LAYER_COMMANDS
 from hostler.session_commands import sessions
 from hostler.settings import DEFAULT_HOST, DEFAULT_PORT, Settings, load
+from hostler.watching import egress
 
 if TYPE_CHECKING:
     from hostler.app import Rooms
@@ -66,6 +67,7 @@ def main() -> None:
 
 main.add_command(apply)
 main.add_command(sessions)
+sessions.add_command(egress)
 main.add_command(environments)
 for command in LAYER_COMMANDS:
     environments.add_command(command)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 USER = 60123
-SOURCE = Path(__file__).parents[2] / "src"
+ROOT = Path(__file__).parents[2]
 
 
 def run(program: str, *arguments: str, staging: Path, **more: Any) -> subprocess.CompletedProcess[str]:
@@ -26,7 +26,7 @@ def run(program: str, *arguments: str, staging: Path, **more: Any) -> subprocess
 
 def reachable(staging: Path) -> list[str]:
     """Shell lines that lay what is needed out again, in a mount namespace of its own, where folders keep others out."""
-    needed = [Path(path) for path in dict.fromkeys([sys.base_prefix, sys.prefix, str(SOURCE)])]
+    needed = [Path(path) for path in dict.fromkeys([sys.base_prefix, sys.prefix, str(ROOT)])]
     closed = list(dict.fromkeys(folder for path in needed if (folder := _closed(path)) is not None))
     hidden = [path for path in needed if any(folder in path.parents for folder in closed)]
     aside = {path: staging / f"aside{number}" for number, path in enumerate(hidden)}

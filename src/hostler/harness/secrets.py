@@ -85,6 +85,7 @@ class SessionSecrets:
                 hosts=variable.hosts,
                 header=variable.header,
                 body=variable.body,
+                credential_id=variable.credential_id,
             )
             for variable in found
         ]

@@ -6,18 +6,21 @@ import inspect
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 
-from hostler.sandbox.contract import Backend, Limits, SandboxUnavailable
+from hostler.sandbox.contract import Backend, Limits, SandboxUnavailable, Secrets
+from hostler.sandbox.egresslog import EgressLog
 from hostler.sandbox.gateway import Gateway
 from hostler.sandbox.packages import Layers, NoLayers
 from hostler.sandbox.reach import Reach
 from hostler.sandbox.unusable import UnusableBackend
 
 # Each names a function `(folder, config, environ) -> Backend`, which may raise SandboxUnavailable. One with a parameter
-# `gateway` is given what answers sandboxes at the gateway's name; without it, agents can't use git repositories.
+# `gateway` is given what answers sandboxes at the gateway's name; without it, agents can't use git repositories. One
+# with `secrets` is given what its proxy puts in the place of placeholders; without it, placeholders stay. One with
+# `egress_log` is given where its proxy writes down each connection.
 BACKENDS = {
     "bubblewrap": "hostler.sandbox.backends:open_bubblewrap",
     "none": "hostler.sandbox.backends:open_none",
@@ -34,6 +37,11 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     file_mb: int = 4096
     disk_mb: int = 10240
     proxy: str = ""  # an upstream HTTP proxy for what sandboxes fetch
+    private_hosts: tuple[str, ...] = ()  # "host" or "host:port": the operator's own, which may have private addresses
+    blocked_hosts: tuple[str, ...] = ()
+    egress_connections: Annotated[int, msgspec.Meta(ge=1)] = 256
+    egress_mb: Annotated[int, msgspec.Meta(ge=0)] = 102400
+    egress_log_mb: Annotated[int, msgspec.Meta(ge=0)] = 4
     layer_build_seconds: float = 600.0
     layer_mb: int = 2048
     raw_network: Literal["auto", "off"] = "auto"  # TCP and UDP past the proxy, where the network is unrestricted
@@ -51,19 +59,30 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 class Opener(Protocol):
     def __call__(
-        self, folder: Path, config: SandboxConfig, environ: Mapping[str, str], **more: Gateway | None
+        self,
+        folder: Path,
+        config: SandboxConfig,
+        environ: Mapping[str, str],
+        **more: Gateway | Secrets | EgressLog | None,
     ) -> Backend: ...
 
 
 def open_backend(
-    folder: Path, config: SandboxConfig, environ: Mapping[str, str], gateway: Gateway | None = None
+    folder: Path,
+    config: SandboxConfig,
+    environ: Mapping[str, str],
+    gateway: Gateway | None = None,
+    secrets: Secrets | None = None,
+    egress_log: EgressLog | None = None,
 ) -> Backend:
     """Open the configured backend. One that can't work here becomes one that refuses every tool with the reason."""
     path = BACKENDS.get(config.backend, config.backend)
     module, _, name = path.partition(":")
     try:
         opener: Opener = getattr(import_module(module), name)
-        more = {"gateway": gateway} if "gateway" in inspect.signature(opener).parameters else {}
+        taken = inspect.signature(opener).parameters
+        offered = {"gateway": gateway, "secrets": secrets, "egress_log": egress_log}
+        more = {name: given for name, given in offered.items() if name in taken}
         return opener(folder, config, environ, **more)
     except (ImportError, AttributeError, ValueError) as error:
         reason = f"The sandbox backend {config.backend!r} can't be loaded: {error}."
@@ -73,20 +92,25 @@ def open_backend(
 
 
 def open_bubblewrap(
-    folder: Path, config: SandboxConfig, environ: Mapping[str, str], gateway: Gateway | None = None
+    folder: Path,
+    config: SandboxConfig,
+    environ: Mapping[str, str],
+    gateway: Gateway | None = None,
+    secrets: Secrets | None = None,
+    egress_log: EgressLog | None = None,
 ) -> Backend:
     """The embedded default: bubblewrap, our own init, and the egress proxy on this side."""
     from hostler.sandbox.bubblewrap import BubblewrapBackend
-    from hostler.sandbox.egress import EgressPolicy, EgressProxy
+    from hostler.sandbox.outgoing import open_outgoing
     from hostler.sandbox.rawnet import RawNetwork
     from hostler.sandbox.ripgrep import find_ripgrep
 
-    bundle = environ.get("SSL_CERT_FILE") or environ.get("REQUESTS_CA_BUNDLE")
+    outgoing = open_outgoing(folder.parent, config, environ, gateway, secrets, egress_log)
     return BubblewrapBackend(
         folder,
-        egress=EgressProxy(EgressPolicy(upstream=config.proxy or None), gateway=gateway).serve,
+        egress=outgoing.proxy.serve,
+        bundle=outgoing.bundle,
         ripgrep=find_ripgrep(),
-        ca_bundle=Path(bundle) if bundle else None,
         limits=config.limits(),
         raw=RawNetwork(off=_why_no_raw_network(config)),
     )
@@ -95,6 +119,8 @@ def open_bubblewrap(
 def _why_no_raw_network(config: SandboxConfig) -> str:
     if config.proxy:
         return "everything goes through the configured `proxy`"
+    if config.blocked_hosts:
+        return "`blocked_hosts` are names, which only the proxy knows"
     return "the configuration says so" if config.raw_network == "off" else ""
 
 

@@ -58,16 +58,18 @@ class BubblewrapBackend:
         egress: Egress | None = None,
         ripgrep: Path | None = None,
         ca_bundle: Path | None = None,
+        bundle: Callable[[], Path | None] | None = None,
         limits: Limits = DEFAULTS,
         lonely_seconds: int = 3600,
         raw: RawNetwork | None = None,
     ) -> None:
-        """`lonely_seconds`: how long the processes of a sandbox go on when no server comes back for them. `raw` gives
-        an interface to those whose network is open; without it, no sandbox has one."""
+        """`ca_bundle` or `bundle` say which certificates the inside trusts. `lonely_seconds`: how long the processes of
+        a sandbox go on when no server comes back for them. `raw` gives an interface to those whose network is open;
+        without it, no sandbox has one."""
         self._folder = folder.absolute()
         self._egress = egress
         self._ripgrep = ripgrep
-        self._ca_bundle = ca_bundle
+        self._bundle = bundle or (lambda: rootfs.ca_bundle(ca_bundle))
         self._limits = limits
         self._lonely_seconds = lonely_seconds
         self._raw = raw
@@ -316,7 +318,10 @@ class BubblewrapBackend:
         """Find what every sandbox needs, once. Raises `SandboxUnavailable` saying what is missing."""
         if self._made_host is None:
             init = native.program("hostler-init")
-            bundle = rootfs.ca_bundle(self._ca_bundle)
+            try:
+                bundle = self._bundle()
+            except OSError as error:
+                raise SandboxUnavailable(f"the certificates for sandboxes cannot be written: {error}") from error
             binds = [*rootfs.system_binds(), Bind(init, "/opt/hostler/init")]
             binds += [Bind(path, target) for path, target in self._programs()]
             binds += [Bind(bundle.resolve(), rootfs.CA_BUNDLE)] if bundle else []
@@ -357,6 +362,7 @@ class BubblewrapBackend:
         lines += ["proxy"] if proxied or (spec.gateway and self._egress is not None) else []
         lines += [f"processes={limits.processes}"] if limits.processes else []
         lines += [f"file={limits.file_bytes}"] if limits.file_bytes else []
+        lines.append(f"files={launcher.descriptors()}")
         watched = self._groups is None or "memory" not in self._groups.folders
         lines += [f"memory={limits.memory_bytes}"] if limits.memory_bytes and watched else []
         return lines

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from hostler.sandbox.contract import OUTPUTS, SKILLS, UPLOADS, WORKSPACE, Exec, Mount, Sandbox
@@ -134,6 +136,70 @@ async def outputs_do_not_follow_planted_links(lab: Lab) -> None:
         raise Failed(f"{path!r} was read")
 
 
+_SWAP = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+folder, victim = sys.argv[1:]
+os.makedirs(f"{folder}/way", exist_ok=True)
+for name in ("secret", "leaf"):
+    open(f"{folder}/way/{name}", "w").write("own")
+os.symlink(victim, f"{folder}/link")
+os.symlink(f"{victim}/secret", f"{folder}/leaf")
+os.mkfifo(f"{folder}/pipe")
+open(f"{folder}/plain", "w").write("own")
+pairs = (("way", "link"), ("leaf", "way/leaf"), ("plain", "pipe"))
+pairs = [tuple(f"{folder}/{name}".encode() for name in pair) for pair in pairs]
+open("/tmp/swapping", "w").close()
+while True:
+    for one, other in pairs:
+        libc.renameat2(-100, one, -100, other, 2)  # exchanges them at once
+"""
+
+
+@contextlib.asynccontextmanager
+async def _swapping(lab: Lab, sandbox: Sandbox, folder: str, victim: Path) -> AsyncIterator[None]:
+    call_id = lab.call_id()
+    program = Exec(argv=["python3", "-c", _SWAP, folder, str(victim)])
+    swapping = asyncio.create_task(sandbox.run(call_id, program))
+
+    async def begun() -> bool:
+        return (await lab.run(sandbox, Exec(argv=["test", "-e", "/tmp/swapping"]))).exit_code == 0
+
+    await until(begun, "the swapping did not begin")
+    yield
+    expect(not swapping.done(), "the swapping ended before")
+    await sandbox.cancel(call_id)
+    await swapping
+
+
+@TRIALS
+async def no_race_leads_outputs_to_the_host(lab: Lab) -> None:
+    """While the agent exchanges folders for links and files for pipes, no file of the host is listed or read, and
+    nobody waits for a pipe."""
+    _source(lab, "host", "secret")
+    sandbox = await lab.sandbox()
+    async with _swapping(lab, sandbox, OUTPUTS, lab.folder), asyncio.timeout(30):
+        for _ in range(60):
+            listed = [output.path for output in await sandbox.outputs()]
+            for path in {*listed, "way/secret", "link/secret", "leaf", "way/leaf", "plain", "pipe"}:
+                with contextlib.suppress(FileNotFoundError):
+                    expect_equal(await _read(sandbox, path), b"own", f"what was read as {path}")
+
+
+@TRIALS
+async def no_race_leads_inputs_to_the_host(lab: Lab) -> None:
+    """While the agent exchanges a folder on the way for a link, no input is placed outside."""
+    source = _source(lab, "in")
+    victim = lab.folder / "victim"
+    victim.mkdir()
+    victim.chmod(0o777)
+    sandbox = await lab.sandbox()
+    async with _swapping(lab, sandbox, WORKSPACE, victim), asyncio.timeout(30):
+        for number in range(60):
+            await sandbox.set_mounts([Mount(source=source, target=f"{WORKSPACE}/way/in{number}")])
+    expect_equal(list(victim.iterdir()), [], "the host's folder")
+
+
 @TRIALS
 async def odd_outputs_harm_nobody(lab: Lab) -> None:
     """Reading an output that nobody may read, that is leased, or whose name is no text ends in its bytes or in
@@ -142,7 +208,8 @@ async def odd_outputs_harm_nobody(lab: Lab) -> None:
     program = (
         f"import fcntl, os, signal, time\nos.chdir('{OUTPUTS}')\nsignal.signal(signal.SIGIO, signal.SIG_IGN)\n"
         "for name in (b'\\xff', b'new\\nline', b'x' * 255, b'locked', b'leased'): open(name, 'w').write('hi')\n"
-        "os.chmod('locked', 0)\nfd = os.open('leased', os.O_RDWR)\nfcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n"
+        "os.chmod('locked', 0)\nfd = os.open('leased', os.O_RDWR)\n"
+        "try: fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)\nexcept OSError: pass\n"
         "open('/tmp/ready', 'w').close()\ntime.sleep(30)\n"
     )
     call_id = lab.call_id()
@@ -174,6 +241,22 @@ async def an_input_whose_way_is_blocked_is_left_out(lab: Lab) -> None:
     await lab.backend.hibernate(spec.key)
     sandbox = await lab.backend.provision(spec)
     expect_equal(await lab.text(sandbox, "readlink in; ls -d x/data"), "/etc\nx/data", "what the agent made")
+
+
+@TRIALS
+async def locked_folders_cost_their_content(lab: Lab) -> None:
+    """An agent that takes away the rights to its own folders loses what would be in them, and nothing else ever."""
+    spec = lab.spec()
+    sandbox = await lab.backend.provision(spec)
+    await lab.shell(sandbox, f"mkdir sub; echo x > {OUTPUTS}/x; chmod 0 sub {OUTPUTS} {WORKSPACE} ~ /tmp; exit")
+    expect(all(output.path == "x" for output in await sandbox.outputs()), "there are other outputs")
+    for target in (f"{WORKSPACE}/in", f"{WORKSPACE}/sub/in"):
+        await sandbox.set_mounts([Mount(source=_source(lab, "x"), target=target)])
+    await lab.shell(sandbox, "chmod 0 .; exit")
+    await lab.backend.hibernate(spec.key)
+    sandbox = await lab.backend.provision(spec)
+    expect_equal(await lab.text(sandbox, f"chmod 755 {OUTPUTS}; cat {OUTPUTS}/x"), "x", "the next life")
+    expect_equal([output.path for output in await sandbox.outputs()], ["x"], "the outputs")
 
 
 @TRIALS

@@ -88,43 +88,6 @@ async def the_hosts_settings_cannot_be_written(lab: Lab) -> None:
     expect(result.exit_code != 0, "a setting of the host was written")
 
 
-_REFUSED = """
-import ctypes, os, platform
-libc = ctypes.CDLL(None, use_errno=True)
-x86 = platform.machine() == "x86_64"
-calls = {
-    "unshare user": (272 if x86 else 97, 0x10000000), "unshare mount": (272 if x86 else 97, 0x20000),
-    "clone user": (56 if x86 else 220, 0x10000000 | 17, 0, 0, 0, 0), "clone3": (435, 0, 0),
-    "mount": (165 if x86 else 40, b"none", b"/tmp", b"tmpfs", 0, 0), "umount": (166 if x86 else 39, b"/tmp", 0),
-    "bpf": (321 if x86 else 280, 0, 0, 0), "keyctl": (250 if x86 else 219, 0, 0, 0), "io_uring": (425, 1, 0),
-    "userfaultfd": (323 if x86 else 282, 0), "perf": (298 if x86 else 241, 0, 0, 0, 0, 0),
-    "handle": (304 if x86 else 265, 0, 0, 0), "kexec": (246 if x86 else 104, 0, 0, 0, 0),
-    "setns": (308 if x86 else 268, 0, 0), "fsopen": (430, b"tmpfs", 0), "chroot": (161 if x86 else 51, b"/"),
-    "vsock": (41 if x86 else 198, 40, 1, 0), "packet": (41 if x86 else 198, 17, 3, 0),
-    "netfilter": (41 if x86 else 198, 16, 3, 12), "sctp": (41 if x86 else 198, 2, 1, 132),
-    "raw": (41 if x86 else 198, 10, 3, 255), "smc": (41 if x86 else 198, 2, 1, 256),
-    "alg": (41 if x86 else 198, 38, 5, 0),
-    "aio": (206 if x86 else 0, 8, ctypes.byref(ctypes.c_ulong(0))), "sti": (16 if x86 else 29, 0, 0x5412, b"x"),
-    "personality": (135 if x86 else 92, 0x0400000),
-}
-for name, (number, *args) in calls.items():
-    pid = os.getpid()
-    value = libc.syscall(number, *args)
-    if os.getpid() != pid:
-        os._exit(0)
-    if value >= 0 or ctypes.get_errno() not in (1, 38, 97):
-        print(name, value, ctypes.get_errno())
-"""
-
-
-@TRIALS
-async def dangerous_system_calls_are_refused(lab: Lab) -> None:
-    """No new namespace, no mount, no kernel keyring, BPF, io_uring, user faults or exotic sockets."""
-    sandbox = await lab.sandbox()
-    result = await lab.python(sandbox, _REFUSED)
-    expect_equal((result.output, result.errors), (b"", b""), "calls that the kernel was asked to do")
-
-
 @TRIALS
 async def ordinary_programs_still_work(lab: Lab) -> None:
     """Threads, processes, pipes, sockets of its own, temporary files and Python's multiprocessing work."""

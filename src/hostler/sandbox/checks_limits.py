@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from hostler.sandbox.contract import Exec, Limits
-from hostler.sandbox.lab import Lab, Trials, expect, until
+from hostler.sandbox.lab import Lab, Trials, expect, expect_equal, until
 
 TRIALS = Trials()
 
@@ -92,6 +92,11 @@ _HIDDEN_MEMORY = {
     " if at in (None, 2**64 - 1): raise SystemExit(1)\n"
     " ctypes.memset(at, 1, 20_000_000); libc.shmdt(ctypes.c_void_p(at)); time.sleep(0.1)\n"
     "print(open('/proc/sysvipc/shm').read().count('20000000') < 10 or 'all')",
+    "page tables": "import ctypes, time\nlibc = ctypes.CDLL(None)\nlibc.mmap.restype = ctypes.c_void_p\n"
+    "libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]\n"
+    "at = libc.mmap(None, 1 << 38, 1, 0x4022, -1, 0)\n"  # private, anonymous, without reserve
+    "for i in range(120_000):\n ctypes.c_char.from_address(at + (i << 21)).value\n"
+    " if i % 10_000 == 0: time.sleep(0.1)\nprint('all')",
     "a pack of processes": "import os, time\nfor _ in range(30):\n if os.fork() == 0:\n  kept = b'x' * 20_000_000; "
     "time.sleep(30); os._exit(0)\ntime.sleep(2)\n"
     "left = sum(os.waitpid(-1, os.WNOHANG)[0] == 0 for _ in range(30))\nprint('all' if left > 20 else 'some')",
@@ -108,6 +113,102 @@ async def memory_cannot_be_hidden(lab: Lab) -> None:
         result = await lab.python(sandbox, program)
         expect(b"all" not in result.output, f"{name} took six times the sandbox's memory")
         expect((await lab.shell(sandbox, "echo alive")).output == b"alive\n", "the sandbox did not go on")
+
+
+_BORROWED = """
+import glob, os, time
+written = 0
+for path in glob.glob("/proc/[0-9]*/fd/*"):
+    try:
+        if "memfd" not in os.readlink(path): continue
+        fd = os.open(path, os.O_RDWR)
+        for _ in range(20):
+            written += os.pwrite(fd, b"x" * 20_000_000, os.fstat(fd).st_size); time.sleep(0.05)
+    except OSError: continue
+print("all" if written > 300_000_000 else "some")
+"""
+
+
+@TRIALS
+async def no_memory_file_is_lent(lab: Lab) -> None:
+    """Where memory is limited, what hands in the agent's scripts and inputs takes no more of it than they have."""
+    if not _holds(lab, "memory"):
+        return
+    sandbox = await lab.sandbox(limits=Limits(memory_bytes=100_000_000))
+    call_id = lab.call_id()
+    reading = asyncio.create_task(sandbox.run(call_id, Exec(argv=["sleep", "60"], stdin=b"x")))
+    await lab.shell(sandbox, "true")
+    for again in (False, True):  # the second time, from the shell itself, which the driver's file ends with
+        run = lab.shell(sandbox, f"exec python3 -c '{_BORROWED}'") if again else lab.python(sandbox, _BORROWED)
+        expect(b"all" not in (await run).output, "memory files took three times the sandbox's memory")
+    await sandbox.cancel(call_id)
+    await reading
+    expect((await lab.shell(sandbox, "echo alive")).output == b"alive\n", "the sandbox did not go on")
+
+
+@TRIALS
+async def threads_are_limited(lab: Lab) -> None:
+    """Where processes are limited, threads count like them."""
+    if not _holds(lab, "processes"):
+        return
+    sandbox = await lab.sandbox(limits=Limits(processes=40))
+    program = (
+        "import threading\nstop, n = threading.Event(), 0\ntry:\n"
+        " while n < 200: threading.Thread(target=stop.wait, daemon=True).start(); n += 1\n"
+        "except RuntimeError: pass\nprint(n, flush=True)\nstop.set()\n"
+    )
+    result = await lab.python(sandbox, program)
+    expect(int(result.output) <= 40, f"{result.output!r} threads were started")
+
+
+@TRIALS
+async def descriptors_are_limited(lab: Lab) -> None:
+    """A program that opens all that it can meets a limit, and the next one is not concerned."""
+    sandbox = await lab.sandbox()
+    program = (
+        "import os, resource\nsoft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))\nn = 0\ntry:\n"
+        " while n < 1_100_000: os.open('/dev/null', os.O_RDONLY); n += 1\nexcept OSError: pass\nprint(n)\n"
+    )
+    result = await lab.python(sandbox, program)
+    expect(int(result.output) < 1_100_000, "there is no limit")
+    expect_equal((await lab.shell(sandbox, "echo alive")).output, b"alive\n", "the next one")
+
+
+_IN_FLIGHT = """
+import os, resource, socket, time
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+null, kept = os.open("/dev/null", os.O_RDONLY), []
+try:
+    for _ in range(1000):
+        kept.append(socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM))
+        kept[-1][0].setblocking(False)
+        try:
+            while True: socket.send_fds(kept[-1][0], [b"x"], [null] * 250)
+        except BlockingIOError: pass
+except OSError: pass
+open("sent", "w").close()
+time.sleep(60)
+"""
+
+
+@TRIALS
+async def no_sandbox_starves_another(lab: Lab) -> None:
+    """What one sandbox uses up of what the kernel counts for a user leaves the others able to take input and answer."""
+    hostile, other = await lab.sandbox(), await lab.sandbox()
+    call_id = lab.call_id()
+    flood = asyncio.create_task(hostile.run(call_id, Exec(argv=["python3", "-c", _IN_FLIGHT])))
+
+    async def sent() -> bool:
+        return (await lab.run(hostile, Exec(argv=["test", "-e", "sent"]))).exit_code == 0
+
+    await until(sent, "the flood did not come to its end")
+    whole = b"x" * 200_000
+    result = await lab.run(other, Exec(argv=["cat"], stdin=whole))
+    expect(result.output == whole, f"the other's output is not whole: {result.errors!r}")
+    await hostile.cancel(call_id)
+    await flood
 
 
 _HIDDEN_FILES = {

@@ -110,6 +110,7 @@ class Secret(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[str, ...] | None
     header: bool
     body: bool
+    credential_id: str = ""  # names it in the egress log
 
     def __repr__(self) -> str:
         return f"Secret(placeholder={self.placeholder!r})"

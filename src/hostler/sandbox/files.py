@@ -21,6 +21,7 @@ from hostler.sandbox.contract import SKILLS, UPLOADS, Mount, OutputFile, Sandbox
 from hostler.sandbox.rootfs import Layout
 
 MAX_OUTPUTS = 10_000
+MAX_LOOKED_AT = 100_000  # names among the outputs, of whatever kind
 MAX_DEPTH = 64
 _log = logging.getLogger(__name__)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -115,16 +116,18 @@ def place(layout: Layout, mount: Mount, uid: int | None) -> None:
         with _open_folder(folder, parts[:-1], make=True, uid=uid if home else None) as parent:
             _put(mount, parent, parts[-1], uid if home else None, share=home is None and uid is None)
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        locked = home is not None and error.errno in (errno.EACCES, errno.EPERM)  # where agents are users like us
+        if locked or error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise Blocked(f"cannot place an input at {mount.target}: the way there is no plain folder") from error
         raise
 
 
 def list_outputs(folder: Path) -> list[OutputFile]:
-    """Regular files below `folder`, in order of path. Links, devices, pipes and what cannot be read are left out."""
+    """Regular files below `folder`, in order of path. Links, devices, pipes and what cannot be read are left out, and
+    what comes after more names than anybody wants: the agent can make millions, which would all be in memory here."""
     found: list[OutputFile] = []
-    with contextlib.suppress(FileNotFoundError), _open_folder(folder, ()) as top:
-        _collect(top, "", 0, found)
+    with contextlib.suppress(FileNotFoundError, PermissionError), _open_folder(folder, ()) as top:
+        _collect(top, "", 0, found, iter(range(MAX_LOOKED_AT)))
     return sorted(found, key=lambda file: file.path)
 
 
@@ -256,9 +259,9 @@ def _copy(source: int, target: int) -> None:
         continue
 
 
-def _collect(folder: int, prefix: str, depth: int, found: list[OutputFile]) -> None:
+def _collect(folder: int, prefix: str, depth: int, found: list[OutputFile], looks: Iterator[int]) -> None:
     with os.scandir(folder) as entries:
-        names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        names = [(entry.name, entry.is_dir(follow_symlinks=False)) for _, entry in zip(looks, entries, strict=False)]
     for name, is_folder in names:
         if len(found) >= MAX_OUTPUTS:
             return
@@ -266,7 +269,7 @@ def _collect(folder: int, prefix: str, depth: int, found: list[OutputFile]) -> N
             with contextlib.suppress(OSError):
                 fd = os.open(name, _FOLDER, dir_fd=folder)
                 try:
-                    _collect(fd, f"{prefix}{name}/", depth + 1, found)
+                    _collect(fd, f"{prefix}{name}/", depth + 1, found, looks)
                 finally:
                     os.close(fd)
             continue

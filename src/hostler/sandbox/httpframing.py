@@ -41,9 +41,10 @@ class Head(Struct, frozen=True):
     fields: list[tuple[str, str]]
 
     def values(self, name: str) -> list[str]:
-        """All values of a field, those in one line with commas parted too."""
+        """All values of a field, those in one line with commas parted too. What other readers may not take for a space
+        stays."""
         found = [value for key, value in self.fields if key.lower() == name]
-        return [part.strip() for value in found for part in value.split(",")]
+        return [part.strip(" \t") for value in found for part in value.split(",")]
 
     def end_to_end(self) -> list[tuple[str, str]]:
         """The fields to pass on: without those that are about this connection only."""

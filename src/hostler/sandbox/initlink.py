@@ -6,6 +6,7 @@ Knows the wire of native/init.c and nothing of how the sandbox was made. It neve
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import socket
 import struct
@@ -264,11 +265,13 @@ def listen(path: Path) -> socket.socket:
 
 
 def _memory_file(data: bytes) -> int:
-    fd = os.memfd_create("hostler", os.MFD_CLOEXEC)
+    """Sealed: a program inside gets it as its input, and could keep in it what no limit of memory sees."""
+    fd = os.memfd_create("hostler", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
     os.lseek(fd, 0, os.SEEK_SET)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
     return fd
 
 

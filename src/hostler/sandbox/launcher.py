@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -35,6 +36,7 @@ _NAMESPACES = (
 _SHM_BYTES = 256 * 1024 * 1024
 _TMPFS = [word for name in ("/run", "/root") for word in ("--size", str(64 * 1024 * 1024), "--tmpfs", name)]
 _START_SECONDS = 15.0
+_MOST_DESCRIPTORS = 65536
 # A range that systemd gives to services without a name of their own; it also exists in containers with 65,536 ids.
 _FIRST_UID, _UIDS = 61184, 4096
 
@@ -63,6 +65,13 @@ def sandbox_uid(key: str, *, system: bool = False) -> int | None:
     if system:
         return _FIRST_UID + _UIDS if os.geteuid() == 0 else None
     return _FIRST_UID + zlib.crc32(key.encode()) % _UIDS if os.geteuid() == 0 else None
+
+
+def descriptors() -> int:
+    """How many a program inside may have: half of ours. Those on their way through sockets count for the user, who is
+    ours too where the server is not root's, and the kernel refuses whoever has a limit below their number."""
+    ours, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(64, min(_MOST_DESCRIPTORS, ours // 2))
 
 
 class _Stage:
@@ -105,6 +114,9 @@ def _bwrap_options(host: Host, layout: Layout, stage: _Stage, folders: Sequence[
     for name in ("sysrq-trigger", "irq", "bus"):
         if Path("/proc", name).exists():
             options += ["--ro-bind", f"/proc/{name}", f"/proc/{name}"]
+    for name in ("keys", "key-users"):  # of the user who is the server's own too, where that is not root
+        if Path("/proc", name).exists():
+            options += ["--ro-bind", "/dev/null", f"/proc/{name}"]
     options += _TMPFS if host.system else []
     return [*options, "--chdir", "/"]
 

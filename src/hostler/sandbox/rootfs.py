@@ -154,11 +154,12 @@ def environment(extra: dict[str, str], *, proxied: bool) -> dict[str, str]:
         "DEBIAN_FRONTEND": "noninteractive",
     }
     certificates = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS")
-    env |= dict.fromkeys((*certificates, "GIT_SSL_CAINFO"), CA_BUNDLE)
+    env |= dict.fromkeys((*certificates, "GIT_SSL_CAINFO", "CARGO_HTTP_CAINFO"), CA_BUNDLE)
     if proxied:
         names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
         env |= dict.fromkeys(names, PROXY)
         env |= dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1")
+        env["NODE_USE_ENV_PROXY"] = "1"
     return env | extra
 
 

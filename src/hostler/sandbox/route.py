@@ -18,9 +18,10 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 from msgspec import Struct
 
-from hostler.addresses import covers, is_numeric, is_own, is_public
+from hostler.addresses import bare_host, covers, is_metadata, is_numeric, is_own, is_public
 from hostler.sandbox.contract import Network
 from hostler.sandbox.httpframing import HEADER_BYTES, BadMessage, encode, read_head
+from hostler.sandbox.registries import METADATA_HOSTS, REGISTRY_HOSTS
 
 Streams = tuple[StreamReader, StreamWriter]
 Resolve = Callable[[str, int], Awaitable[list[str]]]
@@ -45,22 +46,40 @@ class EgressPolicy(Struct, frozen=True, kw_only=True):
 
     `allowed_hosts`: None permits every public host; else exact names, and `*.example.com` for the names below it (not
     itself). Every port is permitted. `allow_private` is for tests: it lets through addresses that are not public.
-    `trusted` hosts and ports, in lower case, are the operator's own choice: these may have such addresses.
+    `trusted` hosts, in lower case and with a port or for all ports, are the operator's own choice: these may have such
+    addresses. `blocked` hosts, as in `allowed_hosts`, are never reached. `registries` are the hosts of this machine's
+    own package indexes: they belong to `package_managers`.
     `upstream` is the `http://` or `https://` URL of a proxy that everything must go through, with `user:password@`
     where it wants that; it then resolves the names that this host cannot.
     """
 
     allowed_hosts: tuple[str, ...] | None = None
     allow_private: bool = False
-    trusted: frozenset[tuple[str, int]] = frozenset()
+    trusted: frozenset[tuple[str, int | None]] = frozenset()
+    blocked: tuple[str, ...] = METADATA_HOSTS
+    registries: tuple[str, ...] = ()
     upstream: str | None = None
 
     def confined(self, network: Network) -> EgressPolicy:
         """This policy for a sandbox that may reach only what `network` says."""
-        return self if network.hosts is None else msgspec.structs.replace(self, allowed_hosts=network.hosts)
+        if network.hosts is None:
+            return self
+        registries = (*REGISTRY_HOSTS, *self.registries) if network.package_managers else ()
+        return msgspec.structs.replace(self, allowed_hosts=(*network.hosts, *registries))
+
+    @property
+    def limited(self) -> bool:
+        return self.allowed_hosts is not None
+
+    def is_trusted(self, host: str, port: int) -> bool:
+        """Whether the operator has named it as one of his own."""
+        return not self.trusted.isdisjoint({(bare_host(host), port), (bare_host(host), None)})
 
     def may_be_private(self, host: str, port: int) -> bool:
-        return self.allow_private or (host.lower().rstrip("."), port) in self.trusted
+        return self.allow_private or self.is_trusted(host, port)
+
+    def blocks(self, host: str) -> bool:
+        return any(covers(pattern, host) for pattern in self.blocked)
 
     def permits(self, host: str) -> bool:
         if self.allowed_hosts is None:
@@ -118,7 +137,7 @@ class Route:
 
     def __init__(self, policy: EgressPolicy, *, resolve: Resolve, connect: Connect, connect_seconds: float) -> None:
         self.upstream = Upstream.of(policy.upstream) if policy.upstream else None
-        self._policy = policy
+        self.policy = policy
         self._resolve = resolve
         self._connect = connect
         self._seconds = connect_seconds
@@ -142,10 +161,12 @@ class Route:
         """The addresses of a host that may be reached. Refused when even one of them is not public."""
         if len(host) > 255 or not _HOST.fullmatch(host) or not 0 < port < 65536:
             raise Refusal(400, "the request names no valid host and port")
-        if not self._policy.permits(host):
+        if self.policy.blocks(host):
+            raise Refusal(403, f"{host} is a host that this server does not let sandboxes reach")
+        if not self.policy.permits(host):
             raise Refusal(403, f"{host} is not among the hosts that this environment allows")
         name = host.strip("[]")
-        public_only = not self._policy.may_be_private(name, port)
+        public_only = not self.policy.may_be_private(name, port)
         if self.upstream and public_only and _is_local_name(name):
             raise Refusal(403, f"{host} is not a public host")
         try:
@@ -154,6 +175,8 @@ class Route:
             if self.upstream and not is_numeric(name):
                 return []
             raise
+        if any(is_metadata(a) and not is_numeric(name) for a in addresses) and not self.policy.allow_private:
+            raise Refusal(403, f"{host} has an address that no name may have")
         if public_only and not all(is_public(a) and not is_own(a) for a in addresses):
             raise Refusal(403, f"{host} has an address that is not public")
         return addresses

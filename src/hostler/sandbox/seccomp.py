@@ -15,7 +15,6 @@ _DONE = 0  # as an error's number: no error
 _NUMBER, _ARCH, _ARG0, _ARG1, _ARG2 = 0, 4, 16, 24, 32
 
 _ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-_X32 = 0x40000000
 
 # name: (x86_64, aarch64); None where the machine does not have it.
 _DENIED: dict[str, tuple[int | None, int | None]] = {
@@ -95,6 +94,8 @@ _PRETENDED: dict[str, tuple[int | None, int | None]] = {
     "setresuid": (117, 147),
     "setresgid": (119, 149),
 }
+# What later kernels add is refused until somebody has looked at it.
+_FIRST_UNKNOWN = 470
 
 _CLONE = {"x86_64": 56, "aarch64": 220}
 _CLONE3 = 435
@@ -103,6 +104,8 @@ _SOCKET = {"x86_64": 41, "aarch64": 198}
 _SOCKETPAIR = {"x86_64": 53, "aarch64": 199}
 _IOCTL = {"x86_64": 16, "aarch64": 29}
 _PERSONALITY = {"x86_64": 135, "aarch64": 92}
+_FCNTL = {"x86_64": 72, "aarch64": 25}
+_SEMGET = {"x86_64": 64, "aarch64": 190}
 
 # Calls that do something to the process of their first argument, of the same user: the init is one, and no dumpable
 # flag protects it from these.
@@ -119,7 +122,9 @@ _INIT = 1
 
 # CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 _CLONE_NEW = 0x80 | 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
-_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+_REFUSED_IOCTLS = (0x5412, 0x541C, 0x5423)  # TIOCSTI, TIOCLINUX, TIOCSETD (it loads line disciplines)
+_F_SETLEASE = 1024
+_SEMAPHORES = 256  # in one set
 _IP_PROTOCOLS = (0, 1, 6, 17, 58)  # any, ICMP, TCP, UDP, ICMPv6
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _PERSONALITIES = (0x0, 0x0008, 0x20000, 0x20008, 0x40000, 0xFFFFFFFF)  # Linux, 32-bit name, 2.6 name, no ASLR, "ask"
@@ -174,10 +179,23 @@ def _ioctl_rule(number: int) -> bytes:
     return _rule(
         number,
         _op(_LOAD, _ARG1),
-        _op(_JUMP_EQ, _TIOCSTI, 1, 0),
-        _op(_JUMP_EQ, _TIOCLINUX, 0, 1),
+        *(_op(_JUMP_EQ, value, len(later), int(not later)) for value, later in _with_later(_REFUSED_IOCTLS)),
         _refuse(errno.EPERM),
     )
+
+
+def _with_later(values: tuple[int, ...]) -> list[tuple[int, tuple[int, ...]]]:
+    return [(value, values[i + 1 :]) for i, value in enumerate(values)]
+
+
+def _lease_rule(number: int) -> bytes:
+    """A lease makes whoever opens the file wait: of an input that is shared, the server and all other sessions."""
+    return _rule(number, _op(_LOAD, _ARG1), _op(_JUMP_EQ, _F_SETLEASE, 0, 1), _refuse(errno.EPERM))
+
+
+def _semaphore_rule(number: int) -> bytes:
+    """Semaphores of System V are memory of the kernel, which only control groups count: small sets only."""
+    return _rule(number, _op(_LOAD, _ARG1), _op(_JUMP_GE, _SEMAPHORES + 1, 0, 1), _refuse(errno.EINVAL))
 
 
 def _spare_init_rule(number: int) -> bytes:
@@ -213,8 +231,7 @@ def program(machine: str | None = None, *, system: bool = False) -> bytes:
         raise ValueError(f"no system call filter for {machine}")
     column = list(_ARCHES).index(machine)
     code = [_op(_LOAD, _ARCH), _op(_JUMP_EQ, _ARCHES[machine], 1, 0), _refuse(errno.ENOSYS), _op(_LOAD, _NUMBER)]
-    if machine == "x86_64":
-        code += [_op(_JUMP_GE, _X32, 0, 1), _refuse(errno.ENOSYS)]
+    code += [_op(_JUMP_GE, _FIRST_UNKNOWN, 0, 1), _refuse(errno.ENOSYS)]  # those of x32 among them
     numbers = sorted(number for row in _DENIED.values() if (number := row[column]) is not None)
     code += [_deny_number(number) for number in numbers]
     if system:
@@ -230,6 +247,8 @@ def program(machine: str | None = None, *, system: bool = False) -> bytes:
         _socket_rule(_SOCKETPAIR[machine]),
         _ioctl_rule(_IOCTL[machine]),
         _personality_rule(_PERSONALITY[machine]),
+        _lease_rule(_FCNTL[machine]),
+        _semaphore_rule(_SEMGET[machine]),
         *(_spare_init_rule(row[column]) for row in _UPON_A_PROCESS.values()),
         *(_spare_init_among_rule(row[column], row[2]) for row in _UPON_WHOM.values()),
         _return(_ALLOW),

@@ -1,6 +1,6 @@
 """The conformance suite of the sandbox contract: any backend that passes it is supported.
 
-Runs in the tests and in `hostler doctor --selfcheck`. It uses the contract only, leaves nothing behind, and does no
+Runs in the tests, for each backend. It uses the contract only, leaves nothing behind, and does no
 harm where a backend fails: what would hurt the host is tried with a harmless stand-in.
 """
 
@@ -13,6 +13,7 @@ from hostler.sandbox import (
     checks_files,
     checks_folders,
     checks_isolation,
+    checks_kernel,
     checks_layers,
     checks_limits,
     checks_network,
@@ -29,6 +30,7 @@ TRIALS: tuple[Trial, ...] = (
     *checks_folders.TRIALS,
     *checks_layers.TRIALS,
     *checks_isolation.TRIALS,
+    *checks_kernel.TRIALS,
     *checks_limits.TRIALS,
     *checks_snapshots.TRIALS,
     *checks_network.TRIALS,

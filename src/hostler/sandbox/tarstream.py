@@ -277,6 +277,8 @@ def _described(kind: bytes, mode: int, size: int, records: dict[bytes, bytes]) -
     whole, _, nanos = records.get(b"mtime", b"0.0").partition(b".")
     negative, whole = whole.startswith(b"-"), whole.removeprefix(b"-")
     seconds = -_number(whole) if negative else _number(whole)
+    if any(b"\0" in key for key in records):
+        raise BadTar("an entry has a record that no file can have")
     xattrs = {key.removeprefix(_XATTR): value for key, value in records.items() if key.startswith(_XATTR)}
     return Member(
         path=path,

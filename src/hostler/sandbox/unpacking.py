@@ -63,14 +63,7 @@ class Unpacker:
         try:
             self._make(reader, member, self._open_parent(top, rest[:-1]), rest[-1])
         except OSError as error:
-            if error.errno in (
-                errno.ENOENT,
-                errno.ENOTDIR,
-                errno.ELOOP,
-                errno.EEXIST,
-                errno.EINVAL,
-                errno.ENAMETOOLONG,
-            ):
+            if error.errno in _IMPOSSIBLE:
                 raise Misplaced(f"an entry can't be made: {error.strerror}") from error
             raise
 

@@ -29,6 +29,7 @@ static void watch_memory(void) {
     struct pidlist all = {0};
     uint64_t sum = proc_detached_bytes();
     if (sum > memory_limit / 4) proc_free_detached();
+    sum += shell_memory_bytes();
     proc_scan(&all);
     uint64_t *bytes = calloc(all.len + 1, sizeof *bytes);
     for (size_t i = 0; bytes && i < all.len; i++) sum += bytes[i] = proc_anonymous_bytes(all.items[i].pid);

@@ -114,15 +114,18 @@ bool proc_below_any(const struct pidlist *all, const struct proc *p, const struc
 }
 
 uint64_t proc_anonymous_bytes(pid_t pid) {
+    /* Page tables too: a process that touches a byte here and there has little else, and of these as much as it likes. */
+    static const char *kinds[] = {"\nRssAnon:", "\nRssShmem:", "\nVmPTE:", "\nVmSwap:"};
     char path[48], buf[4096];
-    unsigned long long anon = 0, shmem = 0;
+    uint64_t sum = 0;
     snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
     if (slurp(path, buf, sizeof buf) <= 0) return 0;
-    char *s = strstr(buf, "\nRssAnon:");
-    if (s) sscanf(s + 9, "%llu", &anon);
-    s = strstr(buf, "\nRssShmem:");
-    if (s) sscanf(s + 10, "%llu", &shmem);
-    return (anon + shmem) * 1024;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        unsigned long long kilobytes = 0;
+        char *s = strstr(buf, kinds[i]);
+        if (s && sscanf(s + strlen(kinds[i]), "%llu", &kilobytes) == 1) sum += kilobytes * 1024;
+    }
+    return sum;
 }
 
 /* The columns: key shmid perms size cpid lpid nattch uid gid cuid cgid atime dtime ctime rss swap */

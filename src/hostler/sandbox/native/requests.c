@@ -60,11 +60,6 @@ static void on_attach(int c, const struct request *r, struct call *k) {
     if (k->state == DONE) send_result(k);
 }
 
-static bool match_all(const struct pidlist *all, const struct proc *p, void *arg) {
-    (void)all, (void)arg;
-    return p->pid > 1;
-}
-
 /* The host has a reason to end all that runs, and says it to whoever waits. */
 static void on_quell(int c, const struct request *r, const char *why) {
     for (struct call *k = calls; k; k = k->next)

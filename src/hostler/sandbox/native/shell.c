@@ -16,7 +16,24 @@
 static char *saved_state; /* of an earlier shell, for the next one */
 static size_t saved_state_len;
 
+/* Whoever has opened the script's file by /proc keeps it: it must not grow any more once nobody counts it. */
+static void retire_memory(void) {
+    const int for_good = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
+    if (shell.memory >= 0 && (ftruncate(shell.memory, 0) < 0 || fcntl(shell.memory, F_ADD_SEALS, for_good) < 0))
+        proc_kill(match_all, NULL);
+}
+
+/* A script of ours is never larger than a request: a larger one is the agent's, who uses the file as hidden memory. */
+uint64_t shell_memory_bytes(void) {
+    struct stat st;
+    if (shell.memory < 0 || fstat(shell.memory, &st) < 0) return 0;
+    uint64_t bytes = (uint64_t)st.st_blocks * 512;
+    if (bytes > MAX_PAYLOAD + 65536 && shell.pid) kill(shell.pid, SIGKILL);
+    return bytes;
+}
+
 void close_shell_files(void) {
+    retire_memory();
     int *fds[] = {&shell.control, &shell.report, &shell.memory};
     for (size_t i = 0; i < 3; i++)
         if (*fds[i] >= 0) close(*fds[i]), *fds[i] = -1;
@@ -64,7 +81,7 @@ static bool start_shell(void) {
     shell.control = control[1];
     fcntl(shell.control, F_SETFL, O_NONBLOCK);
     shell.report = pipe_in(&report_w);
-    shell.memory = memfd_create("script", MFD_CLOEXEC);
+    shell.memory = memfd_create("script", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     capture_init(&shell.out, pipe_in(&out_w));
     pid_t pid = shell.report >= 0 && shell.memory >= 0 && out_w >= 0 ? fork_agent() : -1;
     if (pid == 0) shell_child(control[0], report_w, out_w);

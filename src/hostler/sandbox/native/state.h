@@ -89,6 +89,7 @@ long long now_ms(void);
 void die(const char *what) __attribute__((noreturn));
 bool write_all(int fd, const void *data, size_t len);
 int memory_file(const void *data, size_t len);
+uint64_t shell_memory_bytes(void);
 
 /* ---- answers.c: messages to the server ---- */
 
@@ -106,6 +107,7 @@ void cannot_start(struct call *k);
 void start_exec(struct call *k, char *payload, size_t len, int in);
 void finish_exec(struct call *k, int status);
 bool match_stray(const struct pidlist *all, const struct proc *p, void *arg);
+bool match_all(const struct pidlist *all, const struct proc *p, void *arg);
 bool match_exec(const struct pidlist *all, const struct proc *p, void *arg);
 bool match_shell_call(const struct pidlist *all, const struct proc *p, void *arg);
 bool match_shell(const struct pidlist *all, const struct proc *p, void *arg);
