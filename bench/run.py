@@ -19,6 +19,8 @@ import uvloop
 
 sys.path.insert(1, str(Path(__file__).parent.parent / "src"))
 
+import container_rows
+import layer_rows
 import proxy_rows
 import rows
 import sandbox_rows
@@ -26,7 +28,8 @@ import snapshot_rows
 from processes import Hostler, Mock
 from rows import Bench, Row
 
-ROWS = [*rows.ROWS, *sandbox_rows.ROWS, *snapshot_rows.ROWS, *proxy_rows.ROWS]
+GROUPS = [rows, sandbox_rows, snapshot_rows, layer_rows, proxy_rows, container_rows]
+ROWS = [row for group in GROUPS for row in group.ROWS]
 
 
 async def measure(scale: float, only: str | None, folder: Path) -> list[Row]:

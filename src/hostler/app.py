@@ -27,8 +27,8 @@ from hostler.harness.life import Life
 from hostler.harness.mcp_tools import McpTools
 from hostler.harness.repositories import Repositories as HarnessRepositories
 from hostler.harness.secrets import SessionSecrets
+from hostler.harness.session_layers import SessionLayers
 from hostler.harness.side_request import SideRequest
-from hostler.harness.skill_layers import SkillLayers
 from hostler.harness.supervisor import Supervisor
 from hostler.harness.web_tools import WebTools
 from hostler.harness.workqueue import WorkHints
@@ -169,7 +169,12 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             work=work.hints,
             secrets=secrets,
             life=life,
-            layers=SkillLayers(layers, sandboxes, config.harness.layer_wait_seconds),
+            layers=SessionLayers(
+                layers,
+                sandboxes,
+                skill_seconds=config.harness.layer_wait_seconds,
+                environment_seconds=config.harness.package_wait_seconds,
+            ),
             served=(Delegation(), AdvisorTool(model, router.catalogue), mcp_tools, web),
         )
         dispatcher = EmbeddedDispatcher(store)
@@ -221,7 +226,7 @@ def _services(
     programs = mcp_tools.programs
     exports = Exports(store, blobs, life, exchange.folder)
     exports.open()
-    hooks = Hooks(wake=dispatcher.wake, ended=ended, work=work.hints)
+    hooks = Hooks(wake=dispatcher.wake, ended=ended, work=work.hints, created=supervisor.created)
     return Services(
         keys=keys,
         agents=Agents(store, catalogue, programs),

@@ -21,6 +21,7 @@ from hostler import __version__
 from hostler.applying.command import apply
 from hostler.environment_commands import environments
 from hostler.errors import HostlerError
+from hostler.layer_commands import COMMANDS as LAYER_COMMANDS
 from hostler.session_commands import sessions
 from hostler.settings import DEFAULT_HOST, DEFAULT_PORT, Settings, load
 from hostler.watching import egress
@@ -68,6 +69,8 @@ main.add_command(apply)
 main.add_command(sessions)
 sessions.add_command(egress)
 main.add_command(environments)
+for command in LAYER_COMMANDS:
+    environments.add_command(command)
 
 
 @main.command()

@@ -26,7 +26,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for pr
 
 @click.group()
 def environments() -> None:
-    """Environments: the keys of the workers of self-hosted ones."""
+    """Environments: their packages, built ahead of time, and the keys of the workers of self-hosted ones."""
 
 
 @environments.group("keys")

@@ -43,6 +43,8 @@ FLOORS = {
     "cli": 7,
     "doctor": 7,
     "environment_commands": 7,
+    "layer_commands": 7,
+    "layering": 7,
     "preparing": 7,
     "recording": 7,
     "session_commands": 7,
@@ -55,6 +57,7 @@ SIDEWAYS = {
     ("cli", "preparing"), ("cli", "recording"), ("cli", "session_commands"), ("doctor", "preparing"),
     ("cli", "watching"),
     ("recording", "app"), ("cli", "environment_commands"), ("environment_commands", "configuration"),
+    ("cli", "layer_commands"), ("layer_commands", "layering"), ("layering", "configuration"),
 }  # fmt: skip
 
 

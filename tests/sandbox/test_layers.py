@@ -170,7 +170,7 @@ def test_what_cannot_be_had_is_said_without_the_password_and_not_tried_all_the_t
     async def work(layers: Layers) -> None:
         with pytest.raises(LayerUnavailable) as refused:
             await layers.ensure(wanted)
-        assert "hostler skills prepare" in refused.value.summary
+        assert "hostler_absent" in refused.value.summary
         assert "hostler_absent" in refused.value.detail
         assert "s3cret" not in str(refused.value)
         asked = len(index.asked)
@@ -187,7 +187,7 @@ def test_offline(folder: Path, index: Index) -> None:
     index.down = True
 
     async def work(layers: Layers) -> None:
-        with pytest.raises(LayerUnavailable, match=r"docs/sandbox\.md"):
+        with pytest.raises(LayerUnavailable, match="hostler_probe"):
             await layers.ensure(PROBE)
 
     play(folder, environ(index, PIP_RETRIES="0"), work)
@@ -356,7 +356,7 @@ def test_without_python_or_sandbox_it_says_what_to_install(
 @pytest.mark.parametrize("line", ["", "-e .", "--pre", "./x.whl", "/etc/x", "~/x", "a @ file:///x", "a\nb", "#x"])
 def test_only_requirements_are_lines(folder: Path, index: Index, line: str) -> None:
     async def work(layers: Layers) -> None:
-        with pytest.raises(ValueError, match="is not a requirement"):
+        with pytest.raises(LayerUnavailable, match="is not a requirement"):
             await layers.ensure(PackageSet(lines=(line,)))
 
     play(folder, environ(index), work)
@@ -367,22 +367,22 @@ def test_hostile_builds_are_refused(tmp_path: Path) -> None:
     made = tmp_path / "layer"
     made.symlink_to("/etc")
     with pytest.raises(layerfiles.Unfit):
-        layerfiles.inspect(made, 1000)
+        layerfiles.inspect(made, frozenset({"python"}), 1000)
     made.unlink()
     (made / "python").mkdir(parents=True)
     (made / "layer.json").symlink_to("/etc/passwd")
     with pytest.raises(layerfiles.Unfit):
-        layerfiles.inspect(made, 1000)
+        layerfiles.inspect(made, frozenset({"python"}), 1000)
     (made / "layer.json").unlink()
     os.mkfifo(made / "python" / "pipe")
     with pytest.raises(layerfiles.Unfit, match="neither a file"):
-        layerfiles.inspect(made, 1000)
+        layerfiles.inspect(made, frozenset({"python"}), 1000)
     (made / "python" / "pipe").unlink()
     (made / "python" / "link").symlink_to("/etc/shadow")
     (made / "python" / "tool").write_text("x")
     (made / "python" / "tool").chmod(0o4711)
     (made / "python" / "closed").mkdir(mode=0)
-    assert layerfiles.inspect(made, 1000).bytes == 1
+    assert layerfiles.inspect(made, frozenset({"python"}), 1000).bytes == 1
     assert (made / "python" / "tool").stat().st_mode & 0o7777 == 0o755
     assert (made / "python" / "closed").stat().st_mode & 0o7777 == 0o755
     assert os.readlink(made / "python" / "link") == "/etc/shadow"
@@ -411,11 +411,11 @@ def test_the_operators_index_is_understood(tmp_path: Path) -> None:
         ("10.0.0.5", 81),
         ("files.corp", 443),
         ("pypi.org", 443),
-    } <= found.trusted
-    assert ("10.0.0.5", 80) not in found.trusted
-    assert found.bundle == Path("/ca.pem")
+    } <= found.reach.hosts
+    assert ("10.0.0.5", 80) not in found.reach.hosts
+    assert found.reach.bundle == Path("/ca.pem")
     assert repr(found) == "PipIndex(...)"
-    said = found.redact("tok3n-word pa@ss pa%40ss https://someone:else@host/x")
+    said = found.reach.redact("tok3n-word pa@ss pa%40ss https://someone:else@host/x")
     assert not [word for word in ("tok3n", "pa@ss", "pa%40ss", "else") if word in said]
 
 
@@ -435,8 +435,8 @@ def test_a_build_reaches_the_named_private_ports_and_no_others(folder: Path, ind
 
 def test_the_way_to_the_index() -> None:
     quiet = {"PIP_CONFIG_FILE": "/dev/null"}
-    assert pipindex.read(quiet).upstream is None
+    assert pipindex.read(quiet).reach.upstream is None
     proxied = quiet | {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": ".corp,10.0.0.5"}
-    assert pipindex.read(proxied).upstream == "http://proxy:3128"
-    assert pipindex.read(proxied, "http://mine:1").upstream == "http://mine:1"
-    assert pipindex.read(proxied | {"PIP_INDEX_URL": "https://packages.corp/x"}).upstream is None
+    assert pipindex.read(proxied).reach.upstream == "http://proxy:3128"
+    assert pipindex.read(proxied, "http://mine:1").reach.upstream == "http://mine:1"
+    assert pipindex.read(proxied | {"PIP_INDEX_URL": "https://packages.corp/x"}).reach.upstream is None

@@ -12,7 +12,7 @@ from hostler.harness.life import Life
 from hostler.harness.repositories import Repositories
 from hostler.harness.secrets import SessionSecrets
 from hostler.harness.served import ServedTools
-from hostler.harness.skill_layers import SkillLayers
+from hostler.harness.session_layers import SessionLayers
 from hostler.harness.workqueue import WorkHints
 from hostler.log.log import Log
 from hostler.models.catalogue import Catalogue
@@ -47,6 +47,7 @@ class HarnessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     output_bytes: int = 500 * 1024 * 1024  # of one file that the agent hands back
     outputs_bytes: int = 5 * 1024**3  # of all that a session hands back
     layer_wait_seconds: float = 120.0  # of the first tool call, for the packages of skills
+    package_wait_seconds: float = 600.0  # of the first tool call, for the packages of the environment
 
 
 class Contents(Protocol):
@@ -81,7 +82,7 @@ class Deps(msgspec.Struct, frozen=True):
     blobs: Blobs
     builtins: dict[str, dict[str, Any]]
     config: HarnessConfig
-    layers: SkillLayers
+    layers: SessionLayers
     life: Life
     secrets: SessionSecrets
     served: tuple[ServedTools, ...] = ()

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from hostler.addresses import bare_host
-from hostler.harness.skill_layers import roster
+from hostler.harness.skill_packages import roster
 from hostler.sandbox.contract import NO_NETWORK, Network
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ MODEL_MESSAGE = "hostler.model_message"
 DISPATCHED = "hostler.tool_dispatched"
 SUMMARY = "hostler.context_summary"
 REPOSITORY_READY = "hostler.repository_ready"
+PACKAGES = "hostler.packages_progress"  # what a build of packages said while the session waited for it
 SANDBOX_RESET = "hostler.sandbox_reset"  # its files are gone: the next sandbox is a fresh one
 ATTEMPT_FAILED = "hostler.model_attempt_failed"
 HIDDEN_RESULT = "hostler.tool_result"

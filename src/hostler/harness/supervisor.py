@@ -90,6 +90,10 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
+    def created(self, config: bytes) -> None:
+        """A session was made in an environment of this config: its packages are built from now on."""
+        self._deps.layers.created(config)
+
     def ended(self, session_id: str) -> None:
         """A session was archived or deleted: its sandbox goes."""
         self._folds.pop(session_id, None)

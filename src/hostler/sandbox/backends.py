@@ -14,6 +14,7 @@ from hostler.sandbox.contract import Backend, Limits, SandboxUnavailable, Secret
 from hostler.sandbox.egresslog import EgressLog
 from hostler.sandbox.gateway import Gateway
 from hostler.sandbox.packages import Layers, NoLayers
+from hostler.sandbox.reach import Reach
 from hostler.sandbox.unusable import UnusableBackend
 
 # Each names a function `(folder, config, environ) -> Backend`, which may raise SandboxUnavailable. One with a parameter
@@ -22,6 +23,8 @@ from hostler.sandbox.unusable import UnusableBackend
 # `egress_log` is given where its proxy writes down each connection.
 BACKENDS = {
     "bubblewrap": "hostler.sandbox.backends:open_bubblewrap",
+    "docker": "hostler.sandbox.engine.opening:open_docker",
+    "podman": "hostler.sandbox.engine.opening:open_podman",
     "none": "hostler.sandbox.backends:open_none",
 }
 
@@ -35,6 +38,9 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     processes: int = 1024
     file_mb: int = 4096
     disk_mb: int = 10240
+    engine: str = ""  # of docker and podman: unix:///path or tcp://host:port; none: where the engine usually listens
+    image: str = "hostler-sandbox"
+    runtime: str = ""  # of the engine, as "runsc"; none: its default
     proxy: str = ""  # an upstream HTTP proxy for what sandboxes fetch
     private_hosts: tuple[str, ...] = ()  # "host" or "host:port": the operator's own, which may have private addresses
     blocked_hosts: tuple[str, ...] = ()
@@ -138,26 +144,30 @@ def open_layers(folder: Path, config: SandboxConfig, environ: Mapping[str, str])
 
 def _open_built(folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Layers:
     """Raises ValueError."""
-    from hostler.sandbox import pipindex
-    from hostler.sandbox.bubblewrap import BubblewrapBackend
-    from hostler.sandbox.egress import EgressPolicy, EgressProxy
     from hostler.sandbox.layers import BuiltLayers
-    from hostler.sandbox.pip import Pip
+    from hostler.sandbox.managers import open_managers
 
-    index = pipindex.read(environ, config.proxy or None)
-    backend = BubblewrapBackend(
-        folder / "building",
-        egress=EgressProxy(EgressPolicy(trusted=index.trusted, upstream=index.upstream)).serve,
-        ca_bundle=index.bundle,
-        limits=config.limits(),
-        lonely_seconds=int(config.layer_build_seconds),
-    )
+    managers = open_managers(environ, config.proxy or None)
     return BuiltLayers(
         folder,
-        backend,
-        {"pip": Pip(index)},
+        {name: _builder(folder / "building", config, manager.reach) for name, manager in managers.items()},
+        managers,
         build_seconds=config.layer_build_seconds,
         max_bytes=config.layer_mb * 1024 * 1024,
+    )
+
+
+def _builder(folder: Path, config: SandboxConfig, reach: Reach) -> Backend:
+    """Build sandboxes that reach what a package manager may."""
+    from hostler.sandbox.bubblewrap import BubblewrapBackend
+    from hostler.sandbox.egress import EgressPolicy, EgressProxy
+
+    return BubblewrapBackend(
+        folder,
+        egress=EgressProxy(EgressPolicy(trusted=reach.hosts, upstream=reach.upstream)).serve,
+        ca_bundle=reach.bundle,
+        limits=config.limits(),
+        lonely_seconds=int(config.layer_build_seconds),
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import secrets
 import socket
 from collections.abc import Callable, Coroutine
@@ -18,7 +17,21 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from hostler.sandbox import cgroups, files, initlink, interpreter, launcher, machine, native, rootfs, snapshots, storing
+from hostler.sandbox import (
+    cgroups,
+    files,
+    initlink,
+    interpreter,
+    launcher,
+    machine,
+    native,
+    rootfs,
+    snapshots,
+    specs,
+    stacking,
+    storing,
+    systembase,
+)
 from hostler.sandbox.contract import Check, Limits, Network, Sandbox, SandboxSpec, SandboxUnavailable, Snapshot
 from hostler.sandbox.disks import Disks
 from hostler.sandbox.initlink import InitLink, Op
@@ -32,7 +45,6 @@ DEFAULTS = Limits(memory_bytes=4 * 1024**3, cpus=None, processes=1024, file_byte
 _GROUP_TRIES = 100
 _ENDLESS = 1 << 62
 _SLACK = 2  # times the disk limit: what was over it when its processes were ended can still be written down
-_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 class BubblewrapBackend:
@@ -70,7 +82,7 @@ class BubblewrapBackend:
     # -- the contract --
 
     async def provision(self, spec: SandboxSpec) -> Sandbox:
-        self._check(spec)
+        specs.check(spec)
         async with self._lock(spec.key):
             sandbox = await self._find(spec.key) or await self._start(spec)
             self._watch_disk()
@@ -120,7 +132,7 @@ class BubblewrapBackend:
         for name in sorted(os.listdir(self._folder)):
             if name.startswith(snapshots.HALF):
                 await asyncio.to_thread(files.remove_tree, self._folder / name)
-            if name in keep or not _KEY.fullmatch(name):
+            if name in keep or not specs.KEY.fullmatch(name):
                 continue
             async with self._lock(name):
                 if name not in self._live:  # else somebody has taken it up meanwhile
@@ -151,29 +163,9 @@ class BubblewrapBackend:
         return self._locks.setdefault(key, asyncio.Lock())
 
     def _layout(self, key: str) -> Layout:
-        if not _KEY.fullmatch(key):
+        if not specs.KEY.fullmatch(key):
             raise ValueError(f"a sandbox cannot be named {key!r}")
         return Layout(self._folder / key)
-
-    def _check(self, spec: SandboxSpec) -> None:
-        """Refuse a wrong spec before anything is made."""
-        self._layout(spec.key)
-        for mount in spec.mounts:
-            files.check_target(mount.target)
-        for folder in spec.folders:
-            files.check_target(folder)
-        if any(not re.fullmatch(r"[a-z]{1,32}", name) or "\0" in text for name, text in spec.etc.items()):
-            raise ValueError("a file of /etc is named by small letters and holds no NUL byte")
-        for shared in spec.shared:
-            files.check_target(shared.target)
-            if rootfs.in_agents_folders(shared.target):
-                raise ValueError(f"a shared folder cannot go among the agent's own: {shared.target!r}")
-        for layer in spec.layers:
-            if not _KEY.fullmatch(layer.key):
-                raise ValueError(f"a layer cannot be named {layer.key!r}")
-        for name, value in spec.env.items():
-            if not name or "=" in name or "\0" in name + value:
-                raise ValueError(f"no environment variable can be named {name!r} or hold a NUL byte")
 
     async def _find(self, key: str) -> BubblewrapSandbox | None:
         known = self._live.get(key)
@@ -217,7 +209,7 @@ class BubblewrapBackend:
         return sandbox
 
     async def _start(self, spec: SandboxSpec) -> BubblewrapSandbox:
-        layout, uid = self._layout(spec.key), launcher.sandbox_uid(spec.key)
+        layout, uid = self._layout(spec.key), launcher.sandbox_uid(spec.key, system=spec.system)
         await self._end(spec.key, None)  # what is left of one that does not answer
         host = self._host()
         raw = self._raw if self._raw is not None and self._raw.serves(spec.network) else None
@@ -290,11 +282,16 @@ class BubblewrapBackend:
         """Make the directory; return what this start needs of the host."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         layout.folder.mkdir(exist_ok=True, mode=0o700)
-        host = msgspec.structs.replace(host, binds=(*host.binds, *rootfs.shared_binds(spec)))
+        base = systembase.base(self._folder / ".base", uid) if spec.system else None
+        stack = stacking.stack(layout, spec, [*host.binds, *rootfs.shared_binds(spec)], base)
         etc = rootfs.name_service(raw.name_servers() if raw is not None else ()) | spec.etc
-        rootfs.make_skeleton(layout, list(host.binds), spec.folders, etc)
+        rootfs.make_skeleton(layout, [*host.binds, *stack.binds], spec.folders, etc)
         rootfs.make_writable(layout, uid, spec.folders)
-        return host
+        if spec.system:
+            systembase.prepare(layout, uid)
+        return msgspec.structs.replace(
+            host, binds=tuple(stack.binds), overlays=tuple(stack.overlays), system=spec.system
+        )
 
     def _host(self) -> launcher.Host:
         """Find what every sandbox needs, once. Raises `SandboxUnavailable` saying what is missing."""
@@ -339,7 +336,7 @@ class BubblewrapBackend:
         return fds
 
     def _config(self, spec: SandboxSpec, limits: Limits, proxied: bool) -> list[str]:
-        lines = [f"env:{name}={value}" for name, value in rootfs.environment(spec.env, proxied=proxied).items()]
+        lines = [f"env:{name}={value}" for name, value in self._environment(spec, proxied).items()]
         lines.append(f"lonely={self._lonely_seconds}")
         lines += ["proxy"] if proxied or (spec.gateway and self._egress is not None) else []
         lines += [f"processes={limits.processes}"] if limits.processes else []
@@ -348,6 +345,9 @@ class BubblewrapBackend:
         watched = self._groups is None or "memory" not in self._groups.folders
         lines += [f"memory={limits.memory_bytes}"] if limits.memory_bytes and watched else []
         return lines
+
+    def _environment(self, spec: SandboxSpec, proxied: bool) -> dict[str, str]:
+        return rootfs.environment(stacking.environment(spec) | spec.env, proxied=proxied)
 
     async def _put_to_sleep(self, key: str) -> None:
         sandbox = await self._find(key)

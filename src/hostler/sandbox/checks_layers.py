@@ -104,3 +104,75 @@ async def shared_folder_is_read_only(lab: Lab) -> None:
         except ValueError:
             continue
         expect(False, f"{target} was accepted")
+
+
+def _files(lab: Lab, key: str, files: dict[str, str]) -> Layer:
+    """A layer with these files, programs all of them."""
+    top = lab.folder / key
+    for name, text in files.items():
+        path = top / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    for path in (lab.folder, top, *top.rglob("*")):
+        path.chmod(0o755)
+    return Layer(key=key, source=top)
+
+
+@TRIALS
+async def layer_has_programs(lab: Lab) -> None:
+    """Programs of a layer's `bin` and `python/bin` are on PATH, before the system's and behind the agent's own."""
+    files = {"bin/hostler-one": "#!/bin/sh\necho one\n", "bin/ls": "#!/bin/sh\necho layered\n"}
+    more = {"python/bin/hostler-two": "#!/bin/sh\necho two\n"}
+    sandbox = await lab.sandbox(layers=[_files(lab, "one", files), _files(lab, "two", more)])
+    expect_equal(await lab.text(sandbox, "hostler-one; hostler-two; ls"), "one\ntwo\nlayered", "the programs")
+    own = "mkdir -p ~/.local/bin; cd ~/.local/bin; printf '#!/bin/sh\\necho own\\n' > ls; chmod +x ls; hash -r; ls"
+    expect_equal(await lab.text(sandbox, own), "own", "the agent's own program")
+
+
+@TRIALS
+async def layer_has_modules_of_node(lab: Lab) -> None:
+    """What is in a layer's `lib/node_modules` is where node looks from every folder, and cannot be changed."""
+    layer = _files(lab, "one", {"lib/node_modules/hostler-probe/index.js": "module.exports = 'layered'\n"})
+    sandbox = await lab.sandbox(layers=[layer])
+    expect_equal(await lab.text(sandbox, "ls /node_modules"), "hostler-probe", "the modules")
+    result = await lab.shell(sandbox, ": > /node_modules/hostler-probe/index.js")
+    expect(result.exit_code != 0, "a module was written to")
+
+
+@TRIALS
+async def layer_lies_over_the_system(lab: Lab) -> None:
+    """The folders of a layer's `system` lie over the system's, whose other files are there, and what every sandbox
+    brings itself stays: users, names, certificates, and the programs of ours. Nothing of it can be changed inside."""
+    files = {
+        "system/usr/bin/hostler-probe": "#!/bin/sh\necho layered\n",
+        "system/etc/hostler/conf": "conf",
+        "system/etc/passwd": "evil:x:0:0::/:/bin/sh\n",
+        "system/var/lib/hostler/state": "state",
+        "system/opt/hostler-probe/x": "opt",
+    }
+    sandbox = await lab.sandbox(layers=[_files(lab, "one", files)])
+    expect_equal(await lab.text(sandbox, "hostler-probe && ls -d /usr/bin/env"), "layered\n/usr/bin/env", "programs")
+    said = await lab.text(sandbox, "cat /etc/hostler/conf /var/lib/hostler/state /opt/hostler-probe/x")
+    expect_equal(said, "confstateopt", "other files")
+    expect("evil" not in await lab.text(sandbox, "cat /etc/passwd"), "users came from the layer")
+    expect_equal(await lab.text(sandbox, "ls /var/tmp; touch /var/tmp/x && ls /var/tmp"), "x", "the agent's own folder")
+    for path in ("/usr/bin/x", "/usr/bin/hostler-probe", "/etc/x", "/var/lib/x", "/opt/x", "/opt/hostler-probe/x"):
+        result = await lab.shell(sandbox, f"echo x > {path}")
+        expect(result.exit_code != 0, f"{path} was written to")
+    expect_equal((lab.folder / "one/system/etc/hostler/conf").read_text(), "conf", "the layer")
+
+
+@TRIALS
+async def layer_leads_nowhere_else(lab: Lab) -> None:
+    """A link in the place of one of a layer's folders brings nothing of the host into the sandbox."""
+    (lab.folder / "secret").mkdir()
+    (lab.folder / "secret" / "file").write_text("secret")
+    top = lab.folder / "one"
+    (top / "lib").mkdir(parents=True)
+    (top / "lib" / "node_modules").symlink_to(lab.folder / "secret")
+    (top / "system").symlink_to(lab.folder / "secret")
+    for path in (lab.folder, top, top / "lib", lab.folder / "secret"):
+        path.chmod(0o755)
+    sandbox = await lab.sandbox(layers=[Layer(key="one", source=top)])
+    said = await lab.text(sandbox, f"cat /node_modules/file {LAYERS}/one/lib/node_modules/file 2>&1; true")
+    expect("secret" not in said.replace("/secret", ""), f"a file of the host: {said}")

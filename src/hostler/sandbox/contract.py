@@ -59,8 +59,13 @@ class Folder(msgspec.Struct, frozen=True, kw_only=True):
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True):
     """Packages that sandboxes share. `source`, a folder of the host that never changes, appears read-only as
-    `LAYERS/key`. The sandbox's `python3` imports what is in its folder `python`, wherever and however it is started;
-    what the agent installs itself goes before it, and what the system has goes after it."""
+    `LAYERS/key`, and its folders say what it holds:
+
+    `python`: the sandbox's `python3` imports what is in it, wherever and however it is started. `bin` and `python/bin`:
+    programs on PATH. `lib/node_modules`: what node finds from every folder. `gems`: a folder of RubyGems. `system`: the
+    folders `usr`, `etc`, `var` and `opt` in it, in the form of the upper folders of an overlay, lie over the machine's.
+    What the agent installs itself goes before all of these, and what the system has goes after it.
+    """
 
     key: str
     source: Path
@@ -133,6 +138,7 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True):
     folders: list[str] = []  # writable folders beyond the usual ones: absolute, normalised, none below another
     etc: dict[str, str] = {}  # files of /etc, by name; public, and read-only inside
     gateway: bool = False  # the server's own gateway is in reach, also with no network (gateway.py)
+    system: bool = False  # a build: root inside, and for itself it may change the system's own folders
 
 
 class Exec(msgspec.Struct, frozen=True, kw_only=True):

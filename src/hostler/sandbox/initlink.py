@@ -1,5 +1,7 @@
 """Speaks with the init of one sandbox: requests and answers over its socket, on the event loop, without a thread.
 
+`Link` is what any way to an init offers; `InitLink` is the way over its own socket, for an init on this machine.
+
 Knows the wire of native/init.c and nothing of how the sandbox was made. It never retries and never starts anything.
 """
 
@@ -10,9 +12,11 @@ import fcntl
 import os
 import socket
 import struct
+from abc import ABC, abstractmethod
 from collections import deque
 from enum import IntEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from hostler.sandbox.contract import CommandResult, SandboxUnavailable, UnknownCall
 
@@ -20,9 +24,10 @@ VERSION = 2
 MAX_PAYLOAD = 64 * 1024 * 1024
 _REQUEST = struct.Struct("<IBBHII")
 _ANSWER = struct.Struct("<IBBHiiQII")
+ANSWER_BYTES = _ANSWER.size
 _INLINE = 32 * 1024
 _RECEIVE = 256 * 1024
-_PAYLOAD_FD, _STDIN_FD = 1, 2
+_PAYLOAD_FD, _STDIN_FD, _AS_KEEPER = 1, 2, 4
 _TIMED_OUT, _CANCELLED, _SHELL_ENDED, _BODY_FD, _NO_MEMORY = 1, 2, 4, 8, 16
 _OK, _DUPLICATE, _UNKNOWN, _BUSY = 0, 1, 2, 3
 
@@ -43,6 +48,7 @@ class Op(IntEnum):
     SHUTDOWN = 11
     QUELL = 12
     HELD = 13
+    CONFIGURE = 14
 
 
 class Busy(Exception):
@@ -94,17 +100,39 @@ class Answer:
             self.fd = -1
 
 
-class InitLink:
-    """A connection to an init. One reader callback; every request is a future under its sequence number."""
+class Request(NamedTuple):
+    """What an init is asked for. `keeper`: a container's init runs the program as root, for the server itself."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
+    seq: int
+    op: Op
+    call_id: bytes
+    payload: bytes
+    stdin: bytes
+    timeout_ms: int
+    keeper: bool
+
+    def head(self, flags: int = 0) -> bytes:
+        timeout = min(max(self.timeout_ms, 0), 0xFFFFFFFF)
+        flags |= _AS_KEEPER if self.keeper else 0
+        return _REQUEST.pack(self.seq, self.op, flags, len(self.call_id), timeout, len(self.payload))
+
+
+class Link(ABC):
+    """A connection to an init. Every request is a future under its sequence number."""
+
+    def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
-        self._unsent: deque[tuple[list[bytes], list[int]]] = deque()
         self._seq = 0
         self.closed: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_reader(sock.fileno(), self._readable)
+
+    @abstractmethod
+    def _send(self, request: Request) -> None:
+        """Hand a request to the connection, without waiting."""
+
+    @abstractmethod
+    def _let_go(self) -> None:
+        """Close what the connection is made of."""
 
     async def hello(self) -> None:
         """Make sure that an init of our version is at the other end."""
@@ -113,10 +141,17 @@ class InitLink:
             raise SandboxUnavailable(f"the sandbox speaks version {answer.exit_code} of its protocol, not {VERSION}")
 
     async def call(
-        self, op: Op, call_id: str, payload: bytes = b"", *, stdin: bytes = b"", timeout_ms: int = 0
+        self,
+        op: Op,
+        call_id: str,
+        payload: bytes = b"",
+        *,
+        stdin: bytes = b"",
+        timeout_ms: int = 0,
+        keeper: bool = False,
     ) -> CommandResult:
         """Run or attach to a call and wait for its end. Raises ValueError, `UnknownCall`, `SandboxUnavailable`."""
-        answer = await self.ask(op, call_id, payload, stdin=stdin, timeout_ms=timeout_ms)
+        answer = await self.ask(op, call_id, payload, stdin=stdin, timeout_ms=timeout_ms, keeper=keeper)
         try:
             if answer.status == _DUPLICATE:
                 raise ValueError(f"call {call_id} was started before")
@@ -134,7 +169,7 @@ class InitLink:
         try:
             if answer.status != _OK:
                 raise Busy(op.name) if answer.status == _BUSY else Refused(op.name)
-            return answer.take(answer.exit_code) if answer.fd >= 0 else b""
+            return answer.take(answer.exit_code) if answer.fd >= 0 else answer.body
         finally:
             answer.close()
 
@@ -144,6 +179,60 @@ class InitLink:
         answer.close()
         return max(int(answer.exit_code), 0) << 20
 
+    async def ask(
+        self,
+        op: Op,
+        call_id: str = "",
+        payload: bytes = b"",
+        *,
+        stdin: bytes = b"",
+        timeout_ms: int = 0,
+        keeper: bool = False,
+    ) -> Answer:
+        """Send one request and wait for its answer. Cancelling drops the wait only."""
+        if self.closed.done():
+            raise SandboxUnavailable("the sandbox has ended")
+        if len(payload) > MAX_PAYLOAD:
+            raise ValueError(f"a command of {len(payload)} bytes is too long (limit {MAX_PAYLOAD})")
+        self._seq += 1
+        seq = self._seq
+        future: asyncio.Future[Answer] = self._loop.create_future()
+        self._waiting[seq] = future
+        try:
+            name = call_id.encode("utf-8", "surrogatepass")
+            self._send(Request(seq, op, name, payload, stdin, timeout_ms, keeper))
+            return await future
+        finally:
+            self._waiting.pop(seq, None)
+
+    def _answered(self, message: bytes, fd: int) -> None:
+        answer = Answer(message, fd)
+        future = self._waiting.get(_ANSWER.unpack_from(message)[0])
+        if future is None or future.done():
+            answer.close()
+        else:
+            future.set_result(answer)
+
+    def close(self) -> None:
+        """Let go of the connection. The sandbox and its calls go on."""
+        if self.closed.done():
+            return
+        self.closed.set_result(None)
+        self._let_go()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(SandboxUnavailable("the sandbox has ended"))
+
+
+class InitLink(Link):
+    """The init's own socket: what is long goes as a memory file."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__()
+        self._sock = sock
+        self._unsent: deque[tuple[list[bytes], list[int]]] = deque()
+        self._loop.add_reader(sock.fileno(), self._readable)
+
     async def listener(self) -> socket.socket:
         """Return the socket on which the sandbox's programs reach the egress proxy."""
         answer = await self.ask(Op.LISTENER)
@@ -151,34 +240,15 @@ class InitLink:
             raise Refused(Op.LISTENER.name)
         return socket.socket(fileno=answer.fd)
 
-    async def ask(
-        self, op: Op, call_id: str = "", payload: bytes = b"", *, stdin: bytes = b"", timeout_ms: int = 0
-    ) -> Answer:
-        """Send one request and wait for its answer. Cancelling drops the wait only."""
-        if self.closed.done():
-            raise SandboxUnavailable("the sandbox has ended")
-        self._seq += 1
-        seq = self._seq
-        future: asyncio.Future[Answer] = self._loop.create_future()
-        self._waiting[seq] = future
-        try:
-            self._send(seq, op, call_id.encode("utf-8", "surrogatepass"), payload, stdin, timeout_ms)
-            return await future
-        finally:
-            self._waiting.pop(seq, None)
-
-    def _send(self, seq: int, op: Op, call_id: bytes, payload: bytes, stdin: bytes, timeout_ms: int) -> None:
-        if len(payload) > MAX_PAYLOAD:
-            raise ValueError(f"a command of {len(payload)} bytes is too long (limit {MAX_PAYLOAD})")
-        flags, fds, inline = 0, [], payload
-        if len(payload) > _INLINE:
+    def _send(self, request: Request) -> None:
+        flags, fds, inline = 0, [], request.payload
+        if len(request.payload) > _INLINE:
             flags, inline = _PAYLOAD_FD, b""
-            fds.append(_memory_file(payload))
-        if stdin:
+            fds.append(_memory_file(request.payload))
+        if request.stdin:
             flags |= _STDIN_FD
-            fds.append(_memory_file(stdin))
-        head = _REQUEST.pack(seq, op, flags, len(call_id), min(max(timeout_ms, 0), 0xFFFFFFFF), len(payload))
-        self._unsent.append(([head + call_id + inline], fds))
+            fds.append(_memory_file(request.stdin))
+        self._unsent.append(([request.head(flags) + request.call_id + inline], fds))
         self._flush()
 
     def _flush(self) -> None:
@@ -207,27 +277,15 @@ class InitLink:
             _close_all(fds)
             self.close()
             return
-        answer = Answer(message, fds[0] if fds else -1)
-        future = self._waiting.get(_ANSWER.unpack_from(message)[0])
-        if future is None or future.done():
-            answer.close()
-        else:
-            future.set_result(answer)
+        self._answered(message, fds[0] if fds else -1)
 
-    def close(self) -> None:
-        """Let go of the connection. The sandbox and its calls go on."""
-        if self.closed.done():
-            return
-        self.closed.set_result(None)
+    def _let_go(self) -> None:
         self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_writer(self._sock.fileno())
         self._sock.close()
         for _, fds in self._unsent:
             _close_all(fds)
         self._unsent.clear()
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(SandboxUnavailable("the sandbox has ended"))
 
 
 async def connect(path: Path) -> InitLink | None:

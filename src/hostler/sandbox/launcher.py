@@ -21,6 +21,7 @@ import msgspec
 from hostler.sandbox import seccomp
 from hostler.sandbox.contract import SandboxUnavailable
 from hostler.sandbox.rootfs import UID, WRITABLE, Bind, Layout, outside
+from hostler.sandbox.stacking import Overlay
 
 _STAGE = "/tmp/hostler-stage"
 _NAMESPACES = (
@@ -31,12 +32,9 @@ _NAMESPACES = (
     "--unshare-uts",
     "--unshare-cgroup-try",
     "--new-session",
-    "--uid",
-    str(UID),
-    "--gid",
-    str(UID),
 )
 _SHM_BYTES = 256 * 1024 * 1024
+_TMPFS = [word for name in ("/run", "/root") for word in ("--size", str(64 * 1024 * 1024), "--tmpfs", name)]
 _START_SECONDS = 15.0
 _MOST_DESCRIPTORS = 65536
 # A range that systemd gives to services without a name of their own; it also exists in containers with 65,536 ids.
@@ -57,10 +55,15 @@ class Host(msgspec.Struct, frozen=True):
     bwrap: Path
     init: Path
     binds: tuple[Bind, ...]  # read-only things of the host that every sandbox sees
+    overlays: tuple[Overlay, ...] = ()
+    system: bool = False  # the init and all else inside are root there, which is nobody outside
 
 
-def sandbox_uid(key: str) -> int | None:
-    """The unprivileged user of a sandbox whose server is root; None when the server's own user will do."""
+def sandbox_uid(key: str, *, system: bool = False) -> int | None:
+    """The unprivileged user of a sandbox whose server is root; None when the server's own user will do. All builds of
+    the system have the same one, since they begin with the same files."""
+    if system:
+        return _FIRST_UID + _UIDS if os.geteuid() == 0 else None
     return _FIRST_UID + zlib.crc32(key.encode()) % _UIDS if os.geteuid() == 0 else None
 
 
@@ -95,11 +98,12 @@ class _Stage:
 
 
 def _bwrap_options(host: Host, layout: Layout, stage: _Stage, folders: Sequence[str]) -> list[str]:
-    options = [*_NAMESPACES, "--as-pid-1", "--clearenv", "--hostname", "sandbox"]
+    options = [*_NAMESPACES, *_as_user(0 if host.system else UID), "--as-pid-1", "--clearenv", "--hostname", "sandbox"]
     options += ["--ro-bind", stage.path(layout.root, "root"), "/"]
+    for number, overlay in enumerate(host.overlays):
+        options += _overlay_options(overlay, number, stage)
     for number, bind in enumerate(host.binds):
-        public = str(bind.source).startswith(("/usr/", "/etc/")) or str(bind.source) in ("/usr", "/bin", "/sbin")
-        source = str(bind.source) if public else stage.path(bind.source, f"bind{number}")
+        source = str(bind.source) if _is_public(bind.source) else stage.path(bind.source, f"bind{number}")
         options += ["--ro-bind", source, bind.target]
     for name, inside in WRITABLE.items():
         options += ["--bind", stage.path(layout.files / name, f"files/{name}"), inside]
@@ -113,7 +117,26 @@ def _bwrap_options(host: Host, layout: Layout, stage: _Stage, folders: Sequence[
     for name in ("keys", "key-users"):  # of the user who is the server's own too, where that is not root
         if Path("/proc", name).exists():
             options += ["--ro-bind", "/dev/null", f"/proc/{name}"]
+    options += _TMPFS if host.system else []
     return [*options, "--chdir", "/"]
+
+
+def _as_user(uid: int) -> list[str]:
+    return ["--uid", str(uid), "--gid", str(uid)]
+
+
+def _overlay_options(overlay: Overlay, number: int, stage: _Stage) -> list[str]:
+    options = []
+    for place, lower in enumerate(overlay.lowers):
+        options += ["--overlay-src", str(lower) if _is_public(lower) else stage.path(lower, f"over{number}/{place}")]
+    if overlay.changes is None:
+        return [*options, "--ro-overlay", overlay.target]
+    changes = stage.path(overlay.changes, f"over{number}/changes")
+    return [*options, "--overlay", f"{changes}/up", f"{changes}/work", overlay.target]
+
+
+def _is_public(source: Path) -> bool:
+    return str(source).startswith(("/usr/", "/etc/")) or str(source) in ("/usr", "/bin", "/sbin")
 
 
 def command_line(
@@ -157,7 +180,7 @@ async def start(
         stack.callback(os.close, read_info)
         ends = stack.enter_context(contextlib.ExitStack())
         ends.callback(os.close, write_info)
-        files = [ends.enter_context(_memory(seccomp.program()))]
+        files = [ends.enter_context(_memory(seccomp.program(system=host.system)))]
         text = "".join(f"{line}\0" for line in config).encode("utf-8", "surrogatepass")
         files.append(ends.enter_context(_memory(text)))
         argv = command_line(
@@ -239,14 +262,25 @@ def _with_hint(text: str) -> str:
     return f"{text or 'it ended without a word'}{' - ' + hint if hint else ''}"
 
 
-def trial(bwrap: Path, init: Path) -> str | None:
-    """Start a sandbox without a session that ends at once; return why it does not start, None when it does."""
+def trial(bwrap: Path, init: Path, overlay: Path | None = None) -> str | None:
+    """Start a sandbox without a session that ends at once; return why it does not start, None when it does. `overlay`
+    is an empty folder: then the sandbox changes /usr for itself, in there."""
     uid = sandbox_uid("trial")
     stage = _Stage(uid)
     program = stage.program(bwrap)
+    more, script = [], ":"
+    if overlay is not None:
+        overlay.chmod(0o755)
+        for folder in (overlay / "up", overlay / "work"):
+            folder.mkdir()
+            if uid is not None:
+                os.chown(folder, uid, uid)
+        place = stage.path(overlay, "overlay")
+        more = ["--overlay-src", "/usr", "--overlay", f"{place}/up", f"{place}/work", "/usr"]
+        script = ": > /usr/hostler-trial"
     drop = [] if uid is None else ["--drop", str(uid), str(uid), *stage.options]
-    options = [*_NAMESPACES, "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
-    argv = [str(init), "launch", *drop, "--", program, *options, "--", "/bin/sh", "-c", ":"]
+    options = [*_NAMESPACES, *_as_user(UID), "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", *more]
+    argv = [str(init), "launch", *drop, "--", program, *options, "--", "/bin/sh", "-c", script]
     done = subprocess.run(argv, env={}, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, timeout=15, check=False)
     return None if done.returncode == 0 else _with_hint(done.stderr[-2000:].decode(errors="replace").strip())
 

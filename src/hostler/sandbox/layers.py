@@ -9,45 +9,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import fcntl
 import hashlib
 import logging
 import os
-import secrets
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from hostler.sandbox import files, layerfiles
-from hostler.sandbox.contract import (
-    Backend,
-    CommandResult,
-    Layer,
-    Limits,
-    SandboxSpec,
-    SandboxUnavailable,
-)
-from hostler.sandbox.layerfiles import MANIFEST
-from hostler.sandbox.packages import LayerUnavailable, Manager, Missing, PackageSet
+from hostler.sandbox import buildlog, files, layerfiles, machine, systembase
+from hostler.sandbox.contract import Backend, CommandResult, Layer, Limits, SandboxSpec, SandboxUnavailable
+from hostler.sandbox.layerfolder import LayerFolder
+from hostler.sandbox.packages import Kept, LayerUnavailable, Manager, Missing, PackageSet, Progress
 from hostler.sandbox.rootfs import Layout
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of what a build makes: counted up, everything is built anew
+FORMAT = 2  # of what a build makes: counted up, everything is built anew
 BUILT = "/workspace/layer"
 KEEP_SECONDS = 30 * 24 * 3600.0
 RETRY_SECONDS = 60.0
 BUILDS_AT_ONCE = 2
-_TAIL_CHARACTERS = 2000
-_MOST_LINES, _LONGEST_LINE = 500, 1000
+_MOST_LINES, _LONGEST_LINE = 1000, 1000
 
 
 class BuiltLayers:
-    """The layers of one folder, built in sandboxes of `backend`, whose folder is `folder/building`.
+    """The layers of one folder, built in sandboxes of the manager's backend, whose folders are all `folder/building`.
 
     Several processes may share the folder: a lock of each key's own lets one build and the others wait.
     """
@@ -55,14 +44,14 @@ class BuiltLayers:
     def __init__(
         self,
         folder: Path,
-        backend: Backend,
+        backends: Mapping[str, Backend],
         managers: Mapping[str, Manager],
         *,
         build_seconds: float = 600.0,
         max_bytes: int = 2 * 1024**3,
     ) -> None:
-        self._folder = folder.absolute()
-        self._backend = backend
+        self._folder = LayerFolder(folder)
+        self._backends = backends
         self._managers = managers
         self._build_seconds = build_seconds
         self._max_bytes = max_bytes
@@ -90,8 +79,10 @@ class BuiltLayers:
         if not self._swept:
             self._swept = True
             self._spawn(self.sweep())
+        if packages.base is not None:
+            await self.ensure(packages.base)  # which may bring the very program that these need
         key = await asyncio.to_thread(self._key, packages)
-        if (layer := await asyncio.to_thread(self._take, key)) is not None:
+        if (layer := await asyncio.to_thread(self._folder.take, key)) is not None:
             return layer
         if key not in self._builds:
             when, failure = self._failed.get(key, (0.0, None))
@@ -102,14 +93,24 @@ class BuiltLayers:
         return await asyncio.shield(self._builds[key])
 
     async def find(self, packages: PackageSet) -> Layer | None:
-        return await asyncio.to_thread(lambda: self._look(self._key(packages)))
+        return await asyncio.to_thread(lambda: self._folder.look(self._key(packages)))
 
-    async def obstacle(self) -> str | None:
+    async def key(self, packages: PackageSet) -> str:
+        """The name that the layer has, or would have. Raises LayerUnavailable."""
+        return await asyncio.to_thread(self._key, packages)
+
+    async def progress(self, packages: PackageSet, position: int = 0) -> Progress | None:
+        def look() -> Progress | None:
+            log_file = self._folder.layout(self._key(packages)).files / "workspace" / buildlog.NAME
+            return buildlog.read(log_file, position, self._managers[packages.manager].reach.redact)
+
+        return await asyncio.to_thread(look)
+
+    async def obstacle(self, manager: str = "pip") -> str | None:
         def look() -> str | None:
             try:
-                for manager in self._managers.values():
-                    manager.fingerprint()
-                    manager.folders()
+                self._managers[manager].fingerprint(None)
+                self._managers[manager].folders()
             except Missing as missing:
                 return str(missing)
             return None
@@ -121,33 +122,28 @@ class BuiltLayers:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._backend.aclose(stop=False)
+        for backend in self._backends.values():
+            await backend.aclose(stop=False)
 
     # -- names --
 
     def _key(self, packages: PackageSet) -> str:
-        """Raises LayerUnavailable; ValueError for what is no set of packages."""
-        manager = self._managers[packages.manager]
-        if len(packages.lines) > _MOST_LINES or any(len(line) > _LONGEST_LINE for line in packages.lines):
-            raise ValueError(f"a layer has at most {_MOST_LINES} packages, each of at most {_LONGEST_LINE} characters")
-        manager.check(packages.lines)
+        """Raises LayerUnavailable."""
+        manager, lines = self._managers[packages.manager], packages.lines
+        base = self._folder.layer(key) if (key := self._base_key(packages)) else None
         try:
-            about = [FORMAT, packages.manager, manager.fingerprint(), packages.compile, sorted(set(packages.lines))]
+            if len(lines) > _MOST_LINES or any(len(line) > _LONGEST_LINE for line in lines):
+                raise ValueError(f"there may be {_MOST_LINES} packages, each of {_LONGEST_LINE} characters")
+            manager.check(lines)
+            about = [FORMAT, manager.name, manager.fingerprint(base), packages.compile, sorted(set(lines)), key]
+        except ValueError as error:
+            raise LayerUnavailable(f"{manager.name} can't install these packages: {error}.") from error
         except Missing as missing:
-            raise LayerUnavailable(f"The packages cannot be built: {missing}.") from missing
+            raise LayerUnavailable(f"{manager.name} can't install packages here: {missing}.") from missing
         return hashlib.sha256(msgspec.json.encode(about)).hexdigest()[:32]
 
-    def _look(self, key: str) -> Layer | None:
-        source = self._folder / key
-        return Layer(key=key, source=source) if layerfiles.read(source) is not None else None
-
-    def _take(self, key: str) -> Layer | None:
-        """The layer if it is there, marked as used."""
-        layer = self._look(key)
-        if layer is not None:
-            with contextlib.suppress(OSError):
-                os.utime(layer.source / MANIFEST)
-        return layer
+    def _base_key(self, packages: PackageSet) -> str | None:
+        return self._key(packages.base) if packages.base else None
 
     def _ended(self, key: str, task: asyncio.Task[Layer]) -> None:
         self._builds.pop(key, None)
@@ -163,142 +159,118 @@ class BuiltLayers:
 
     async def _build(self, key: str, packages: PackageSet) -> Layer:
         try:
+            base = await self.ensure(packages.base) if packages.base else None
             async with self._seats:
-                layer = await self._build_once(key, packages)
+                layer = await self._build_once(key, packages, base)
             await self.sweep()
         except TimeoutError:
             raise LayerUnavailable(
-                f"The packages were not installed within {self._build_seconds:.0f} seconds "
+                f"{packages.manager} did not install the packages within {self._build_seconds:.0f} seconds "
                 "(`layer_build_seconds` in the config file's table [sandbox])."
             ) from None
         except SandboxUnavailable as error:
-            raise LayerUnavailable(f"The packages cannot be installed without a sandbox: {error}") from error
+            raise LayerUnavailable(_no_sandbox(packages, error)) from error
         except Missing as missing:
-            raise LayerUnavailable(f"The packages cannot be installed: {missing}.") from missing
+            raise LayerUnavailable(f"{packages.manager} can't install packages here: {missing}.") from missing
         except OSError as error:
-            raise LayerUnavailable(f"The packages cannot be kept: {error.strerror}.") from error
+            raise LayerUnavailable(f"The packages of {packages.manager} cannot be kept: {error.strerror}.") from error
         return layer
 
-    async def _build_once(self, key: str, packages: PackageSet) -> Layer:
+    async def _build_once(self, key: str, packages: PackageSet, base: Layer | None) -> Layer:
         loop, started = asyncio.get_running_loop(), time.monotonic()
-        async with asyncio.timeout(self._build_seconds) as patience, self._locked(key):
-            if (layer := await asyncio.to_thread(self._take, key)) is not None:
+        async with asyncio.timeout(self._build_seconds) as patience, self._folder.locked(key):
+            if (layer := await asyncio.to_thread(self._folder.take, key)) is not None:
                 return layer  # another process was first
             patience.reschedule(loop.time() + self._build_seconds)
-            half = await self._run(key, packages)
+            half = await self._run(key, packages, base)
             await asyncio.to_thread(self._finish, key, half, packages)
         log.info("layer %s: built in %.1f s", key, time.monotonic() - started)
-        return Layer(key=key, source=self._folder / key)
+        return self._folder.layer(key)
 
-    async def _run(self, key: str, packages: PackageSet) -> Path:
+    async def _run(self, key: str, packages: PackageSet, base: Layer | None) -> Path:
         """Install in a sandbox that goes again; return where the result lies then."""
-        manager = self._managers[packages.manager]
-        await self._backend.destroy(self._place(key))  # what a process that was killed has left, and may still be at it
+        manager, backend = self._managers[packages.manager], self._backends[packages.manager]
+        # What a process that was killed has left may still be at it.
+        await backend.destroy(self._folder.place(key))
         spec = SandboxSpec(
-            key=self._place(key),
-            env=manager.environment(),
+            key=self._folder.place(key),
+            env=await asyncio.to_thread(manager.environment, base),
             shared=manager.folders(),
+            layers=[base] if base else [],
             limits=Limits(disk_bytes=2 * self._max_bytes),  # what is downloaded, and what is unpacked of it
+            system=manager.system,
         )
-        half = self._half(key)
+        half, steps = self._folder.half(key), manager.steps(packages.lines, BUILT, key, compile=packages.compile)
         try:
-            sandbox = await self._backend.provision(spec)
-            for number, step in enumerate(manager.steps(packages.lines, BUILT, key, compile=packages.compile)):
+            sandbox = await backend.provision(spec)
+            wrapped = [*map(buildlog.writing, manager.files().items()), *map(buildlog.logged, steps)]
+            for number, step in enumerate(wrapped):
                 limited = msgspec.structs.replace(step, timeout_ms=int(self._build_seconds * 1000))
-                result = await sandbox.run(f"step_{number}", limited)
-                _check(result, manager)
-            built = Layout(self._folder / "building" / self._place(key)).files / "workspace" / "layer"
-            await asyncio.to_thread(_move, built, half)
-        finally:
+                self._check(await sandbox.run(f"step_{number}", limited), key, packages)
             # Only once everything in it is dead can nothing change the result any more.
-            await asyncio.shield(self._backend.destroy(self._place(key)))
+            await backend.hibernate(self._folder.place(key))
+            await asyncio.to_thread(_take_out, self._folder.layout(key), manager, half)
+        finally:
+            await asyncio.shield(backend.destroy(self._folder.place(key)))
         return half
 
     def _finish(self, key: str, half: Path, packages: PackageSet) -> None:
         """Look at what was built, describe it, and give it its name. Raises LayerUnavailable, OSError."""
+        manager = self._managers[packages.manager]
         try:
-            size = layerfiles.inspect(half, self._max_bytes)
-            layerfiles.write(half, packages.manager, packages.lines, size)
-            if (self._folder / key).exists():  # and is no layer: somebody has been at it
-                os.rename(self._folder / key, self._half(key))
-            os.rename(half, self._folder / key)
+            size = layerfiles.inspect(half, manager.tops, self._max_bytes)
+            layerfiles.write(half, packages.manager, packages.lines, manager.installed(half), size)
+            self._folder.keep(key, half)
         except layerfiles.Unfit as unfit:
-            raise LayerUnavailable(f"The packages cannot be used: {unfit}.") from unfit
+            raise LayerUnavailable(f"The packages of {packages.manager} cannot be used: {unfit}.") from unfit
         finally:
             with contextlib.suppress(OSError):
                 files.remove_tree(half)
 
-    def _place(self, key: str) -> str:
-        """The name of a build's sandbox: not that of the same build in another data folder of this machine."""
-        return f"{key}-{hashlib.sha256(os.fsencode(self._folder)).hexdigest()[:8]}"
-
-    def _half(self, key: str) -> Path:
-        folder = self._folder / "half"
-        folder.mkdir(exist_ok=True)
-        return folder / f"{key}-{secrets.token_hex(4)}"
-
-    @contextlib.asynccontextmanager
-    async def _locked(self, key: str, *, wait: bool = True) -> AsyncIterator[None]:
-        """Hold the lock of a key, also against other processes; the system lets go of it when its holder dies."""
-        folder = self._folder / "locks"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fd = os.open(folder / key, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            while not _try_lock(fd):
-                if not wait:
-                    raise BlockingIOError(errno.EAGAIN, "another process works on it")
-                await asyncio.sleep(0.1)
-            yield
-        finally:
-            os.close(fd)
+    def _check(self, result: CommandResult, key: str, packages: PackageSet) -> None:
+        """Raise LayerUnavailable, with the end of what was said, unless the command went well."""
+        if result.exit_code == 0:
+            return
+        manager = self._managers[packages.manager]
+        tail = buildlog.tail(self._folder.layout(key).files / "workspace" / buildlog.NAME)
+        said = manager.reach.redact(tail)[-buildlog.TAIL_CHARACTERS :].strip()
+        package = packages.lines[0] if len(packages.lines) == 1 else manager.blame(said)
+        about = f" {package}" if package else " the packages"
+        how = "took too long" if result.timed_out else "failed"
+        raise LayerUnavailable(f"Installing{about} with {manager.name} {how}.", said or "(it said nothing)", package)
 
     # -- leftovers --
 
     async def sweep(self, keep_seconds: float = KEEP_SECONDS) -> None:
         """Remove what no session has asked for in that time, and what builds that were killed have left behind."""
-        for key in await asyncio.to_thread(self._names):
+        for key in await asyncio.to_thread(self._folder.names):
             with contextlib.suppress(OSError, SandboxUnavailable):
-                async with self._locked(key, wait=False):
-                    await asyncio.to_thread(self._remove_old, key, keep_seconds)
-                    if key not in self._builds and (self._folder / "building" / self._place(key)).exists():
-                        await self._backend.destroy(self._place(key))
+                async with self._folder.locked(key, wait=False):
+                    await asyncio.to_thread(self._folder.remove_halves, key)
+                    await asyncio.to_thread(self._folder.remove, key, keep_seconds)
+                    if key not in self._builds and self._folder.layout(key).folder.exists():
+                        await next(iter(self._backends.values())).destroy(self._folder.place(key))
 
-    def _names(self) -> set[str]:
-        """The keys of which there is a lock, and so perhaps something else."""
+    async def kept(self) -> list[Kept]:
+        return await asyncio.to_thread(self._folder.kept)
+
+    async def remove(self, key: str, keep_seconds: float) -> bool:
         try:
-            return set(os.listdir(self._folder / "locks"))
+            async with self._folder.locked(key, wait=False):
+                return await asyncio.to_thread(self._folder.remove, key, keep_seconds)
         except OSError:
-            return set()
-
-    def _remove_old(self, key: str, keep_seconds: float) -> None:
-        for left in (self._folder / "half").glob(f"{key}-*"):
-            files.remove_tree(left)
-        used = layerfiles.last_used(self._folder / key)
-        if used is not None and used < time.time() - keep_seconds:
-            gone = self._half(key)
-            os.rename(self._folder / key, gone)  # at once, or not at all
-            files.remove_tree(gone)
+            return False
 
 
-def _check(result: CommandResult, manager: Manager) -> None:
-    """Raise LayerUnavailable, with the end of what was said, unless the command went well."""
-    if result.exit_code == 0:
-        return
-    said = manager.redact(result.output[-16_000:].decode(errors="replace"))[-_TAIL_CHARACTERS:].strip()
-    how = "took too long" if result.timed_out else "failed"
-    raise LayerUnavailable(
-        f"Installing the packages {how}. `hostler skills prepare` shows why; see docs/sandbox.md.",
-        said or "(it said nothing)",
-    )
+def _take_out(layout: Layout, manager: Manager, half: Path) -> None:
+    """Raises OSError."""
+    if manager.system:
+        systembase.collect(layout, half)
+    else:
+        os.rename(layout.files / "workspace" / "layer", half)  # of a link, the link itself
 
 
-def _move(source: Path, target: Path) -> None:
-    os.rename(source, target)  # of a link, the link itself
-
-
-def _try_lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _no_sandbox(packages: PackageSet, error: SandboxUnavailable) -> str:
+    """A build of apt needs more of the machine than the others."""
+    hint = f" ({machine.OVERLAYS})" if packages.manager == "apt" or packages.base else ""
+    return f"The packages of {packages.manager} cannot be installed without a sandbox: {error}{hint}."

@@ -13,20 +13,9 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from hostler.sandbox import files, launcher
-from hostler.sandbox.contract import (
-    NO_NETWORK,
-    Command,
-    CommandResult,
-    Exec,
-    Limits,
-    Mount,
-    Network,
-    OutputFile,
-    RestartShell,
-    SandboxUnavailable,
-    Shell,
-)
-from hostler.sandbox.initlink import InitLink, Op
+from hostler.sandbox.contract import NO_NETWORK, Limits, Mount, Network, OutputFile, SandboxUnavailable
+from hostler.sandbox.initlink import InitLink
+from hostler.sandbox.linked import Linked
 from hostler.sandbox.rootfs import Layout
 
 _CHUNK = 1 << 20
@@ -48,14 +37,11 @@ def _read(fd: int) -> bytes:
         raise SandboxUnavailable(f"an output cannot be read: {error.strerror}") from error
 
 
-def _encode(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-class BubblewrapSandbox:
+class BubblewrapSandbox(Linked):
     """A live sandbox of this backend: the contract's `Sandbox`."""
 
     def __init__(self, layout: Layout, link: InitLink, state: State) -> None:
+        super().__init__(link)
         self.layout = layout
         self.link = link
         self.state = state
@@ -66,31 +52,6 @@ class BubblewrapSandbox:
     def generation(self) -> str:
         init = self.state.init
         return f"{init.boot_id}:{init.pid}:{init.start_time}"
-
-    async def run(self, call_id: str, command: Command) -> CommandResult:
-        if isinstance(command, RestartShell):
-            return await self.link.call(Op.RESTART, call_id)
-        if isinstance(command, Shell):
-            if "\0" in command.script:
-                return CommandResult(exit_code=2, output=b"bash: the script contains a NUL byte\n", output_bytes=37)
-            return await self.link.call(Op.SHELL, call_id, _encode(command.script), timeout_ms=command.timeout_ms)
-        return await self._exec(call_id, command)
-
-    async def _exec(self, call_id: str, command: Exec) -> CommandResult:
-        words = [command.cwd, *command.argv]
-        if not command.argv or any("\0" in word for word in words):
-            raise ValueError("a program and its arguments must be given, without NUL bytes")
-        payload = b"".join(_encode(word) + b"\0" for word in words)
-        return await self.link.call(Op.EXEC, call_id, payload, stdin=command.stdin, timeout_ms=command.timeout_ms)
-
-    async def attach(self, call_id: str) -> CommandResult:
-        return await self.link.call(Op.ATTACH, call_id)
-
-    async def cancel(self, call_id: str) -> None:
-        (await self.link.ask(Op.CANCEL, call_id)).close()
-
-    async def acknowledge(self, call_id: str) -> None:
-        (await self.link.ask(Op.ACK, call_id)).close()
 
     async def set_mounts(self, mounts: list[Mount]) -> None:
         for mount in mounts:

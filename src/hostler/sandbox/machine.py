@@ -10,6 +10,7 @@ import platform
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from hostler.sandbox import launcher, native, seccomp
@@ -17,6 +18,10 @@ from hostler.sandbox.cgroups import Groups
 from hostler.sandbox.contract import Check, Limits, SandboxUnavailable
 
 _OLDEST = (0, 11)
+OVERLAYS = (
+    "packages of apt need overlay mounts in user namespaces: Linux 5.11, and a data folder on a file system of the "
+    "machine's own (in a container: a volume); see docs/environments.md"
+)
 _OLDEST_KERNEL = (5, 11)
 
 
@@ -52,7 +57,7 @@ def checks(folder: Path, groups: Groups | None, limits: Limits) -> list[Check]:
         _program("hostler-tools"),
         _folder(folder),
     ]
-    return [*needed, _trial(), *_limits(groups, limits)]
+    return [*needed, _trial(), _overlays(folder), *_limits(groups, limits)]
 
 
 def _trial() -> Check:
@@ -64,6 +69,23 @@ def _trial() -> Check:
         said = str(error)
     remedy = "" if said is None else "see docs/sandbox.md for what the machine must allow"
     return Check(name=name, ok=said is None, detail=said or "a sandbox starts here", remedy=remedy)
+
+
+def _overlays(folder: Path) -> Check:
+    """Change /usr in a sandbox of a build, whose changes lie where layers are built."""
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".hostler-trial-", dir=nearest) as place:
+            said = launcher.trial(bubblewrap(), native.program("hostler-init"), Path(place))
+    except (SandboxUnavailable, OSError, subprocess.SubprocessError) as error:
+        said = str(error)
+    return Check(
+        name="sandbox: overlay mounts",
+        ok=said is None,
+        detail=said or "packages of apt can be installed here",
+        remedy="" if said is None else OVERLAYS,
+        required=False,
+    )
 
 
 def _machine() -> Check:

@@ -14,13 +14,14 @@ from typing import Protocol
 from msgspec import Struct
 
 from hostler.addresses import bare_host
-from hostler.sandbox import pipindex, rootfs
+from hostler.sandbox import rootfs
 from hostler.sandbox.contract import Secrets
 from hostler.sandbox.edge.authority import Authority
 from hostler.sandbox.edge.interception import Edge
 from hostler.sandbox.egress import EgressLimits, EgressPolicy, EgressProxy
 from hostler.sandbox.egresslog import EgressLog
 from hostler.sandbox.gateway import Gateway
+from hostler.sandbox.managers import open_managers
 from hostler.sandbox.registries import METADATA_HOSTS
 
 FOLDER = "egress"  # in the data folder, beside that of the sandboxes
@@ -94,11 +95,12 @@ def policy(config: EgressConfig, environ: Mapping[str, str]) -> EgressPolicy:
 
 
 def _machines_registries(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The hosts that the package managers of this machine are set to use."""
     try:
-        index = pipindex.read(environ)
+        managers = open_managers(environ)
     except ValueError:  # whose words may repeat an address with its password
         return ()
-    return tuple(sorted({host for host, _ in index.trusted}))
+    return tuple(sorted({host for manager in managers.values() for host, _ in manager.reach.hosts}))
 
 
 def _host_and_port(entry: str) -> tuple[str, int | None]:

@@ -5,21 +5,24 @@ It must not know how a layer is built: `layers` does.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from hostler.sandbox.contract import Exec, Folder, Layer
+from hostler.sandbox.reach import Reach
 
 
 class LayerUnavailable(Exception):
     """A layer is not there and could not be built. `summary` is one line without any detail of this machine's network;
-    `detail`, for the operator, is the end of what the package manager said."""
+    `detail` is the end of what the package manager said, without passwords; `package` what it seems to be about."""
 
-    def __init__(self, summary: str, detail: str = "") -> None:
+    def __init__(self, summary: str, detail: str = "", package: str | None = None) -> None:
         super().__init__(f"{summary}\n{detail}" if detail else summary)
         self.summary = summary
         self.detail = detail
+        self.package = package
 
 
 class Missing(Exception):
@@ -27,17 +30,45 @@ class Missing(Exception):
 
 
 class PackageSet(msgspec.Struct, frozen=True, kw_only=True):
-    """Packages of one manager: its lines in its own syntax. `compile` lets it build what has no ready-made file."""
+    """Packages of one manager: its lines in its own syntax. `compile` lets it build what has no ready-made file.
+    `base` is a set of apt that they are built upon and used with."""
 
     lines: tuple[str, ...]
     manager: str = "pip"
     compile: bool = False
+    base: PackageSet | None = None
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """What a build that runs has said: whole lines, and where the next ones begin."""
+
+    lines: list[str]
+    position: int
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """A layer that is there. Times are seconds since 1970, `packages` what is installed as far as it is known."""
+
+    key: str
+    manager: str
+    lines: list[str]
+    packages: list[str]
+    bytes: int
+    built_at: float
+    last_used_at: float
 
 
 class Manager(Protocol):
-    """A package manager. All that it names is run in a build sandbox."""
+    """A package manager. All that it names is run in a build sandbox.
 
-    def fingerprint(self) -> str:
+    `tops` are the folders that a layer of it has; `system` says that it changes the machine's own folders, as root."""
+
+    name: str
+    reach: Reach
+    tops: frozenset[str]
+    system: bool
+
+    def fingerprint(self, base: Layer | None) -> str:
         """What the packages depend on beside their lines: versions and machine. Raises `Missing`."""
         ...
 
@@ -45,16 +76,27 @@ class Manager(Protocol):
         """Raise ValueError unless all lines name packages."""
         ...
 
-    def environment(self) -> dict[str, str]: ...
+    def environment(self, base: Layer | None) -> dict[str, str]:
+        """Variables of a build. Raises `Missing`."""
+        ...
 
     def folders(self) -> list[Folder]: ...
+
+    def files(self) -> dict[str, bytes]:
+        """Settings that a build needs: absolute paths inside, and contents, which may hold passwords."""
+        ...
 
     def steps(self, lines: tuple[str, ...], folder: str, key: str, *, compile: bool) -> list[Exec]:
         """The commands that put the packages into `folder`, which will appear as `LAYERS/key`."""
         ...
 
-    def redact(self, text: str) -> str:
-        """Take out of a command's output what only the operator may see."""
+    def blame(self, said: str) -> str | None:
+        """The package that a failed command's output names."""
+        ...
+
+    def installed(self, folder: Path) -> list[str]:
+        """What is in a finished layer, "name-1.0", as far as the manager writes it down. Nothing runs in it any more,
+        but everything in it was made by packages."""
         ...
 
 
@@ -74,8 +116,26 @@ class Layers(Protocol):
         """The layer, if it is there; builds nothing. Raises `LayerUnavailable` where there can be none."""
         ...
 
-    async def obstacle(self) -> str | None:
+    async def progress(self, packages: PackageSet, position: int = 0) -> Progress | None:
+        """What a build of these, in whichever process, has said from `position` on; None when none runs. Raises
+        `LayerUnavailable`."""
+        ...
+
+    async def obstacle(self, manager: str = "pip") -> str | None:
         """What stands in the way of building anything on this machine, as far as that can be told beforehand."""
+        ...
+
+    async def key(self, packages: PackageSet) -> str:
+        """The name that the layer has, or would have. Raises `LayerUnavailable`."""
+        ...
+
+    async def kept(self) -> list[Kept]:
+        """All layers that there are."""
+        ...
+
+    async def remove(self, key: str, keep_seconds: float) -> bool:
+        """Remove a layer unless it was used within that time, or somebody is at it. The caller knows that no sandbox
+        has it."""
         ...
 
     async def aclose(self) -> None:
@@ -98,8 +158,20 @@ class NoLayers:
     async def find(self, packages: PackageSet) -> Layer | None:
         raise LayerUnavailable(self._reason)
 
-    async def obstacle(self) -> str | None:
+    async def progress(self, packages: PackageSet, position: int = 0) -> Progress | None:
+        return None
+
+    async def obstacle(self, manager: str = "pip") -> str | None:
         return self._reason
+
+    async def key(self, packages: PackageSet) -> str:
+        raise LayerUnavailable(self._reason)
+
+    async def kept(self) -> list[Kept]:
+        return []
+
+    async def remove(self, key: str, keep_seconds: float) -> bool:
+        return False
 
     async def aclose(self) -> None:
         """Nothing was opened."""

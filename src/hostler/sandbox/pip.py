@@ -6,14 +6,19 @@ It only says what is to be run, where: in a build sandbox. It must not run anyth
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
-from hostler.sandbox import interpreter
-from hostler.sandbox.contract import LAYERS, Exec, Folder
+from hostler.sandbox import interpreter, layerfiles
+from hostler.sandbox.contract import LAYERS, Exec, Folder, Layer
 from hostler.sandbox.packages import Missing
 from hostler.sandbox.pipindex import PipIndex
 
 _PIP = "/mnt/pip"
+_BLAMES = re.compile(
+    r"(?:No matching distribution found for|that satisfies the requirement|Failed building wheel for|"
+    r"Failed to build|Invalid requirement:|Could not find a version .* requirement) '?([A-Za-z0-9][\w.\[\]-]*)"
+)
 NO_PYTHON = "there is no python3 for the sandbox: install python3 and python3-pip, or give the server its own Python"
 NO_PIP = "neither the sandbox's python3 nor the server's has pip: install python3-pip (or `python3 -m ensurepip`)"
 
@@ -21,10 +26,15 @@ NO_PIP = "neither the sandbox's python3 nor the server's has pip: install python
 class Pip:
     """See `packages.Manager`."""
 
+    name = "pip"
+    tops = frozenset({"python"})
+    system = False
+
     def __init__(self, index: PipIndex) -> None:
         self._index = index
+        self.reach = index.reach
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, base: Layer | None) -> str:
         """What compiled packages depend on. Raises Missing."""
         python = interpreter.find()
         if python is None:
@@ -37,7 +47,7 @@ class Pip:
             if not line or line[0] in "-./~#" or "\n" in line or "\0" in line or "file:" in line:
                 raise ValueError(f"{line!r} is not a requirement like name==1.0")
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, base: Layer | None) -> dict[str, str]:
         """Variables of a build. Index addresses with their passwords are among them."""
         # The proxy is for all hosts: an index on the operator's own machine is not in the sandbox.
         variables = {**self._index.variables, "NO_PROXY": "", "no_proxy": ""}
@@ -57,12 +67,20 @@ class Pip:
         place = ["-s", folder, "-p", f"{LAYERS}/{key}", f"{folder}/python"]
         compiling = ["python3", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", *place]
         return [
-            Exec(argv=["sh", "-c", 'exec "$@" 2>&1', "sh", *install], stdin="\n".join(lines).encode()),
+            Exec(argv=install, stdin="\n".join(lines).encode()),
             Exec(argv=["sh", "-c", '"$@" >/dev/null 2>&1; true', "sh", *compiling]),  # some packages hold Python 2
         ]
 
-    def redact(self, text: str) -> str:
-        return self._index.redact(text)
+    def files(self) -> dict[str, bytes]:
+        return {}
+
+    def blame(self, said: str) -> str | None:
+        found = _BLAMES.search(said)
+        return found[1] if found else None
+
+    def installed(self, folder: Path) -> list[str]:
+        names = layerfiles.names_inside(folder, "python")
+        return [name.removesuffix(".dist-info") for name in names if name.endswith(".dist-info")]
 
     def _home(self) -> tuple[Folder, str] | None:
         """Where the sandbox's Python has no pip: a pip of the server's, and the PYTHONPATH that it needs."""

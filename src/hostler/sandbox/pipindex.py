@@ -1,48 +1,37 @@
 """Where the operator has pip find packages: from the `PIP_*` variables and the files `pip.conf` of this machine.
 
-Index URLs may hold passwords: what is read here goes into build sandboxes only, never into an agent's, and `redact`
-takes it out of everything that is shown. It must not connect to anything.
+Index URLs may hold passwords: what is read here goes into build sandboxes only, never into an agent's. It must not
+connect to anything.
 """
 
 from __future__ import annotations
 
 import configparser
 import contextlib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import proxy_bypass_environment, url2pathname  # type: ignore[attr-defined]
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import url2pathname
 
 from hostler.sandbox.contract import Folder
+from hostler.sandbox.reach import Reach, bypasses, hosts_of, secrets_of
 
 _LINKS = "/mnt/links"
 _DEFAULT_HOSTS = (("pypi.org", 443), ("files.pythonhosted.org", 443))
 _PASSED = ("no_index", "trusted_host", "timeout", "default_timeout", "retries")
 _PLACES = ("index_url", "extra_index_url", "find_links")
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 
 
 class PipIndex(NamedTuple):
-    """`variables` are for the environment of pip in a build sandbox, which also has `folders`. `trusted` are the hosts
-    that the operator names: those may have addresses that are not public. `upstream` is the proxy to go through."""
+    """`variables` are for the environment of pip in a build sandbox, which also has `folders`."""
 
     variables: dict[str, str]
     folders: list[Folder]
-    trusted: frozenset[tuple[str, int]]
-    upstream: str | None
-    bundle: Path | None
-    secrets: frozenset[str]
+    reach: Reach
 
     def __repr__(self) -> str:
         return "PipIndex(...)"
-
-    def redact(self, text: str) -> str:
-        """Take passwords out of what pip said."""
-        for secret in sorted(self.secrets, key=len, reverse=True):
-            text = text.replace(secret, "****")
-        return _CREDENTIALS.sub("****@", text)
 
 
 def read(environ: Mapping[str, str], proxy: str | None = None) -> PipIndex:
@@ -66,17 +55,12 @@ def read(environ: Mapping[str, str], proxy: str | None = None) -> PipIndex:
             variables[_variable(name)] = " ".join(words)
     variables |= {_variable(name): " ".join(settings[name].split()) for name in _PASSED if name in settings}
     upstream = proxy or settings.get("proxy") or environ.get("HTTPS_PROXY") or environ.get("https_proxy") or None
-    if upstream and _bypasses(urlsplit(variables.get("PIP_INDEX_URL", "")).hostname or _DEFAULT_HOSTS[0][0], environ):
+    if upstream and bypasses(urlsplit(variables.get("PIP_INDEX_URL", "")).hostname or _DEFAULT_HOSTS[0][0], environ):
         upstream = None
     bundle = settings.get("cert") or environ.get("SSL_CERT_FILE") or environ.get("REQUESTS_CA_BUNDLE")
-    return PipIndex(
-        variables,
-        folders,
-        _trusted(urls, settings.get("trusted_host", "")),
-        upstream,
-        Path(bundle) if bundle else None,
-        frozenset(_secrets([*urls, urlsplit(upstream or "")])),
-    )
+    hosts = _trusted(urls, settings.get("trusted_host", ""))
+    secrets = frozenset(secrets_of([*urls, urlsplit(upstream or "")]))
+    return PipIndex(variables, folders, Reach(hosts, upstream, Path(bundle) if bundle else None, secrets))
 
 
 def _variable(name: str) -> str:
@@ -117,23 +101,8 @@ def _local(word: str) -> Path | None:
 
 
 def _trusted(urls: list[SplitResult], hosts: str) -> frozenset[tuple[str, int]]:
-    found = set(_DEFAULT_HOSTS)
-    for url in urls:
-        with contextlib.suppress(ValueError):
-            if url.hostname:
-                found.add((url.hostname, url.port or (80 if url.scheme == "http" else 443)))
+    found = {*_DEFAULT_HOSTS, *hosts_of(urls)}
     for host in hosts.split():
         name, _, port = host.lower().partition(":")
         found |= {(name, int(port))} if port.isdecimal() else {(name, 80), (name, 443)}
     return frozenset(found)
-
-
-def _bypasses(host: str, environ: Mapping[str, str]) -> bool:
-    rule = environ.get("NO_PROXY") or environ.get("no_proxy") or ""
-    return bool(proxy_bypass_environment(host, {"no": rule}))
-
-
-def _secrets(urls: list[SplitResult]) -> set[str]:
-    """Whatever stands before the `@` of an address, as it stands there and decoded; short words would hide too much."""
-    words = {word for url in urls for word in (url.password, url.username if url.password is None else None) if word}
-    return {word for word in words | {unquote(word) for word in words} if len(word) >= 4}

@@ -149,6 +149,8 @@ def environment(extra: dict[str, str], *, proxied: bool) -> dict[str, str]:
         "TERM": "dumb",
         "PIP_BREAK_SYSTEM_PACKAGES": "1",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "NPM_CONFIG_PREFIX": f"{HOME}/.local",  # so that `npm install -g` works, and its programs are on PATH
+        "GOBIN": f"{HOME}/.local/bin",
         "DEBIAN_FRONTEND": "noninteractive",
     }
     certificates = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS")
@@ -172,7 +174,7 @@ def make_skeleton(
 ) -> None:
     """Make the read-only root with a mount point for everything that is bound into it. Safe to repeat."""
     root = layout.root
-    made = ("dev", "proc", "etc", "root", "run", "srv", "opt/hostler/bin", "mnt/session/uploads")
+    made = ("dev", "proc", "etc", "root", "run", "srv", "var", "opt/hostler/bin", "mnt/session/uploads")
     for name in (*made, *(inside.lstrip("/") for inside in (*WRITABLE.values(), *outside(folders)))):
         (root / name).mkdir(parents=True, exist_ok=True)
     for name in _SYSTEM:

@@ -11,6 +11,7 @@ import struct
 
 _LOAD, _JUMP_EQ, _JUMP_GE, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
+_DONE = 0  # as an error's number: no error
 _NUMBER, _ARCH, _ARG0, _ARG1, _ARG2 = 0, 4, 16, 24, 32
 
 _ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -78,6 +79,21 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "nfsservctl": (180, 42),
 }
 
+# In a build there is but one user, who is root: what would give files or itself to another one does nothing, and says
+# that it did.
+_PRETENDED: dict[str, tuple[int | None, int | None]] = {
+    "chown": (92, None),
+    "fchown": (93, 55),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+    "setgroups": (116, 159),
+    "setuid": (105, 146),
+    "setgid": (106, 144),
+    "setreuid": (113, 145),
+    "setregid": (114, 143),
+    "setresuid": (117, 147),
+    "setresgid": (119, 149),
+}
 # What later kernels add is refused until somebody has looked at it.
 _FIRST_UNKNOWN = 470
 
@@ -207,8 +223,9 @@ def supported(machine: str | None = None) -> bool:
     return (machine or platform.machine()) in _ARCHES
 
 
-def program(machine: str | None = None) -> bytes:
-    """Return the filter as an array of `struct sock_filter`. Raises ValueError for a machine it does not know."""
+def program(machine: str | None = None, *, system: bool = False) -> bytes:
+    """Return the filter as an array of `struct sock_filter`; `system` is for builds as root of their own namespace.
+    Raises ValueError for a machine it does not know."""
     machine = machine or platform.machine()
     if machine not in _ARCHES:
         raise ValueError(f"no system call filter for {machine}")
@@ -217,6 +234,9 @@ def program(machine: str | None = None) -> bytes:
     code += [_op(_JUMP_GE, _FIRST_UNKNOWN, 0, 1), _refuse(errno.ENOSYS)]  # those of x32 among them
     numbers = sorted(number for row in _DENIED.values() if (number := row[column]) is not None)
     code += [_deny_number(number) for number in numbers]
+    if system:
+        pretended = [number for row in _PRETENDED.values() if (number := row[column]) is not None]
+        code += [_deny_number(number, _DONE) for number in pretended]
     # clone3 hides its flags behind a pointer: without it the C library falls back to clone.
     code.append(_deny_number(_CLONE3, errno.ENOSYS))
     # Its contexts are a number for the whole host, which one sandbox could use up: programs have other ways.

@@ -87,6 +87,7 @@ class Hooks(NamedTuple):
     wake: Callable[[str], None]  # a session needs a harness now
     ended: Callable[[str], None]  # a session was archived or deleted: its sandbox may go
     work: WorkHints
+    created: Callable[[bytes], None] = lambda config: None  # a session was made in an environment of this config
 
 
 class Filter(NamedTuple):
@@ -104,6 +105,7 @@ class Changed(NamedTuple):
 
     session: Session
     appended: list[Entry]
+    environment: bytes = b"{}"  # the config of the one that it was created in
 
 
 class Sessions:
@@ -148,7 +150,7 @@ class Sessions:
                 if self_hosted.of_config(row["environment"]):
                     yield enqueued(row["environment_id"], row["id"], now)
             shown = SessionRow.of([row[column.name] for column in COLUMNS])
-            return Changed(session(shown, made), appended)
+            return Changed(session(shown, made), appended, row["environment"])
 
         created = await self._store.write(tx, self._created)
         return created.session
@@ -237,6 +239,7 @@ class Sessions:
         return SessionDeleted(id=session_id)
 
     def _created(self, created: Changed) -> None:
+        self._hooks.created(created.environment)
         if created.appended:
             self._publish(created.session.id, created.appended)
             self._hooks.wake(created.session.id)

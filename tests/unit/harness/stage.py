@@ -16,7 +16,7 @@ from hostler.harness.deps import Deps, HarnessConfig
 from hostler.harness.ledger import EMPTY_LEDGER
 from hostler.harness.life import Life
 from hostler.harness.secrets import SessionSecrets
-from hostler.harness.skill_layers import SkillLayers
+from hostler.harness.session_layers import SessionLayers
 from hostler.harness.state import Session
 from hostler.harness.wake import Wake, row_tx
 from hostler.ids import new_id
@@ -189,7 +189,7 @@ class Stage:
             config=config,
             secrets=SessionSecrets(store, Variables(store, Sealer([Key.new()]))),
             life=Life(self.log, self.backend, folder / "snapshots", config),
-            layers=SkillLayers(NoLayers("none here"), self.backend, 1.0),
+            layers=SessionLayers(NoLayers("none here"), self.backend),
         )
 
     @classmethod

@@ -53,7 +53,8 @@ def test_no_secret_is_shown_when_it_is_printed() -> None:
 
 def test_what_the_sandbox_needs_cannot_be_hidden_by_a_secret() -> None:
     ours = {name.upper() for name in environment({}, proxied=True)}
-    assert ours - RESERVED <= {"PIP_BREAK_SYSTEM_PACKAGES", "PIP_DISABLE_PIP_VERSION_CHECK", "DEBIAN_FRONTEND"}
+    pip = {"PIP_BREAK_SYSTEM_PACKAGES", "PIP_DISABLE_PIP_VERSION_CHECK"}
+    assert ours - RESERVED <= pip | {"DEBIAN_FRONTEND", "GOBIN", "NPM_CONFIG_PREFIX"}
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ import msgspec
 from stage import AGENT, SESSION, FakeBackend, Stage
 
 from hostler.harness.loop import advance
-from hostler.harness.skill_layers import SkillLayers
+from hostler.harness.session_layers import SessionLayers
 from hostler.sandbox.contract import Layer, Sandbox, SandboxSpec
-from hostler.sandbox.packages import LayerUnavailable, PackageSet
+from hostler.sandbox.packages import Kept, LayerUnavailable, PackageSet, Progress
 
 SKILLS = [
     {"type": "anthropic", "skill_id": "docx", "version": "20261121"},
@@ -54,8 +54,20 @@ class Memory:
             raise LayerUnavailable("Never.")
         return self.built.get(packages)
 
-    async def obstacle(self) -> str | None:
+    async def progress(self, packages: PackageSet, position: int = 0) -> Progress | None:
         return None
+
+    async def obstacle(self, manager: str = "pip") -> str | None:
+        return None
+
+    async def key(self, packages: PackageSet) -> str:
+        return ""
+
+    async def kept(self) -> list[Kept]:
+        return []
+
+    async def remove(self, key: str, keep_seconds: float) -> bool:
+        return False
 
     async def aclose(self) -> None: ...
 
@@ -77,7 +89,7 @@ def play(folder: Path, work: Callable[[Stage, Memory, Specs], Awaitable[None]], 
         stage = await Stage.open(folder, SCRIPT)
         await stage.set(agent=msgspec.json.encode({**AGENT, "skills": SKILLS}))
         memory, backend = Memory(), Specs()
-        layers = SkillLayers(memory, backend, seconds)
+        layers = SessionLayers(memory, backend, skill_seconds=seconds)
         stage.backend = backend
         stage.deps = msgspec.structs.replace(stage.deps, sandboxes=backend, layers=layers)
         async with asyncio.timeout(20):

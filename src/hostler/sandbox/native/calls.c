@@ -120,18 +120,20 @@ static void refuse_memory_files(void) {
 }
 
 /* In the child: nothing of ours may be left behind. */
-void become_agent(const char *cwd) {
+void become_agent(const char *cwd, bool keeper) {
     sigset_t none;
     sigemptyset(&none);
     for (int s = 1; s < 32; s++) signal(s, SIG_DFL);
     sigprocmask(SIG_SETMASK, &none, NULL);
     setsid();
     prctl(PR_SET_CHILD_SUBREAPER, 1);
+    if (keeper) return;
     limit(RLIMIT_NPROC, nproc_limit);
     limit(RLIMIT_FSIZE, fsize_limit);
     limit(RLIMIT_NOFILE, nofile_limit);
     struct rlimit no_core = {1, 1}; /* of 0 the kernel would still start the host's program for core dumps */
     setrlimit(RLIMIT_CORE, &no_core);
+    become_user();
     if (memory_limit) refuse_memory_files();
     bool entered = chdir(cwd) == 0;
     if (!entered && errno == EACCES && !strcmp(cwd, "/workspace")) /* else an agent that locked it had no way back */
@@ -161,12 +163,12 @@ void put_fd(int from, int to) {
     else if (dup2(from, to) < 0) _exit(126);
 }
 
-static void exec_child(const char *cwd, char **argv, int in, int out, int err) {
+static void exec_child(const struct call *k, const char *cwd, char **argv, int in, int out, int err) {
     close_others();
     put_fd(in, 0);
     put_fd(out, 1);
     put_fd(err, 2);
-    become_agent(cwd);
+    become_agent(cwd, k->keeper);
     execvpe(argv[0], argv, environment);
     int e = errno;
     dprintf(2, "hostler: cannot run %s: %s\n", argv[0], strerror(e));
@@ -211,7 +213,7 @@ void start_exec(struct call *k, char *payload, size_t len, int in) {
     if (in < 0) in = null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     k->state = RUNNING;
     pid_t pid = argv && out_w >= 0 && err_w >= 0 && in >= 0 ? fork_agent() : -1;
-    if (pid == 0) exec_child(cwd, argv, in, out_w, err_w);
+    if (pid == 0) exec_child(k, cwd, argv, in, out_w, err_w);
     if (out_w >= 0) close(out_w);
     if (err_w >= 0) close(err_w);
     if (null >= 0) close(null);

@@ -5,25 +5,27 @@
  * Wire (SOCK_SEQPACKET, little endian, one message each way, see initlink.py):
  *   request  u32 seq, u8 op, u8 flags, u16 id_len, u32 timeout_ms, u32 payload_len, id, payload
  *   answer   u32 seq, u8 status, u8 flags, u16 0, i32 exit_code, i32 signal, u64 output_bytes, u32 out, u32 err, body
+ *
+ * In a container (`hostler-init container`) it makes the socket itself, in a folder of root's, and is told by the first
+ * connection what the sandbox is; the server reaches it through relay.c.
  */
 #define _GNU_SOURCE
 #include "state.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 static long long started;
+
+static long long first_contact_ms(void) { return in_container ? FIRST_CONTACT_IN_CONTAINER_MS : FIRST_CONTACT_MS; }
 
 static void watch_memory(void) {
     struct pidlist all = {0};
@@ -62,7 +64,7 @@ static long long lonely_left(long long now) {
 
 static int next_wait(long long now) {
     long long wait = lonely_left(now);
-    if (!contacted) wait = started + FIRST_CONTACT_MS - now;
+    if (!contacted) wait = started + first_contact_ms() - now;
     for (struct call *k = calls; k; k = k->next)
         if (k->state == RUNNING && k->timeout_ms && !(k->flags & OUT_TIMED_OUT)) {
             long long left = k->deadline - now;
@@ -81,7 +83,7 @@ static int next_wait(long long now) {
 static void on_time(void) {
     static long long watched;
     long long now = now_ms();
-    if (!contacted && now >= started + FIRST_CONTACT_MS) _exit(75);
+    if (!contacted && now >= started + first_contact_ms()) _exit(75);
     if (lonely_left(now) == 0) _exit(0);
     for (struct call *k = calls; k; k = k->next)
         if (k->state == RUNNING && k->timeout_ms && now >= k->deadline && !(k->flags & OUT_TIMED_OUT))
@@ -149,46 +151,28 @@ static void serve_once(void) {
     next_shell_call();
 }
 
-static int open_proxy(void) {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(PROXY_PORT)};
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&to, sizeof to) < 0 || listen(fd, 128) < 0) die("the proxy's address");
-    return fd;
-}
-
-/* NUL-ended lines: "memory=N", "processes=N", "file=N", "files=N", "lonely=SECONDS", "proxy", "env:NAME=VALUE" */
 static void read_config(int fd) {
     struct stat st;
-    size_t vars = 0;
     if (fstat(fd, &st) < 0) die("no configuration");
     char *text = calloc(1, (size_t)st.st_size + 1);
     if (!text || pread(fd, text, (size_t)st.st_size, 0) != st.st_size) die("the configuration");
     close(fd);
-    for (char *p = text; p < text + st.st_size; p += strlen(p) + 1) {
-        if (!strncmp(p, "env:", 4) && vars < MAX_ENV) environment[vars++] = p + 4;
-        else if (!strncmp(p, "memory=", 7)) memory_limit = strtoull(p + 7, NULL, 10);
-        else if (!strncmp(p, "processes=", 10)) nproc_limit = strtoull(p + 10, NULL, 10);
-        else if (!strncmp(p, "file=", 5)) fsize_limit = strtoull(p + 5, NULL, 10);
-        else if (!strncmp(p, "files=", 6)) nofile_limit = strtoull(p + 6, NULL, 10);
-        else if (!strncmp(p, "lonely=", 7)) lonely_limit = strtoull(p + 7, NULL, 10);
-        else if (!strcmp(p, "proxy")) proxy_fd = open_proxy();
-    }
+    apply_config(text, (size_t)st.st_size);
 }
 
 static void set_up(int argc, char **argv) {
-    if (argc != 3) die("usage: hostler-init LISTEN_FD CONFIG_FD");
+    in_container = argc == 2 && !strcmp(argv[1], "container");
+    if (argc != 3 && !in_container) die("usage: hostler-init LISTEN_FD CONFIG_FD");
     if (getpid() != 1) die("must be process 1 of a sandbox");
-    listen_fd = atoi(argv[1]);
+    if (in_container) container_listen();
+    else listen_fd = atoi(argv[1]);
     oom_fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     prctl(PR_SET_DUMPABLE, 0);
     umask(022);
     fcntl(listen_fd, F_SETFD, FD_CLOEXEC);
     fcntl(listen_fd, F_SETFL, O_NONBLOCK);
     close_others();
-    read_config(atoi(argv[2]));
-    for (size_t i = 0; environment[i]; i++)
-        if (!strncmp(environment[i], "PATH=", 5)) putenv(environment[i]); /* execvpe searches our own PATH */
+    if (!in_container) read_config(atoi(argv[2])); /* a container's comes with the first connection */
     sigset_t set;
     sigfillset(&set);
     sigprocmask(SIG_SETMASK, &set, NULL);
@@ -202,6 +186,9 @@ static void set_up(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     if (argc > 1 && !strcmp(argv[1], "launch")) return launch_main(argc - 1, argv + 1);
+    if (argc > 1 && !strcmp(argv[1], "relay")) return relay_main();
+    if (argc > 1 && !strcmp(argv[1], "channels")) return channels_main();
+    if (argc > 1 && !strcmp(argv[1], "files")) return files_main(argc - 1, argv + 1);
     if (argc > 1 && !strcmp(argv[1], "raw")) return raw_main(argc - 1, argv + 1);
     set_up(argc, argv);
     for (;;) {

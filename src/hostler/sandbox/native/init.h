@@ -75,4 +75,11 @@ void launch_drop(unsigned uid, unsigned gid);    /* for good */
 /* ---- raw.c: the raw network ---- */
 int raw_main(int argc, char **argv);
 
+/* ---- relay.c, channels.c, files.c: what a server starts beside us in a container ---- */
+int relay_main(void);
+int channels_main(void);
+int files_main(int argc, char **argv);
+int connect_to_init(void);
+void drop_capabilities(void);
+
 #endif

@@ -83,7 +83,8 @@ void proc_scan(struct pidlist *out) {
     while ((e = readdir(d))) {
         int pid = atoi(e->d_name);
         struct proc p;
-        if (pid > 1 && proc_read(pid, &p)) pidlist_add(out, p);
+        /* No parent in here: the engine of a container has started it for the server. */
+        if (pid > 1 && proc_read(pid, &p) && p.ppid) pidlist_add(out, p);
     }
     closedir(d);
 }

@@ -27,6 +27,10 @@ static struct call *new_call(int c, const struct request *r, const char *id) {
 }
 
 static void on_run(int c, const struct request *r, const char *id, char *payload, int in) {
+    if (!configured) {
+        reply(c, r->seq, FAILED, 0, -1);
+        return;
+    }
     if (!*id || find_call(id)) {
         reply(c, r->seq, DUPLICATE, 0, -1);
         return;
@@ -37,6 +41,7 @@ static void on_run(int c, const struct request *r, const char *id, char *payload
         return;
     }
     if (r->op == EXEC) {
+        k->keeper = in_container && r->flags & IN_AS_KEEPER;
         start_exec(k, payload, r->payload_len, in);
         return;
     }
@@ -69,6 +74,17 @@ static void on_quell(int c, const struct request *r, const char *why) {
     reply(c, r->seq, OK, 0, -1);
 }
 
+/* The first server says what the sandbox is; another that comes before it was said, too. The rest is no news. */
+static void on_configure(int c, const struct request *r, const char *payload) {
+    char *own = configured ? NULL : malloc((size_t)r->payload_len + 1);
+    if (own) {
+        memcpy(own, payload, r->payload_len);
+        own[r->payload_len] = 0;
+        apply_config(own, r->payload_len);
+    }
+    reply(c, r->seq, configured ? OK : FAILED, 0, -1);
+}
+
 static void dispatch(int c, const struct request *r, const char *id, char *payload, int in) {
     struct call *k = *id ? find_call(id) : NULL;
     switch (r->op) {
@@ -94,6 +110,7 @@ static void dispatch(int c, const struct request *r, const char *id, char *paylo
     case SHUTDOWN: _exit(0);
     case QUELL: on_quell(c, r, payload); break;
     case HELD: reply(c, r->seq, OK, (int32_t)(proc_deleted_bytes("/workspace") >> 20), -1); break;
+    case CONFIGURE: on_configure(c, r, payload); break;
     default: reply(c, r->seq, FAILED, 0, -1);
     }
 }
@@ -168,5 +185,10 @@ void accept_conn(void) {
             conns[c] = fd;
             return;
         }
-    close(fd);
+    if (in_container) { /* only root gets here; relays of servers that are gone may not know it yet */
+        static int next;
+        drop_conn(next);
+        conns[next] = fd;
+        next = (next + 1) % MAX_CONNS;
+    } else close(fd);
 }

@@ -52,7 +52,7 @@ static void shell_child(int control, int report, int out) {
     put_fd(open("/dev/null", O_RDONLY | O_CLOEXEC), 0);
     put_fd(out, 1);
     put_fd(out, 2);
-    become_agent("/workspace");
+    become_agent("/workspace", false);
     execve("/bin/bash", argv, environment);
     _exit(127);
 }

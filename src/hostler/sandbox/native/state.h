@@ -15,14 +15,17 @@
 #define MAX_STATE (8 * 1024 * 1024)
 #define MAX_ENV 512
 #define FIRST_CONTACT_MS 15000
+#define FIRST_CONTACT_IN_CONTAINER_MS 60000 /* an engine may be slow to start the relay */
 #define WATCH_MS 250
 #define OWN_LINE_MS 5000
 #define PROXY_PORT 3128
 #define LONELY_WITH_RESULTS 24
+#define INIT_FOLDER "/opt/hostler/run" /* in a container; only its root may enter */
+#define INIT_SOCKET INIT_FOLDER "/init.sock"
 
-enum { HELLO = 1, EXEC, SHELL, RESTART, ATTACH, CANCEL, ACK, DUMP, RESTORE, LISTENER, SHUTDOWN, QUELL, HELD };
+enum { HELLO = 1, EXEC, SHELL, RESTART, ATTACH, CANCEL, ACK, DUMP, RESTORE, LISTENER, SHUTDOWN, QUELL, HELD, CONFIGURE };
 enum { OK = 0, DUPLICATE, UNKNOWN, BUSY, FAILED };
-enum { IN_PAYLOAD_FD = 1, IN_STDIN_FD = 2 };
+enum { IN_PAYLOAD_FD = 1, IN_STDIN_FD = 2, IN_AS_KEEPER = 4 };
 enum { OUT_TIMED_OUT = 1, OUT_CANCELLED = 2, OUT_SHELL_ENDED = 4, OUT_BODY_FD = 8, OUT_NO_MEMORY = 16 };
 
 struct request {
@@ -54,6 +57,7 @@ struct call {
     struct capture out, err;
     int exit_code, signal;
     uint8_t flags;
+    bool keeper; /* runs as the container's root, for the server and not for the agent */
     int waiter; /* index of the connection that wants the result, -1 when nobody does */
     uint32_t seq;
     bool unsent;
@@ -66,6 +70,9 @@ extern size_t call_count;
 extern int conns[MAX_CONNS];
 extern int listen_fd, signal_fd, proxy_fd, oom_fd;
 extern bool contacted;                  /* somebody said hello */
+extern bool configured;                 /* nothing runs before */
+extern bool in_container;               /* we are its root, and the agent is another user */
+extern unsigned agent_uid;              /* 0: the agent is the user that we are */
 extern char *environment[MAX_ENV + 2];  /* one more for the shell's driver */
 extern uint64_t memory_limit, nproc_limit, fsize_limit, nofile_limit, lonely_limit;
 
@@ -91,6 +98,18 @@ bool write_all(int fd, const void *data, size_t len);
 int memory_file(const void *data, size_t len);
 uint64_t shell_memory_bytes(void);
 
+/* ---- config.c: what a sandbox is told at its start ---- */
+
+void apply_config(char *text, size_t len); /* keeps pointers into `text` */
+void become_user(void);                    /* in the child: lets go of every right that a container's root has */
+
+/* ---- container.c: as the first process of a container ---- */
+
+void container_listen(void);
+void own_folder(const char *path, unsigned mode);
+void make_link(char *path_and_target);
+void add_account(void);
+
 /* ---- answers.c: messages to the server ---- */
 
 void drop_conn(int c);
@@ -113,7 +132,7 @@ bool match_shell_call(const struct pidlist *all, const struct proc *p, void *arg
 bool match_shell(const struct pidlist *all, const struct proc *p, void *arg);
 void adopt_strays(void);
 pid_t fork_agent(void);
-void become_agent(const char *cwd);
+void become_agent(const char *cwd, bool keeper);
 void close_others(void);
 int pipe_in(int *write_end);
 void put_fd(int from, int to);

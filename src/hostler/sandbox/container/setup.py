@@ -1,0 +1,52 @@
+"""What the init of a container is told at its start (native/config.c): the agent's user, folders, environment, filter.
+
+It holds no secret: the same is readable to the agent's programs. It starts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from hostler.sandbox import rootfs, seccomp
+from hostler.sandbox.contract import RIPGREP, TOOLS, UPLOADS, Limits, SandboxSpec
+
+PROGRAMS = "/opt/hostler/programs"  # a read-only folder with the programs below
+INIT = f"{PROGRAMS}/init"
+INIT_FOLDER = "/opt/hostler/run"  # of its socket
+RELAY = (INIT, "relay")
+CHANNELS = (INIT, "channels")
+BUNDLE = "ca-certificates.crt"
+_STICKY = ("/tmp", "/var/tmp")
+
+
+class Conditions(msgspec.Struct, frozen=True, kw_only=True):
+    """What does not depend on the session: what the engine itself limits, and which programs there are."""
+
+    machine: str
+    ripgrep: bool
+    bundle: bool
+    watch_memory: bool  # the engine can't limit it, so the init adds up
+    lonely_seconds: int
+
+
+def config(spec: SandboxSpec, limits: Limits, conditions: Conditions, *, proxied: bool, proxy: bool) -> bytes:
+    """The lines, each ended by NUL. `proxied`: the proxy variables are set; `proxy`: something listens inside."""
+    lines = [f"env:{name}={value}" for name, value in rootfs.environment(spec.env, proxied=proxied).items()]
+    lines += [f"agent={rootfs.UID}", f"filter={seccomp.program(conditions.machine).hex()}"]
+    lines += [f"{'shared' if path in _STICKY else 'own'}={path}" for path in rootfs.WRITABLE.values()]
+    lines += [f"own={path}" for path in rootfs.outside(spec.folders)]
+    lines += [f"link={path}={target}" for path, target in _links(conditions)]
+    lines.append(f"lonely={conditions.lonely_seconds}")
+    lines += ["proxy"] if proxy else []
+    lines += [f"file={limits.file_bytes}"] if limits.file_bytes else []
+    lines += [f"memory={limits.memory_bytes}"] if limits.memory_bytes and conditions.watch_memory else []
+    return "".join(f"{line}\0" for line in lines).encode("utf-8", "surrogatepass")
+
+
+def _links(conditions: Conditions) -> Sequence[tuple[str, str]]:
+    links = [("/uploads", UPLOADS), (TOOLS, f"{PROGRAMS}/tools")]
+    links += [(RIPGREP, f"{PROGRAMS}/rg")] if conditions.ripgrep else []
+    links += [(rootfs.CA_BUNDLE, f"{PROGRAMS}/{BUNDLE}")] if conditions.bundle else []
+    return links
