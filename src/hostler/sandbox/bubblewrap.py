@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import secrets
 import socket
@@ -315,6 +316,10 @@ class BubblewrapBackend:
             found.append((native.program("hostler-tools"), "/opt/hostler/tools"))
         return found
 
+    def _group(self, key: str) -> str:
+        """The name of a sandbox's control groups: another data folder of this machine may have the same session."""
+        return f"{key}-{hashlib.sha256(os.fsencode(self._folder)).hexdigest()[:8]}"
+
     def _groups_here(self) -> cgroups.Groups | None:
         if self._groups is None:
             self._groups = cgroups.find()
@@ -330,7 +335,7 @@ class BubblewrapBackend:
         if self._groups is None:
             return []
         fds = []
-        for path in self._groups.create(key, limits):
+        for path in self._groups.create(self._group(key), limits):
             fds.append(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
             stack.callback(os.close, fds[-1])
         return fds
@@ -369,7 +374,7 @@ class BubblewrapBackend:
             layout.socket.unlink()
         if (groups := self._groups_here()) is not None:
             for _ in range(_GROUP_TRIES):
-                if groups.remove(key):
+                if groups.remove(self._group(key)):
                     break
                 await asyncio.sleep(0.002)
 

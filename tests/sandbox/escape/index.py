@@ -10,6 +10,7 @@ OUT = "sandbox/escape/test_smuggling.py::test_"
 TRAPS = "sandbox/escape/test_traps.py::test_"
 TENANTS = "sandbox/escape/test_tenants.py::test_"
 ARCHIVES = "sandbox/escape/test_archives.py::test_"
+SECRETS = "sandbox/escape/test_secrets.py::test_"
 SKILLS = "unit/skills/test_bundle.py::test_"
 EGRESS = "unit/sandbox/test_egress.py::test_"
 SERVER = "sandbox/test_hostile_session.py::test_"
@@ -123,6 +124,11 @@ PROBES: dict[str, tuple[str, ...]] = {
         "sandbox/test_egress_tools.py::test_this_host_is_reached_by_no_spelling",
     ),
     "DNS rebinding": (f"{OUT}what_was_looked_at_is_what_is_connected_to",),
+    "a name in TLS that is not the host's": (
+        "sandbox/escape/test_names.py::test_no_greeting_for_another_name_gets_out",
+    ),
+    "a secret that comes back": (f"{SECRETS}no_echo_tells_the_value", f"{SECRETS}no_spelling_tells_the_value"),
+    "a secret for another host": (f"{SECRETS}the_value_goes_nowhere_else",),
     "sockets past the proxy": (
         "an open network leads to public addresses only",
         "sandbox/test_rawnet.py::test_raw_network",

@@ -13,6 +13,10 @@ from msgspec import Struct
 from hostler.sandbox.edge.streams import Stream
 
 _HANDSHAKE = 22
+# Records of TLS that may not come first, but that some servers pass over; and the greeting that was in use before TLS,
+# which many still take and which names no server.
+_OUT_OF_PLACE = re.compile(rb"[\x14\x15\x17\x18]\x03|[\x80-\xff].\x01[\x00\x03]", re.DOTALL)
+_OUT_OF_PLACE_BYTES = 4
 _CLIENT_HELLO = 1
 _RECORD_BYTES = 16384
 _HELLO_BYTES = 65536
@@ -157,6 +161,8 @@ async def read_opening(client: Stream, opening: Opening, seconds: float) -> None
         while data and _undecided(opening.data):
             data = await client.read()
             opening.data += data
+    if _OUT_OF_PLACE.match(opening.data):
+        raise BadHello("it does not begin with one")
     line = bytes(opening.data).lstrip(b"\r\n").partition(b"\n")[0]
     opening.http = len(line) >= _LINE_BYTES or _REQUEST_LINE.fullmatch(line.rstrip(b"\r")) is not None
 
@@ -172,5 +178,7 @@ async def _read_hello(client: Stream, opening: Opening, data: bytes) -> None:
 
 
 def _undecided(data: bytearray) -> bool:
-    """Whether these bytes are the beginning of a line of text, whose end is still to come."""
+    """Whether these bytes are the beginning of a line of text, whose end is still to come, or too few to tell."""
+    if data[0] >= 0x80 or data[0] in b"\x14\x15\x17\x18":
+        return len(data) < _OUT_OF_PLACE_BYTES
     return len(data) < _LINE_BYTES and _TEXT.fullmatch(data) is not None
