@@ -44,7 +44,8 @@ class Go(Prefixed):
         return [Exec(argv=[*variables, "go", "install", "-modcacherw", package]) for package in packages]
 
     def installed(self, folder: Path) -> list[str]:
-        return []
+        """The programs: their versions stand in them only."""
+        return sorted(program.name for program in (folder / "bin").glob("*"))
 
 
 def open_go(environ: Mapping[str, str], proxy: str | None) -> Go:

@@ -17,6 +17,7 @@ from hostler.sandbox.reach import reach
 from hostler.sandbox.rootfs import HOME
 
 _MODULES = "lib/node_modules"
+_REGISTRY = "https://registry.npmjs.org"  # the one that npm uses unless it is told another
 _KEPT = re.compile(
     r"registry|@[^:]+:registry|//.+|strict-ssl|fetch-retries|fetch-timeout|fetch-retry-.*|maxsockets|ca|_auth|_authToken"
 )
@@ -62,7 +63,7 @@ def open_npm(environ: Mapping[str, str], proxy: str | None) -> Npm:
     urls = [value for name, value in kept.items() if name.endswith("registry")]
     secrets = [value for name, value in settings.items() if _SECRET.fullmatch(name)]
     found = reach(
-        urls,
+        [*urls, _REGISTRY],
         environ,
         proxy=proxy or settings.get("https-proxy") or settings.get("proxy"),
         bundle=settings.get("cafile"),
