@@ -22,7 +22,7 @@ HOST = "127.0.0.2"  # not 127.0.0.1: sandboxes don't use the proxy for that, whi
 def test_from_the_vault_to_the_site(tmp_path: Path) -> None:
     certificate = make_certificate(tmp_path, addresses=[HOST])
     with serve_site(tmp_path, HOST) as (port, seen):
-        config = f'[sandbox]\nprivate_hosts = ["{HOST}:{port}"]\n'
+        config = f'[sandbox]\nallow_private_hosts = ["{HOST}:{port}"]\n'
         environ = {"SSL_CERT_FILE": str(certificate)}
         with Server(tmp_path / "data", config=config, environ=environ) as server, Api(server) as api:
             vault = api.post("/v1/vaults", {"display_name": "v"})["id"]

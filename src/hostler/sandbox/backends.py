@@ -45,7 +45,9 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     runtime: str = ""  # of the engine, as "runsc"; of kubernetes the RuntimeClass; none: the default
     kubernetes: KubernetesConfig | None = None
     proxy: str = ""  # an upstream HTTP proxy for what sandboxes fetch
-    private_hosts: tuple[str, ...] = ()  # "host" or "host:port": the operator's own, which may have private addresses
+    allow_private_hosts: tuple[
+        str, ...
+    ] = ()  # "host" or "host:port": the operator's own, which may have private addresses
     blocked_hosts: tuple[str, ...] = ()
     egress_connections: Annotated[int, msgspec.Meta(ge=1)] = 256
     egress_mb: Annotated[int, msgspec.Meta(ge=0)] = 102400

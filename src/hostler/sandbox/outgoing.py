@@ -42,7 +42,7 @@ class EgressConfig(Protocol):
     @property
     def proxy(self) -> str: ...
     @property
-    def private_hosts(self) -> tuple[str, ...]: ...
+    def allow_private_hosts(self) -> tuple[str, ...]: ...
     @property
     def blocked_hosts(self) -> tuple[str, ...]: ...
     @property
@@ -85,7 +85,7 @@ def open_log(data_dir: Path, megabytes: int = 1) -> EgressLog:
 
 def policy(config: EgressConfig, environ: Mapping[str, str]) -> EgressPolicy:
     """Raises ValueError."""
-    private = [_host_and_port(entry) for entry in config.private_hosts]
+    private = [_host_and_port(entry) for entry in config.allow_private_hosts]
     return EgressPolicy(
         trusted=frozenset(private),
         blocked=(*METADATA_HOSTS, gethostname(), *config.blocked_hosts),
@@ -106,5 +106,7 @@ def _machines_registries(environ: Mapping[str, str]) -> tuple[str, ...]:
 def _host_and_port(entry: str) -> tuple[str, int | None]:
     found = _HOST_AND_PORT.fullmatch(entry)
     if found is None:
-        raise ValueError(f"`private_hosts` takes intranet.example.com or intranet.example.com:8443, not {entry!r}")
+        raise ValueError(
+            f"`allow_private_hosts` takes intranet.example.com or intranet.example.com:8443, not {entry!r}"
+        )
     return bare_host(found[1]), int(found[2]) if found[2] else None

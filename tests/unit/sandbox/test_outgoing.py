@@ -47,7 +47,7 @@ def reach(config: SandboxConfig, network: Network, host: str, port: int = 443, a
 
 
 def test_private_hosts_are_the_operators_choice_and_must_be_allowed_too() -> None:
-    config = SandboxConfig(private_hosts=("wiki.lan", "10.0.0.5:8443", "[fd00::5]:1"))
+    config = SandboxConfig(allow_private_hosts=("wiki.lan", "10.0.0.5:8443", "[fd00::5]:1"))
     everything, limited = Network(), Network(hosts=("wiki.lan",))
     assert reach(config, everything, "wiki.lan", 1, "10.1.1.1") == ""
     assert reach(config, everything, "WIKI.lan.", 1, "10.1.1.1") == ""
@@ -71,9 +71,9 @@ def test_blocked_hosts_and_those_of_cloud_metadata() -> None:
 
 @pytest.mark.parametrize("entry", ["https://a.b", "a b", "*.a.b", "a:b", "", "a:1:2"])
 def test_a_private_host_that_is_none_is_told(tmp_path: Path, entry: str) -> None:
-    backend = open_backend(tmp_path / "sandboxes", SandboxConfig(private_hosts=(entry,)), NO_PIP)
+    backend = open_backend(tmp_path / "sandboxes", SandboxConfig(allow_private_hosts=(entry,)), NO_PIP)
     (check,) = [check for check in backend.probe() if not check.ok]
-    assert "private_hosts" in check.detail
+    assert "allow_private_hosts" in check.detail
 
 
 def test_the_registries_are_open_with_package_managers_only() -> None:
