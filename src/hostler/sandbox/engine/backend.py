@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+from hostler.sandbox import stacking
 from hostler.sandbox.container import egress as container_egress
 from hostler.sandbox.container import setup
 from hostler.sandbox.container.egress import Egress
@@ -174,6 +175,8 @@ class EngineBackend:
     async def _start(self, spec: SandboxSpec) -> ContainerSandbox:
         if (spec.shared or spec.layers) and not self._settings.address.local:
             raise SandboxUnavailable("folders of this machine can't be shared with an engine on another one")
+        if spec.system or any(stacking.is_folder(layer.source, "system") for layer in spec.layers):
+            raise SandboxUnavailable("in a container no layer lies over the system's own folders")
         made = await self.ground.ready()
         notes, limits = self._notes(spec.key), self._effective(spec.limits)
         proxied = not spec.network.closed and self._egress is not None
