@@ -20,6 +20,7 @@ from hostler.git.hosts import GitConfig
 from hostler.harness.deps import HarnessConfig
 from hostler.mcp.config import McpConfig, StdioServer
 from hostler.sandbox.backends import BACKENDS, SandboxConfig
+from hostler.sandbox.kubernetes.settings import KubernetesConfig
 from hostler.services.work import WorkConfig
 from hostler.web.config import WebConfig
 from hostler.wire import (
@@ -92,7 +93,8 @@ def test_every_key_of_the_config_file() -> None:
 
 
 @pytest.mark.parametrize(
-    "struct", [GitConfig, HarnessConfig, SandboxConfig, McpConfig, StdioServer, WebConfig, WorkConfig]
+    "struct",
+    [GitConfig, HarnessConfig, SandboxConfig, KubernetesConfig, McpConfig, StdioServer, WebConfig, WorkConfig],
 )
 def test_every_key_of_a_table_with_its_default(struct: Any) -> None:
     documented = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", CONFIGURATION, re.MULTILINE))

@@ -13,6 +13,7 @@ import msgspec
 from hostler.sandbox.contract import Backend, Limits, SandboxUnavailable, Secrets
 from hostler.sandbox.egresslog import EgressLog
 from hostler.sandbox.gateway import Gateway
+from hostler.sandbox.kubernetes.settings import KubernetesConfig
 from hostler.sandbox.packages import Layers, NoLayers
 from hostler.sandbox.reach import Reach
 from hostler.sandbox.unusable import UnusableBackend
@@ -25,6 +26,7 @@ BACKENDS = {
     "bubblewrap": "hostler.sandbox.backends:open_bubblewrap",
     "docker": "hostler.sandbox.engine.opening:open_docker",
     "podman": "hostler.sandbox.engine.opening:open_podman",
+    "kubernetes": "hostler.sandbox.kubernetes.opening:open_kubernetes",
     "none": "hostler.sandbox.backends:open_none",
 }
 
@@ -40,7 +42,8 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     disk_mb: int = 10240
     engine: str = ""  # of docker and podman: unix:///path or tcp://host:port; none: where the engine usually listens
     image: str = "hostler-sandbox"
-    runtime: str = ""  # of the engine, as "runsc"; none: its default
+    runtime: str = ""  # of the engine, as "runsc"; of kubernetes the RuntimeClass; none: the default
+    kubernetes: KubernetesConfig | None = None
     proxy: str = ""  # an upstream HTTP proxy for what sandboxes fetch
     private_hosts: tuple[str, ...] = ()  # "host" or "host:port": the operator's own, which may have private addresses
     blocked_hosts: tuple[str, ...] = ()

@@ -62,14 +62,19 @@ class Refused(Exception):
 class Answer:
     """One message of the init; `fd` belongs to the receiver."""
 
-    __slots__ = ("body", "err_len", "exit_code", "fd", "flags", "out_len", "output_bytes", "signal", "status")
+    __slots__ = ("body", "err_len", "exit_code", "fd", "flags", "out_len", "output_bytes", "seq", "signal", "status")
 
     def __init__(self, message: bytes, fd: int) -> None:
-        _, self.status, self.flags, _, self.exit_code, self.signal, self.output_bytes, self.out_len, self.err_len = (
-            _ANSWER.unpack_from(message)
-        )
+        head = _ANSWER.unpack_from(message)
+        self.seq, self.status, self.flags, _, self.exit_code, self.signal, *sizes = head
+        self.output_bytes, self.out_len, self.err_len = sizes
         self.body = message[_ANSWER.size :]
         self.fd = fd
+
+    @property
+    def unknown(self) -> bool:
+        """Whether the init knows no such call."""
+        return bool(self.status == _UNKNOWN)
 
     def result(self) -> CommandResult:
         """Turn the end of a call into the contract's words."""
@@ -124,6 +129,7 @@ class Link(ABC):
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._seq = 0
+        self._why = "the sandbox has ended"
         self.closed: asyncio.Future[None] = self._loop.create_future()
 
     @abstractmethod
@@ -191,7 +197,7 @@ class Link(ABC):
     ) -> Answer:
         """Send one request and wait for its answer. Cancelling drops the wait only."""
         if self.closed.done():
-            raise SandboxUnavailable("the sandbox has ended")
+            raise SandboxUnavailable(self._why)
         if len(payload) > MAX_PAYLOAD:
             raise ValueError(f"a command of {len(payload)} bytes is too long (limit {MAX_PAYLOAD})")
         self._seq += 1
@@ -203,25 +209,30 @@ class Link(ABC):
             self._send(Request(seq, op, name, payload, stdin, timeout_ms, keeper))
             return await future
         finally:
-            self._waiting.pop(seq, None)
+            self._forget(seq)
+
+    def _forget(self, seq: int) -> None:
+        """Nobody waits for that answer any more."""
+        self._waiting.pop(seq, None)
 
     def _answered(self, message: bytes, fd: int) -> None:
         answer = Answer(message, fd)
-        future = self._waiting.get(_ANSWER.unpack_from(message)[0])
+        future = self._waiting.get(answer.seq)
         if future is None or future.done():
             answer.close()
         else:
             future.set_result(answer)
 
-    def close(self) -> None:
-        """Let go of the connection. The sandbox and its calls go on."""
+    def close(self, why: str = "") -> None:
+        """Let go of the connection; who waits hears `why`. The sandbox and its calls go on."""
         if self.closed.done():
             return
+        self._why = why or self._why
         self.closed.set_result(None)
         self._let_go()
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(SandboxUnavailable("the sandbox has ended"))
+                future.set_exception(SandboxUnavailable(self._why))
 
 
 class InitLink(Link):

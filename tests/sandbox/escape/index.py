@@ -117,6 +117,11 @@ PROBES: dict[str, tuple[str, ...]] = {
         "lives/test_archives.py::test_hostile_archives_leave_nothing",
     ),
     # the way out
+    "packages' scripts": (
+        "sandbox/test_hostile_packages.py::test_a_script_reaches_nothing_of_the_host",
+        "sandbox/test_hostile_packages.py::test_root_of_a_build_is_nobody",
+        "sandbox/test_hostile_packages.py::test_links_in_what_a_build_changed_are_not_followed",
+    ),
     "smuggling by lengths": (f"{OUT}no_request_is_smuggled", f"{EGRESS}exactly_one_request_body_is_passed_on"),
     "smuggling by targets": (f"{OUT}no_target_is_read_in_two_ways",),
     "addresses in every spelling": (

@@ -6,9 +6,11 @@ It reads the host's files and decides who places what; it must not decide where 
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import struct
 from collections.abc import AsyncIterator, Iterable, Iterator
+from pathlib import Path
 
 import msgspec
 
@@ -30,6 +32,21 @@ class Placed(msgspec.Struct):
 def tag() -> str:
     """A name for the half-written files of one round."""
     return secrets.token_hex(8)
+
+
+def below(source: Path, target: str) -> list[Placed]:
+    """The regular files of a folder of the host, or the one file that it is. Links out of it are left out."""
+    if source.is_file():
+        return [_placed(source, target)]
+    top, found = source.resolve(), []
+    for path in sorted(top.rglob("*")):
+        if path.is_file() and path.resolve().is_relative_to(top):
+            found.append(_placed(path, f"{target}/{path.relative_to(top)}"))
+    return found
+
+
+def _placed(source: Path, target: str) -> Placed:
+    return Placed(target, Mount(source=source, target=target, executable=os.access(source, os.X_OK)))
 
 
 async def batches(files: Iterable[Placed]) -> AsyncIterator[bytes]:

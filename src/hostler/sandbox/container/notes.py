@@ -60,12 +60,15 @@ class Notes:
         with contextlib.suppress(FileNotFoundError):
             if shell := self._shell.read_bytes():
                 await sandbox.link.ask(Op.RESTORE, payload=shell)
+        await sandbox.place_copies(sandbox.state.copies)
         await sandbox.place_texts(sandbox.state.texts)
         await sandbox.link_layers(sandbox.state.layers)
         self._fresh.unlink(missing_ok=True)
 
     async def keep_shell_state(self, sandbox: ContainerSandbox) -> None:
         """Before it rests."""
+        if sandbox.link.broken:
+            return
         try:
             async with asyncio.timeout(_DUMP_SECONDS):
                 state = await sandbox.link.memory(Op.DUMP)

@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """What is written down of a sandbox before anything runs in it. `config` is what its init must be told;
-    `texts` and `layers` (their keys) what it is given before the first command."""
+    `texts`, `layers` (their keys) and `copies` what it is given before the first command."""
 
     container: str
     started: str
@@ -52,6 +52,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     config: bytes
     texts: dict[str, str]
     layers: list[str]
+    copies: dict[str, str] = {}  # where inside -> the host's file or folder
 
 
 class ContainerSandbox(Linked):
@@ -94,6 +95,11 @@ class ContainerSandbox(Linked):
     async def place_texts(self, texts: dict[str, str]) -> None:
         """Put files of ours, by their whole path, in the place of what is there."""
         await self._place([Placed(path, text=text.encode()) for path, text in texts.items()])
+
+    async def place_copies(self, copies: dict[str, str]) -> None:
+        """Put files of the host, and folders with all that is in them, where the container can't see them."""
+        for target, source in copies.items():
+            await self._place(await asyncio.to_thread(inputs.below, Path(source), target))
 
     async def link_layers(self, layers: list[str]) -> None:
         """Let the sandbox's Python find these layers; see interpreter.py."""

@@ -28,6 +28,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     ripgrep: bool
     bundle: bool
     watch_memory: bool  # the engine can't limit it, so the init adds up
+    count_processes: bool = False  # the engine can't, and the agent's user is nobody else's
     lonely_seconds: int
 
 
@@ -42,6 +43,7 @@ def config(spec: SandboxSpec, limits: Limits, conditions: Conditions, *, proxied
     lines.append(f"lonely={conditions.lonely_seconds}")
     lines += ["proxy"] if proxy else []
     lines += [f"file={limits.file_bytes}"] if limits.file_bytes else []
+    lines += [f"processes={limits.processes}"] if limits.processes and conditions.count_processes else []
     lines += [f"memory={limits.memory_bytes}"] if limits.memory_bytes and conditions.watch_memory else []
     return "".join(f"{line}\0" for line in lines).encode("utf-8", "surrogatepass")
 

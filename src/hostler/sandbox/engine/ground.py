@@ -15,8 +15,8 @@ from pathlib import Path
 
 import msgspec
 
-from hostler.sandbox import native, rootfs
-from hostler.sandbox.container import setup
+from hostler.sandbox import rootfs
+from hostler.sandbox.container import installation, setup
 from hostler.sandbox.container.setup import Conditions
 from hostler.sandbox.contract import SandboxUnavailable
 from hostler.sandbox.engine import spec as words
@@ -94,7 +94,7 @@ class Ground:
                 )
             programs = await asyncio.to_thread(self._programs)
             self._made = Made(
-                install=_install(self._folder),
+                install=installation.name(self._folder),
                 image=self._settings.image,
                 runtime=self._settings.runtime,
                 programs=f"hostler-programs-{_digest(programs)}",
@@ -109,12 +109,8 @@ class Ground:
         return self._settings.bundle() if self._settings.bundle else rootfs.ca_bundle(None)
 
     def _programs(self) -> dict[str, bytes]:
-        files = {"init": native.program("hostler-init"), "tools": native.program("hostler-tools")}
-        if self._settings.ripgrep is not None:
-            files["rg"] = self._settings.ripgrep
-        if (bundle := self._bundle()) is not None:
-            files[setup.BUNDLE] = bundle
-        return {name: path.read_bytes() for name, path in files.items()}
+        paths = installation.programs(self._settings.ripgrep, self._bundle())
+        return {name: path.read_bytes() for name, path in paths.items()}
 
     async def _check_image(self) -> bool:
         """Whether it has a health check of its own. Raises `SandboxUnavailable` where it is missing."""
@@ -149,18 +145,3 @@ def _digest(programs: dict[str, bytes]) -> str:
     for name, data in sorted(programs.items()):
         digest.update(f"{name} {len(data)} ".encode() + data)
     return digest.hexdigest()[:16]
-
-
-def _install(folder: Path) -> str:
-    """A name that this data folder has among all that may use the engine. Raises `SandboxUnavailable`."""
-    path = folder / ".install"
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            with path.open("x") as file:
-                file.write(secrets.token_hex(6))
-        except FileExistsError:
-            pass
-        return path.read_text().strip()
-    except OSError as error:
-        raise SandboxUnavailable(f"cannot use the sandboxes' directory {folder}: {error}") from error
