@@ -48,7 +48,12 @@ def running(kind: str, folder: Path) -> Iterator[str]:
     log = folder / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            _command(kind, folder, sock), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+            _command(kind, folder, sock),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            cwd=folder,  # where podman's monitor notes that memory ran out
         )
     try:
         _until_it_answers(process, sock, log)

@@ -27,6 +27,7 @@ from hostler.sandbox.engine.http import Address
 
 KEY = "sesn_1"
 SPEC = SandboxSpec(key=KEY, network=NO_NETWORK)
+_SYSTEM = SandboxSpec(key=KEY, system=True)
 Work = Callable[[SimulatedEngine, Callable[..., EngineBackend]], Awaitable[None]]
 
 
@@ -182,6 +183,17 @@ def test_snapshots_are_refused_with_the_reason(tmp_path: Path) -> None:
         with pytest.raises(SandboxUnavailable, match="no snapshots"):
             await make().restore(KEY, tmp_path / "file", Snapshot(bytes=0, sha256=""))
         assert not (tmp_path / "file").exists()
+
+    _simulated(tmp_path, work)
+
+
+def test_a_layer_over_the_system_is_refused_with_the_reason(tmp_path: Path) -> None:
+    async def work(engine: SimulatedEngine, make: Callable[..., EngineBackend]) -> None:
+        (tmp_path / "layer" / "system").mkdir(parents=True)
+        for more in (SandboxSpec(key=KEY, layers=[Layer(key="a", source=tmp_path / "layer")]), _SYSTEM):
+            with pytest.raises(SandboxUnavailable, match="over the system"):
+                await make().provision(more)
+        assert engine.containers == {}
 
     _simulated(tmp_path, work)
 

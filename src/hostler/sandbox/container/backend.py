@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
+from hostler.sandbox import stacking
 from hostler.sandbox.container import egress as container_egress
 from hostler.sandbox.container import setup
 from hostler.sandbox.container.egress import Egress
@@ -229,6 +230,8 @@ class ContainerBackend:
         sandbox.egress = asyncio.create_task(serving, name=f"egress of {key}")
 
     async def _start(self, spec: SandboxSpec) -> ContainerSandbox:
+        if spec.system or any(stacking.is_folder(layer.source, "system") for layer in spec.layers):
+            raise SandboxUnavailable("in a container no layer lies over the system's own folders")
         conditions = await self._containers.ready(spec)
         notes, limits = self._notes(spec.key), self._effective(spec.limits)
         proxied = not spec.network.closed and self._egress is not None

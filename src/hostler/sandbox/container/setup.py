@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from hostler.sandbox import rootfs, seccomp
-from hostler.sandbox.contract import RIPGREP, TOOLS, UPLOADS, Limits, SandboxSpec
+from hostler.sandbox import rootfs, seccomp, stacking
+from hostler.sandbox.contract import LAYERS, RIPGREP, TOOLS, UPLOADS, Limits, SandboxSpec
 
 PROGRAMS = "/opt/hostler/programs"  # a read-only folder with the programs below
 INIT = f"{PROGRAMS}/init"
@@ -34,11 +34,12 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
 
 def config(spec: SandboxSpec, limits: Limits, conditions: Conditions, *, proxied: bool, proxy: bool) -> bytes:
     """The lines, each ended by NUL. `proxied`: the proxy variables are set; `proxy`: something listens inside."""
-    lines = [f"env:{name}={value}" for name, value in rootfs.environment(spec.env, proxied=proxied).items()]
+    env = rootfs.environment(stacking.environment(spec) | spec.env, proxied=proxied)
+    lines = [f"env:{name}={value}" for name, value in env.items()]
     lines += [f"agent={rootfs.UID}", f"filter={seccomp.program(conditions.machine).hex()}"]
     lines += [f"{'shared' if path in _STICKY else 'own'}={path}" for path in rootfs.WRITABLE.values()]
     lines += [f"own={path}" for path in rootfs.outside(spec.folders)]
-    lines += [f"link={path}={target}" for path, target in _links(conditions)]
+    lines += [f"link={path}={target}" for path, target in _links(spec, conditions)]
     lines.append(f"lonely={conditions.lonely_seconds}")
     lines += ["proxy"] if proxy else []
     lines += [f"file={limits.file_bytes}"] if limits.file_bytes else []
@@ -47,8 +48,10 @@ def config(spec: SandboxSpec, limits: Limits, conditions: Conditions, *, proxied
     return "".join(f"{line}\0" for line in lines).encode("utf-8", "surrogatepass")
 
 
-def _links(conditions: Conditions) -> Sequence[tuple[str, str]]:
+def _links(spec: SandboxSpec, conditions: Conditions) -> Sequence[tuple[str, str]]:
     links = [("/uploads", UPLOADS), (TOOLS, f"{PROGRAMS}/tools")]
     links += [(RIPGREP, f"{PROGRAMS}/rg")] if conditions.ripgrep else []
     links += [(rootfs.CA_BUNDLE, f"{PROGRAMS}/{BUNDLE}")] if conditions.bundle else []
+    modules = [layer.key for layer in spec.layers if stacking.is_folder(layer.source, "lib", "node_modules")]
+    links += [(stacking.NODE_MODULES, f"{LAYERS}/{key}/lib/node_modules") for key in modules[-1:]]
     return links

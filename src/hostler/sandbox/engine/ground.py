@@ -21,7 +21,7 @@ from hostler.sandbox.container.setup import Conditions
 from hostler.sandbox.contract import SandboxUnavailable
 from hostler.sandbox.engine import spec as words
 from hostler.sandbox.engine.api import Engine
-from hostler.sandbox.engine.http import Address, EngineHttp
+from hostler.sandbox.engine.http import Address, EngineError, EngineHttp
 from hostler.sandbox.engine.spec import Made
 
 _READY = ".ready"
@@ -127,10 +127,17 @@ class Ground:
         helper = await self._engine.create(name, words.helper(made))
         try:
             if not await self._engine.has_file(helper, f"{setup.PROGRAMS}/{_READY}"):
-                await self._engine.upload(helper, setup.PROGRAMS, await asyncio.to_thread(self._programs))
-                await self._engine.upload(helper, setup.PROGRAMS, {_READY: b""})
+                await self._upload(helper, await asyncio.to_thread(self._programs))
+                await self._upload(helper, {_READY: b""})
         finally:
             await self._engine.remove(helper)
+
+    async def _upload(self, helper: str, files: dict[str, bytes]) -> None:
+        """Twice, if need be: the same files may be put there again."""
+        try:
+            await self._engine.upload(helper, setup.PROGRAMS, files)
+        except EngineError:
+            await self._engine.upload(helper, setup.PROGRAMS, files)
 
 
 def _digest(programs: dict[str, bytes]) -> str:
