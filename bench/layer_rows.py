@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hostler.sandbox.backends import SandboxConfig, open_layers
 from hostler.sandbox.contract import NO_NETWORK, Layer, SandboxSpec
-from hostler.sandbox.packages import PackageSet
+from hostler.sandbox.layers.packages import PackageSet
 from rows import MS, Bench, Row, now, p
 from sandbox_rows import backend, bare, ran
 

@@ -27,9 +27,9 @@ sys.path.insert(1, str(Path(__file__).parent.parent / "src"))
 
 from hostler.sandbox.contract import Network, Secret
 from hostler.sandbox.edge.authority import Authority
+from hostler.sandbox.edge.egress import EgressLimits, EgressPolicy, EgressProxy
 from hostler.sandbox.edge.interception import Edge
 from hostler.sandbox.edge.streams import Plain, Tls
-from hostler.sandbox.egress import EgressLimits, EgressPolicy, EgressProxy
 from rows import MS, Bench, Row, now, p
 
 SECRETS = [

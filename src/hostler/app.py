@@ -40,8 +40,8 @@ from hostler.models.protocol import Model
 from hostler.models.routing import Router
 from hostler.sandbox.backends import open_backend, open_layers
 from hostler.sandbox.contract import Backend
-from hostler.sandbox.egresslog import EgressLog
-from hostler.sandbox.outgoing import open_log
+from hostler.sandbox.edge.egresslog import EgressLog
+from hostler.sandbox.edge.outgoing import open_log
 from hostler.sandbox.toolset import TOOLS
 from hostler.services.agents import Agents
 from hostler.services.callers import Callers

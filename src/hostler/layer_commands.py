@@ -20,7 +20,7 @@ from hostler.settings import load
 
 if TYPE_CHECKING:
     from hostler.layering import Built, Shown
-    from hostler.sandbox.packages import Kept
+    from hostler.sandbox.layers.packages import Kept
 
 _DATA_DIR = click.option(
     "--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where everything is kept.  [HOSTLER_DATA_DIR]"

@@ -16,9 +16,9 @@ from sqlalchemy import select
 
 from hostler.configuration import configuration, open_store
 from hostler.errors import InvalidRequest
-from hostler.sandbox import layerfolder, packagelists
 from hostler.sandbox.backends import open_layers
-from hostler.sandbox.packages import Kept, Layers, LayerUnavailable, PackageSet, Progress
+from hostler.sandbox.layers import packagelists, storage
+from hostler.sandbox.layers.packages import Kept, Layers, LayerUnavailable, PackageSet, Progress
 from hostler.services.environments import Environments
 from hostler.services.reading import rows
 from hostler.settings import Settings
@@ -78,7 +78,7 @@ async def shown(settings: Settings) -> list[Shown]:
     layers = await _open(settings)
     try:
         users = await _users(settings, layers)
-        mounted = await asyncio.to_thread(layerfolder.in_use, settings.data_dir / "sandboxes")
+        mounted = await asyncio.to_thread(storage.in_use, settings.data_dir / "sandboxes")
         return [
             Shown(layer=kept, used_by=users.get(kept.key, []), mounted=kept.key in mounted)
             for kept in await layers.kept()

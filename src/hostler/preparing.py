@@ -12,10 +12,10 @@ from collections.abc import Callable
 import msgspec
 
 from hostler.configuration import configuration
-from hostler.sandbox import layerfiles
 from hostler.sandbox.backends import SandboxConfig, open_layers
 from hostler.sandbox.contract import Check, Layer
-from hostler.sandbox.packages import Layers, LayerUnavailable, PackageSet
+from hostler.sandbox.layers import manifests
+from hostler.sandbox.layers.packages import Layers, LayerUnavailable, PackageSet
 from hostler.settings import Settings
 from hostler.skills import requirements
 from hostler.store.folder import make_data_dir
@@ -93,5 +93,5 @@ def _packages(skill_id: str) -> PackageSet:
 
 
 def _content(layer: Layer) -> tuple[list[str], int]:
-    manifest = layerfiles.read(layer.source)
+    manifest = manifests.read(layer.source)
     return (manifest.packages, manifest.size.bytes) if manifest else ([], 0)

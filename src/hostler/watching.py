@@ -16,7 +16,7 @@ import msgspec
 from hostler.settings import load
 
 if TYPE_CHECKING:
-    from hostler.sandbox.ledger import Entry
+    from hostler.sandbox.edge.ledger import Entry
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
@@ -32,8 +32,8 @@ _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line for each connection, for programs.")
 def egress(session_id: str, data_dir: Path | None, config: Path | None, as_json: bool) -> None:
     """Print where the sandbox of session ID has connected to, and what was refused, oldest first."""
-    from hostler.sandbox.ledger import Entry
-    from hostler.sandbox.outgoing import open_log
+    from hostler.sandbox.edge.ledger import Entry
+    from hostler.sandbox.edge.outgoing import open_log
 
     if not _ID.fullmatch(session_id):
         raise click.BadParameter("this is no id of a session", param_hint="ID")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from failures.client import Api, errors, results
-from hostler.sandbox import toolchains
+from hostler.sandbox.layers import toolchains
 from running import Server
 from sandbox import registries
 from sandbox.registries import Registry, serving

@@ -14,7 +14,7 @@ from clusters import nodes
 from clusters.simulated import Cluster
 from hostler.sandbox.container.backend import ContainerBackend
 from hostler.sandbox.contract import Limits
-from hostler.sandbox.egress import EgressProxy
+from hostler.sandbox.edge.egress import EgressProxy
 from hostler.sandbox.kubernetes import access, cluster
 from hostler.sandbox.kubernetes.settings import KubernetesConfig
 

@@ -32,7 +32,7 @@ from hostler.sandbox.contract import (
     Shell,
     UnknownCall,
 )
-from hostler.sandbox.egress import EgressPolicy, EgressProxy
+from hostler.sandbox.edge.egress import EgressPolicy, EgressProxy
 
 KEY = "sesn_1"
 SPEC = SandboxSpec(key=KEY, network=NO_NETWORK)

@@ -10,7 +10,7 @@ import pytest
 
 from engines import daemons
 from hostler.sandbox.contract import Limits
-from hostler.sandbox.egress import EgressProxy
+from hostler.sandbox.edge.egress import EgressProxy
 from hostler.sandbox.engine.backend import EngineBackend
 from hostler.sandbox.engine.ground import Settings
 from hostler.sandbox.engine.http import Address

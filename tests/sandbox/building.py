@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from hostler.sandbox.backends import SandboxConfig, open_layers
-from hostler.sandbox.packages import LayerUnavailable, PackageSet
+from hostler.sandbox.layers.packages import LayerUnavailable, PackageSet
 
 
 async def main(folder: str, *lines: str) -> None:

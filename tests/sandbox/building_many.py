@@ -7,10 +7,10 @@ import os
 import sys
 from pathlib import Path
 
-from hostler.sandbox import packagelists
 from hostler.sandbox.backends import SandboxConfig, open_layers
 from hostler.sandbox.bubblewrap import BubblewrapBackend
 from hostler.sandbox.contract import NO_NETWORK, SandboxSpec, Shell
+from hostler.sandbox.layers import packagelists
 
 
 async def main(folder: str, script: str, *lists: str) -> None:

@@ -15,11 +15,12 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from hostler.sandbox import checks_isolation, checks_network, launcher
+from hostler.sandbox import launcher
 from hostler.sandbox.bubblewrap import BubblewrapBackend
 from hostler.sandbox.contract import NO_NETWORK, Exec, Limits, Network, Sandbox, SandboxSpec
 from hostler.sandbox.rawnet import RawNetwork
 from hostler.sandbox.selfcheck import selfcheck
+from hostler.sandbox.trials import isolation, network
 from sandbox.rawlab import HOST, RESOLVER
 
 FAR = "93.184.216.34"
@@ -323,7 +324,7 @@ async def memory_and_processes_hold(folder: Path) -> None:
 
 async def the_contract_is_kept(folder: Path) -> None:
     """The conformance suite's trials of isolation, over a backend that gives interfaces."""
-    trials = (*checks_isolation.TRIALS, *checks_network.TRIALS)
+    trials = (*isolation.TRIALS, *network.TRIALS)
     async with _backend(folder) as backend:
         failed = [check async for check in selfcheck(backend, trials) if not check.ok]
         assert not failed, failed

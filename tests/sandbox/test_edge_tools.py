@@ -18,9 +18,9 @@ from hostler.sandbox import rootfs
 from hostler.sandbox.bubblewrap import BubblewrapBackend
 from hostler.sandbox.contract import CommandResult, Network, SandboxSpec, Secret, Shell
 from hostler.sandbox.edge.authority import Authority
+from hostler.sandbox.edge.egress import EgressPolicy, EgressProxy
+from hostler.sandbox.edge.egresslog import EgressLog
 from hostler.sandbox.edge.interception import Edge
-from hostler.sandbox.egress import EgressPolicy, EgressProxy
-from hostler.sandbox.egresslog import EgressLog
 
 NAME = "api.test"
 URLLIB = (

@@ -31,7 +31,7 @@ from cryptography.x509.oid import NameOID
 
 from hostler.sandbox.bubblewrap import BubblewrapBackend
 from hostler.sandbox.contract import NO_NETWORK, CommandResult, Network, SandboxSpec, Shell
-from hostler.sandbox.egress import EgressPolicy, EgressProxy
+from hostler.sandbox.edge.egress import EgressPolicy, EgressProxy
 
 NAME = "files.test"
 GIT_BACKEND = Path("/usr/lib/git-core/git-http-backend")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hostler.sandbox import buildlog, systembase
-from hostler.sandbox.packages import PackageSet
+from hostler.sandbox.layers import buildlog, systembase
+from hostler.sandbox.layers.packages import PackageSet
 from hostler.sandbox.rootfs import Layout
 from sandbox import registries
 from sandbox.registries import serving

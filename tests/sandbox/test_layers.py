@@ -17,12 +17,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from hostler.sandbox import interpreter, layerfiles, pip, pipindex
+from hostler.sandbox import interpreter
 from hostler.sandbox.backends import SandboxConfig, open_layers
 from hostler.sandbox.bubblewrap import BubblewrapBackend
 from hostler.sandbox.contract import NO_NETWORK, Folder, SandboxSpec, Shell
-from hostler.sandbox.layers import BuiltLayers
-from hostler.sandbox.packages import Layers, LayerUnavailable, PackageSet
+from hostler.sandbox.layers import manifests, pip, pipindex
+from hostler.sandbox.layers.building import BuiltLayers
+from hostler.sandbox.layers.packages import Layers, LayerUnavailable, PackageSet
 from sandbox import ordinary
 from sandbox.wheels import Index, serving, wheel
 
@@ -99,7 +100,7 @@ def test_a_layer_is_built_once_and_imported(folder: Path, index: Index) -> None:
     assert len({layer.key for layer in built}) == 1
     assert sum(path.endswith("hostler_probe-1.0-py3-none-any.whl") for path in index.asked) == 1
     assert names(folder) == {built[0].key}
-    manifest = layerfiles.read(built[0].source)
+    manifest = manifests.read(built[0].source)
     assert manifest is not None
     assert manifest.packages == ["hostler_needed-1.0", "hostler_probe-1.0"]
     index.down = True
@@ -250,7 +251,7 @@ def test_a_kill_in_mid_build_leaves_nothing_half_used(
     async def work(layers: Layers) -> None:
         assert await layers.find(PROBE) is None
         layer = await layers.ensure(PROBE)
-        assert layerfiles.read(layer.source) is not None
+        assert manifests.read(layer.source) is not None
 
     play(folder, environ(index), work)
     held.set()
@@ -294,8 +295,8 @@ def test_old_layers_go_and_used_ones_stay(folder: Path, index: Index) -> None:
         old = await layers.ensure(PackageSet(lines=("hostler_needed",)))
         used = await layers.ensure(PROBE)
         month = time.time() - 40 * 24 * 3600
-        os.utime(old.source / layerfiles.MANIFEST, (month, month))
-        os.utime(used.source / layerfiles.MANIFEST, (month, month))
+        os.utime(old.source / manifests.MANIFEST, (month, month))
+        os.utime(used.source / manifests.MANIFEST, (month, month))
         (folder / "half" / f"{old.key}-left").mkdir()
         assert await layers.ensure(PROBE) == used  # asked for: in use again
         await layers.sweep()
@@ -307,7 +308,7 @@ def test_old_layers_go_and_used_ones_stay(folder: Path, index: Index) -> None:
 def test_a_layer_that_somebody_has_damaged_is_built_again(folder: Path, index: Index) -> None:
     async def work(layers: Layers) -> None:
         layer = await layers.ensure(PROBE)
-        (layer.source / layerfiles.MANIFEST).write_text("{")
+        (layer.source / manifests.MANIFEST).write_text("{")
         assert await layers.find(PROBE) is None
         again = await layers.ensure(PROBE)
         assert (again.source / "python/hostler_probe.py").is_file()
@@ -366,23 +367,23 @@ def test_hostile_builds_are_refused(tmp_path: Path) -> None:
     """What a package's build may leave in the place of packages."""
     made = tmp_path / "layer"
     made.symlink_to("/etc")
-    with pytest.raises(layerfiles.Unfit):
-        layerfiles.inspect(made, frozenset({"python"}), 1000)
+    with pytest.raises(manifests.Unfit):
+        manifests.inspect(made, frozenset({"python"}), 1000)
     made.unlink()
     (made / "python").mkdir(parents=True)
     (made / "layer.json").symlink_to("/etc/passwd")
-    with pytest.raises(layerfiles.Unfit):
-        layerfiles.inspect(made, frozenset({"python"}), 1000)
+    with pytest.raises(manifests.Unfit):
+        manifests.inspect(made, frozenset({"python"}), 1000)
     (made / "layer.json").unlink()
     os.mkfifo(made / "python" / "pipe")
-    with pytest.raises(layerfiles.Unfit, match="neither a file"):
-        layerfiles.inspect(made, frozenset({"python"}), 1000)
+    with pytest.raises(manifests.Unfit, match="neither a file"):
+        manifests.inspect(made, frozenset({"python"}), 1000)
     (made / "python" / "pipe").unlink()
     (made / "python" / "link").symlink_to("/etc/shadow")
     (made / "python" / "tool").write_text("x")
     (made / "python" / "tool").chmod(0o4711)
     (made / "python" / "closed").mkdir(mode=0)
-    assert layerfiles.inspect(made, frozenset({"python"}), 1000).bytes == 1
+    assert manifests.inspect(made, frozenset({"python"}), 1000).bytes == 1
     assert (made / "python" / "tool").stat().st_mode & 0o7777 == 0o755
     assert (made / "python" / "closed").stat().st_mode & 0o7777 == 0o755
     assert os.readlink(made / "python" / "link") == "/etc/shadow"

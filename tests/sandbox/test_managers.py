@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from hostler.sandbox import toolchains
 from hostler.sandbox.backends import SandboxConfig, open_layers
 from hostler.sandbox.bubblewrap import BubblewrapBackend
 from hostler.sandbox.contract import NO_NETWORK, Layer, SandboxSpec, Shell
-from hostler.sandbox.packages import Layers, LayerUnavailable, PackageSet
+from hostler.sandbox.layers import toolchains
+from hostler.sandbox.layers.packages import Layers, LayerUnavailable, PackageSet
 from sandbox import ordinary, registries
 from sandbox.registries import serving
 

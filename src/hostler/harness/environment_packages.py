@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from hostler.harness.wanted import Wanted
-from hostler.sandbox import packagelists
-from hostler.sandbox.packages import PackageSet
+from hostler.sandbox.layers import packagelists
+from hostler.sandbox.layers.packages import PackageSet
 
 if TYPE_CHECKING:
     from hostler.harness.wake import Row

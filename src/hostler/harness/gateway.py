@@ -21,8 +21,8 @@ from hostler.git.failures import RepositoryFailure
 from hostler.git.mirrors import MIB, View
 from hostler.git.pktline import FLUSH, frame
 from hostler.harness.repositories import Access, Repositories
-from hostler.sandbox.gateway import GatewayRequest, GatewayResponse
-from hostler.sandbox.httpframing import BadMessage
+from hostler.sandbox.edge.gateway import GatewayRequest, GatewayResponse
+from hostler.sandbox.edge.httpframing import BadMessage
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from hostler.git.hosts import BadUrl, Remote
 from hostler.git.mirrors import View
 from hostler.git.remote import Credential
 from hostler.git.room import GitRoom
-from hostler.sandbox.gateway import GATEWAY_HOST
+from hostler.sandbox.edge.gateway import GATEWAY_HOST
 from hostler.store.sql import Row, Tx
 from hostler.store.store import Store
 from hostler.store.tables import resources, sessions

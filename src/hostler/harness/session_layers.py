@@ -16,9 +16,9 @@ from hostler.harness.drafts import session_error
 from hostler.harness.state import PACKAGES
 from hostler.harness.wanted import Wanted
 from hostler.log.entries import Draft
-from hostler.sandbox import packagelists
 from hostler.sandbox.contract import Backend, Layer
-from hostler.sandbox.packages import Layers, LayerUnavailable
+from hostler.sandbox.layers import packagelists
+from hostler.sandbox.layers.packages import Layers, LayerUnavailable
 
 if TYPE_CHECKING:
     from hostler.harness.run import Run

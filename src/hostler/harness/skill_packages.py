@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hostler.harness.wanted import Wanted
-from hostler.sandbox.packages import PackageSet
+from hostler.sandbox.layers.packages import PackageSet
 from hostler.skills import requirements
 from hostler.wire.agents import (
     SessionAgent,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from hostler.sandbox.packages import LayerUnavailable, PackageSet
+from hostler.sandbox.layers.packages import LayerUnavailable, PackageSet
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,11 +11,11 @@ from typing import Annotated, Literal, Protocol
 import msgspec
 
 from hostler.sandbox.contract import Backend, Limits, SandboxUnavailable, Secrets
-from hostler.sandbox.egresslog import EgressLog
-from hostler.sandbox.gateway import Gateway
+from hostler.sandbox.edge.egresslog import EgressLog
+from hostler.sandbox.edge.gateway import Gateway
 from hostler.sandbox.kubernetes.settings import KubernetesConfig
-from hostler.sandbox.packages import Layers, NoLayers
-from hostler.sandbox.reach import Reach
+from hostler.sandbox.layers.packages import Layers, NoLayers
+from hostler.sandbox.layers.reach import Reach
 from hostler.sandbox.unusable import UnusableBackend
 
 # Each names a function `(folder, config, environ) -> Backend`, which may raise SandboxUnavailable. One with a parameter
@@ -111,7 +111,7 @@ def open_bubblewrap(
 ) -> Backend:
     """The embedded default: bubblewrap, our own init, and the egress proxy on this side."""
     from hostler.sandbox.bubblewrap import BubblewrapBackend
-    from hostler.sandbox.outgoing import open_outgoing
+    from hostler.sandbox.edge.outgoing import open_outgoing
     from hostler.sandbox.rawnet import RawNetwork
     from hostler.sandbox.ripgrep import find_ripgrep
 
@@ -149,8 +149,8 @@ def open_layers(folder: Path, config: SandboxConfig, environ: Mapping[str, str])
 
 def _open_built(folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Layers:
     """Raises ValueError."""
-    from hostler.sandbox.layers import BuiltLayers
-    from hostler.sandbox.managers import open_managers
+    from hostler.sandbox.layers.building import BuiltLayers
+    from hostler.sandbox.layers.managers import open_managers
 
     managers = open_managers(environ, config.proxy or None)
     return BuiltLayers(
@@ -165,7 +165,7 @@ def _open_built(folder: Path, config: SandboxConfig, environ: Mapping[str, str])
 def _builder(folder: Path, config: SandboxConfig, reach: Reach) -> Backend:
     """Build sandboxes that reach what a package manager may."""
     from hostler.sandbox.bubblewrap import BubblewrapBackend
-    from hostler.sandbox.egress import EgressPolicy, EgressProxy
+    from hostler.sandbox.edge.egress import EgressPolicy, EgressProxy
 
     return BubblewrapBackend(
         folder,

@@ -31,11 +31,11 @@ from hostler.sandbox import (
     specs,
     stacking,
     storing,
-    systembase,
 )
 from hostler.sandbox.contract import Check, Limits, Network, Sandbox, SandboxSpec, SandboxUnavailable, Snapshot
 from hostler.sandbox.disks import Disks
 from hostler.sandbox.initlink import InitLink, Op
+from hostler.sandbox.layers import systembase
 from hostler.sandbox.live import BubblewrapSandbox, State
 from hostler.sandbox.rawnet import RawNetwork
 from hostler.sandbox.rootfs import Bind, Layout

@@ -8,32 +8,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from hostler.sandbox import (
-    checks_calls,
-    checks_files,
-    checks_folders,
-    checks_isolation,
-    checks_kernel,
-    checks_layers,
-    checks_limits,
-    checks_network,
-    checks_shell,
-    checks_snapshots,
-)
 from hostler.sandbox.contract import Backend, Check, SandboxUnavailable
 from hostler.sandbox.lab import Failed, Lab, Trial
+from hostler.sandbox.trials import calls, files, folders, isolation, kernel, layers, limits, network, shell, snapshots
 
 TRIALS: tuple[Trial, ...] = (
-    *checks_shell.TRIALS,
-    *checks_calls.TRIALS,
-    *checks_files.TRIALS,
-    *checks_folders.TRIALS,
-    *checks_layers.TRIALS,
-    *checks_isolation.TRIALS,
-    *checks_kernel.TRIALS,
-    *checks_limits.TRIALS,
-    *checks_snapshots.TRIALS,
-    *checks_network.TRIALS,
+    *shell.TRIALS,
+    *calls.TRIALS,
+    *files.TRIALS,
+    *folders.TRIALS,
+    *layers.TRIALS,
+    *isolation.TRIALS,
+    *kernel.TRIALS,
+    *limits.TRIALS,
+    *snapshots.TRIALS,
+    *network.TRIALS,
 )
 
 

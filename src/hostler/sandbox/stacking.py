@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from hostler.sandbox import systembase
 from hostler.sandbox.contract import LAYERS, SandboxSpec
+from hostler.sandbox.layers import systembase
 from hostler.sandbox.rootfs import HOME, PROGRAMS, SYSTEM_PATH, Bind, Layout
 
 _PROGRAMS = ("bin", "python/bin")

@@ -7,8 +7,8 @@ import re
 from functools import cache
 from pathlib import Path
 
-from hostler.sandbox import checks_isolation, checks_kernel, checks_limits, checks_network
 from hostler.sandbox.selfcheck import TRIALS
+from hostler.sandbox.trials import isolation, kernel, limits, network
 from sandbox.escape.index import PROBES
 
 TESTS = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ def test_every_proof_exists() -> None:
 def test_nothing_stands_outside() -> None:
     """But for what is no probe: that ordinary programs go on working."""
     ordinary = {"ordinary programs still work", "the clock and certificates are there"}
-    trials = {t.name for m in (checks_isolation, checks_kernel, checks_limits, checks_network) for t in m.TRIALS}
+    trials = {t.name for m in (isolation, kernel, limits, network) for t in m.TRIALS}
     tests = {
         f"sandbox/escape/{file.name}::{name}"
         for file in Path(__file__).parent.glob("test_*.py")

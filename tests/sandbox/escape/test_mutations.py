@@ -14,10 +14,10 @@ import pytest
 
 from hostler.sandbox import cgroups, files, launcher, rootfs, seccomp
 from hostler.sandbox.bubblewrap import BubblewrapBackend
-from hostler.sandbox.checks_kernel import _DESCRIPTORS
 from hostler.sandbox.contract import Exec, Limits
 from hostler.sandbox.rootfs import Bind
 from hostler.sandbox.selfcheck import TRIALS, attempt
+from hostler.sandbox.trials.kernel import _DESCRIPTORS
 from sandbox.escape import test_host
 from sandbox.escape.worlds import sandbox, told
 

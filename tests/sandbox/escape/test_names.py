@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 from hostler.sandbox.contract import Network
-from hostler.sandbox.egress import EgressPolicy, EgressProxy
+from hostler.sandbox.edge.egress import EgressPolicy, EgressProxy
 from sandbox.escape.worlds import said, sandbox
 
 ALLOWED, HIDDEN = "allowed.example.com", "hidden.example.com"

@@ -28,9 +28,9 @@ from edge_world import make_certificate
 from hostler.sandbox.bubblewrap import BubblewrapBackend
 from hostler.sandbox.contract import Network, SandboxSpec, Secret
 from hostler.sandbox.edge.authority import Authority
+from hostler.sandbox.edge.egress import EgressPolicy, EgressProxy
+from hostler.sandbox.edge.egresslog import EgressLog
 from hostler.sandbox.edge.interception import Edge
-from hostler.sandbox.egress import EgressPolicy, EgressProxy
-from hostler.sandbox.egresslog import EgressLog
 from sandbox.escape.worlds import said
 
 API, OTHER = "api.test", "other.test"

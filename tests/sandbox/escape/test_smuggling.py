@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from hostler.sandbox.contract import Network
-from hostler.sandbox.egress import EgressPolicy, EgressProxy
-from hostler.sandbox.route import connect_to_address
+from hostler.sandbox.edge.egress import EgressPolicy, EgressProxy
+from hostler.sandbox.edge.route import connect_to_address
 from sandbox.escape.worlds import said, sandbox
 
 ALLOWED, REBOUND, FORBIDDEN = "allowed.example.com", "rebound.example.com", "forbidden.example.com"

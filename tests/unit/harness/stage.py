@@ -37,7 +37,7 @@ from hostler.sandbox.contract import (
     Snapshot,
     UnknownCall,
 )
-from hostler.sandbox.packages import NoLayers
+from hostler.sandbox.layers.packages import NoLayers
 from hostler.sandbox.toolset import TOOLS
 from hostler.store import tables
 from hostler.store.blobs import Blobs

@@ -15,9 +15,9 @@ from hostler.harness import session_layers
 from hostler.harness.loop import advance
 from hostler.harness.session_layers import SessionLayers
 from hostler.harness.state import PACKAGES
-from hostler.sandbox import packagelists
 from hostler.sandbox.contract import Layer
-from hostler.sandbox.packages import LayerUnavailable, PackageSet, Progress
+from hostler.sandbox.layers import packagelists
+from hostler.sandbox.layers.packages import LayerUnavailable, PackageSet, Progress
 
 LISTS = {"pip": ["six"], "apt": ["jq"], "npm": ["left-pad"], "type": "packages", "gem": []}
 CONFIG = msgspec.json.encode({"type": "cloud", "packages": LISTS})

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from hostler.harness.gateway import Refused, _whole
-from hostler.sandbox.gateway import GatewayRequest
+from hostler.sandbox.edge.gateway import GatewayRequest
 
 
 def whole(*parts: bytes) -> bytes:

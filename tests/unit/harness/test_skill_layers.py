@@ -13,7 +13,7 @@ from stage import AGENT, SESSION, FakeBackend, Stage
 from hostler.harness.loop import advance
 from hostler.harness.session_layers import SessionLayers
 from hostler.sandbox.contract import Layer, Sandbox, SandboxSpec
-from hostler.sandbox.packages import Kept, LayerUnavailable, PackageSet, Progress
+from hostler.sandbox.layers.packages import Kept, LayerUnavailable, PackageSet, Progress
 
 SKILLS = [
     {"type": "anthropic", "skill_id": "docx", "version": "20261121"},

@@ -22,10 +22,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from hostler.sandbox.contract import Network, Secret
 from hostler.sandbox.edge.authority import Authority
+from hostler.sandbox.edge.egress import EgressLimits, EgressPolicy, EgressProxy
+from hostler.sandbox.edge.egresslog import EgressLog
 from hostler.sandbox.edge.interception import Edge
 from hostler.sandbox.edge.streams import Plain, Tls
-from hostler.sandbox.egress import EgressLimits, EgressPolicy, EgressProxy
-from hostler.sandbox.egresslog import EgressLog
 
 NAMES = ["api.test", "other.test", "*.wild.test"]
 PLACEHOLDER = "secret_placeholder_0123456789abcdef"

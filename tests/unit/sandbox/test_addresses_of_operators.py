@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from hostler.sandbox.backends import SandboxConfig, open_backend, open_layers
-from hostler.sandbox.layers import BuiltLayers
-from hostler.sandbox.route import Upstream
+from hostler.sandbox.edge.route import Upstream
+from hostler.sandbox.layers.building import BuiltLayers
 from hostler.sandbox.unusable import UnusableBackend
 
 WRONG = ["socks5://a:s3cret@proxy:1080", "http://a:s3cret@[", "http://a:s3cret@x:port", "http://a:s3cret@\u2100"]

@@ -12,7 +12,7 @@ from edge_world import PLACEHOLDER, VALUE, keeps, secret, world
 
 from hostler.sandbox.contract import Network
 from hostler.sandbox.edge import guard
-from hostler.sandbox.egress import EgressLimits
+from hostler.sandbox.edge.egress import EgressLimits
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 P, V = PLACEHOLDER.encode(), VALUE.encode()

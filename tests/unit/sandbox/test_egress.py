@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from hostler.addresses import is_own, is_public
 from hostler.sandbox.contract import NO_NETWORK, Network
-from hostler.sandbox.egress import EgressLimits, EgressPolicy, EgressProxy
-from hostler.sandbox.gateway import GatewayRequest, GatewayResponse
+from hostler.sandbox.edge.egress import EgressLimits, EgressPolicy, EgressProxy
+from hostler.sandbox.edge.gateway import GatewayRequest, GatewayResponse
 
 Handler = Callable[[StreamReader, StreamWriter], Awaitable[None]]
 OPEN = EgressPolicy(allow_private=True)

@@ -16,11 +16,11 @@ from hostler.sandbox.backends import SandboxConfig, open_backend
 from hostler.sandbox.contract import Network
 from hostler.sandbox.edge import authority as authority_module
 from hostler.sandbox.edge.authority import Authority
-from hostler.sandbox.egresslog import Dropped, EgressLog
-from hostler.sandbox.ledger import Account, Entry, Record
-from hostler.sandbox.outgoing import policy
-from hostler.sandbox.registries import REGISTRIES
-from hostler.sandbox.route import Refusal, Route
+from hostler.sandbox.edge.egresslog import Dropped, EgressLog
+from hostler.sandbox.edge.ledger import Account, Entry, Record
+from hostler.sandbox.edge.outgoing import policy
+from hostler.sandbox.edge.registries import REGISTRIES
+from hostler.sandbox.edge.route import Refusal, Route
 
 PUBLIC = "93.184.215.14"
 NO_PIP = {"PIP_CONFIG_FILE": "/dev/null"}
@@ -136,7 +136,7 @@ def test_the_log_is_turned_over_counted_and_forgotten(tmp_path: Path) -> None:
 
 
 def test_lines_that_the_disk_can_not_take_in_time_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hostler.sandbox.egresslog._WAITING", 5)
+    monkeypatch.setattr("hostler.sandbox.edge.egresslog._WAITING", 5)
     made = EgressLog(tmp_path)
     made._writing = True  # as if the thread were busy
     for _ in range(8):

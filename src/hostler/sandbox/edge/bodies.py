@@ -9,8 +9,8 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
+from hostler.sandbox.edge.httpframing import BadMessage
 from hostler.sandbox.edge.substitution import Fields, Replacer
-from hostler.sandbox.httpframing import BadMessage
 
 HELD_BYTES = 1024 * 1024
 GROWTH = 4  # a secret may be longer than its placeholder: more than this is refused

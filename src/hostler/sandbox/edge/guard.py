@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from hostler.sandbox.contract import Secret
 from hostler.sandbox.edge.bodies import Budget, readable, value_of, without
+from hostler.sandbox.edge.route import Refusal
 from hostler.sandbox.edge.substitution import Fields, Substitution, ids_of
-from hostler.sandbox.route import Refusal
 
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]/@?#\s]+)(?::[0-9]{1,5})?")
 

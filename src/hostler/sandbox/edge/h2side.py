@@ -16,10 +16,10 @@ from h2.exceptions import ProtocolError, StreamClosedError, TooManyStreamsError
 from h2.settings import SettingCodes, Settings
 
 from hostler.sandbox.edge.bodies import GROWTH, HELD_BYTES, Rewriting, without
+from hostler.sandbox.edge.httpframing import HEADER_BYTES, BadMessage
+from hostler.sandbox.edge.route import Refusal
 from hostler.sandbox.edge.streams import CHUNK, Stream
 from hostler.sandbox.edge.substitution import Fields
-from hostler.sandbox.httpframing import HEADER_BYTES, BadMessage
-from hostler.sandbox.route import Refusal
 
 STREAMS = 100
 _STREAM_WINDOW = 256 * 1024

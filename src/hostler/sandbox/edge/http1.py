@@ -15,10 +15,10 @@ import h11
 
 from hostler.sandbox.edge.bodies import GROWTH, HELD_BYTES, Rewriting, coding_of, rewriting, value_of, without
 from hostler.sandbox.edge.guard import Guard, Turn
+from hostler.sandbox.edge.httpframing import HEADER_BYTES, BadMessage
+from hostler.sandbox.edge.route import Refusal
 from hostler.sandbox.edge.streams import Stream, beside, join
 from hostler.sandbox.edge.substitution import Fields
-from hostler.sandbox.httpframing import HEADER_BYTES, BadMessage
-from hostler.sandbox.route import Refusal
 
 _HOP = (b"upgrade", b"http2-settings")
 _NO_BODY = (204, 304)

@@ -12,10 +12,10 @@ from h2.exceptions import H2Error
 from hostler.sandbox.edge.bodies import coding_of, rewriting, value_of
 from hostler.sandbox.edge.guard import Guard, Turn
 from hostler.sandbox.edge.h2side import Ended, Flow, Side
+from hostler.sandbox.edge.httpframing import BadMessage
+from hostler.sandbox.edge.route import Refusal
 from hostler.sandbox.edge.streams import Stream, together
 from hostler.sandbox.edge.substitution import Fields
-from hostler.sandbox.httpframing import BadMessage
-from hostler.sandbox.route import Refusal
 
 _NO_BODY = (b"204", b"304")
 

@@ -19,9 +19,9 @@ from hostler.sandbox.edge.guard import Guard
 from hostler.sandbox.edge.http1 import Http1, refuse
 from hostler.sandbox.edge.http2 import Http2
 from hostler.sandbox.edge.opening import Hello, Opening, read_opening
+from hostler.sandbox.edge.route import Refusal
 from hostler.sandbox.edge.streams import Plain, Tls, join
 from hostler.sandbox.edge.substitution import is_for
-from hostler.sandbox.route import Refusal
 
 SPOKEN = ("h2", "http/1.1")
 

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import msgspec
 
 from hostler.sandbox.contract import SandboxUnavailable
-from hostler.sandbox.httpframing import (
+from hostler.sandbox.edge.httpframing import (
     HEADER_BYTES,
     BadMessage,
     Head,

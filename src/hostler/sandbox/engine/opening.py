@@ -8,12 +8,12 @@ from pathlib import Path
 
 from hostler.sandbox.backends import SandboxConfig
 from hostler.sandbox.contract import Backend, Secrets
-from hostler.sandbox.egresslog import EgressLog
+from hostler.sandbox.edge.egresslog import EgressLog
+from hostler.sandbox.edge.gateway import Gateway
+from hostler.sandbox.edge.outgoing import Outgoing, open_outgoing
 from hostler.sandbox.engine.backend import EngineBackend
 from hostler.sandbox.engine.ground import Settings
 from hostler.sandbox.engine.http import Address
-from hostler.sandbox.gateway import Gateway
-from hostler.sandbox.outgoing import Outgoing, open_outgoing
 from hostler.sandbox.ripgrep import find_ripgrep
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from hostler.sandbox.backends import SandboxConfig
 from hostler.sandbox.container.backend import ContainerBackend
 from hostler.sandbox.contract import Backend, Secrets
-from hostler.sandbox.egresslog import EgressLog
-from hostler.sandbox.gateway import Gateway
+from hostler.sandbox.edge.egresslog import EgressLog
+from hostler.sandbox.edge.gateway import Gateway
+from hostler.sandbox.edge.outgoing import open_outgoing
 from hostler.sandbox.kubernetes import access
 from hostler.sandbox.kubernetes.cluster import Cluster, Settings
 from hostler.sandbox.kubernetes.settings import KubernetesConfig
-from hostler.sandbox.outgoing import open_outgoing
 from hostler.sandbox.ripgrep import find_ripgrep
 
 

@@ -9,10 +9,11 @@ import importlib.util
 import re
 from pathlib import Path
 
-from hostler.sandbox import interpreter, layerfiles
+from hostler.sandbox import interpreter
 from hostler.sandbox.contract import LAYERS, Exec, Folder, Layer
-from hostler.sandbox.packages import Missing
-from hostler.sandbox.pipindex import PipIndex
+from hostler.sandbox.layers import manifests
+from hostler.sandbox.layers.packages import Missing
+from hostler.sandbox.layers.pipindex import PipIndex
 
 _PIP = "/mnt/pip"
 _BLAMES = re.compile(
@@ -79,7 +80,7 @@ class Pip:
         return found[1] if found else None
 
     def installed(self, folder: Path) -> list[str]:
-        names = layerfiles.names_inside(folder, "python")
+        names = manifests.names_inside(folder, "python")
         return [name.removesuffix(".dist-info") for name in names if name.endswith(".dist-info")]
 
     def _home(self) -> tuple[Folder, str] | None:

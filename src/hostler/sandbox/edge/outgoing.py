@@ -17,12 +17,12 @@ from hostler.addresses import bare_host
 from hostler.sandbox import rootfs
 from hostler.sandbox.contract import Secrets
 from hostler.sandbox.edge.authority import Authority
+from hostler.sandbox.edge.egress import EgressLimits, EgressPolicy, EgressProxy
+from hostler.sandbox.edge.egresslog import EgressLog
+from hostler.sandbox.edge.gateway import Gateway
 from hostler.sandbox.edge.interception import Edge
-from hostler.sandbox.egress import EgressLimits, EgressPolicy, EgressProxy
-from hostler.sandbox.egresslog import EgressLog
-from hostler.sandbox.gateway import Gateway
-from hostler.sandbox.managers import open_managers
-from hostler.sandbox.registries import METADATA_HOSTS
+from hostler.sandbox.edge.registries import METADATA_HOSTS
+from hostler.sandbox.layers.managers import open_managers
 
 FOLDER = "egress"  # in the data folder, beside that of the sandboxes
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hostler.sandbox.contract import Folder
-from hostler.sandbox.reach import Reach, reach
+from hostler.sandbox.layers.reach import Reach, reach
 
 ETC = "/etc/apt"
 _PROGRAM = Path("/usr/bin/apt-config")

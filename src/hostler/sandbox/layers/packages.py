@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from hostler.sandbox.contract import Exec, Folder, Layer
-from hostler.sandbox.reach import Reach
+from hostler.sandbox.layers.reach import Reach
 
 
 class LayerUnavailable(Exception):

@@ -12,10 +12,10 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-from hostler.sandbox import layerfiles
-from hostler.sandbox.aptsources import ETC, AptSources
 from hostler.sandbox.contract import Exec, Folder, Layer
-from hostler.sandbox.packages import Missing
+from hostler.sandbox.layers import manifests
+from hostler.sandbox.layers.aptsources import ETC, AptSources
+from hostler.sandbox.layers.packages import Missing
 
 _STATUS = Path("/var/lib/dpkg/status")
 _NEEDS = ("/usr/bin/apt-get", "/usr/bin/dpkg")
@@ -117,7 +117,7 @@ class Apt:
 
     def installed(self, folder: Path) -> list[str]:
         """What dpkg has written down, less what the machine has."""
-        ours = _versions(layerfiles.read_inside(folder, "system/var/lib/dpkg/status"))
+        ours = _versions(manifests.read_inside(folder, "system/var/lib/dpkg/status"))
         machine = _versions(_STATUS.read_bytes())
         return [f"{name}-{version}" for name, version in ours.items() if machine.get(name) != version]
 

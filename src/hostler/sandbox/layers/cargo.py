@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hostler.sandbox import toolchains
 from hostler.sandbox.contract import Exec, Folder, Layer
-from hostler.sandbox.packages import Missing
-from hostler.sandbox.prefixed import Prefixed
-from hostler.sandbox.reach import reach
+from hostler.sandbox.layers import toolchains
+from hostler.sandbox.layers.packages import Missing
+from hostler.sandbox.layers.prefixed import Prefixed
+from hostler.sandbox.layers.reach import reach
 from hostler.sandbox.rootfs import HOME
 
 _INDEX = ("https://index.crates.io/", "https://static.crates.io/", "https://crates.io/")

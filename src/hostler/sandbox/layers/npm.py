@@ -10,14 +10,15 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from hostler.sandbox import layerfiles
 from hostler.sandbox.contract import Exec
-from hostler.sandbox.prefixed import Prefixed
-from hostler.sandbox.reach import reach
+from hostler.sandbox.edge.registries import REGISTRIES
+from hostler.sandbox.layers import manifests
+from hostler.sandbox.layers.prefixed import Prefixed
+from hostler.sandbox.layers.reach import reach
 from hostler.sandbox.rootfs import HOME
 
 _MODULES = "lib/node_modules"
-_REGISTRY = "https://registry.npmjs.org"  # the one that npm uses unless it is told another
+_REGISTRY = f"https://{REGISTRIES['npm'][0]}"  # unless it is told another
 _KEPT = re.compile(
     r"registry|@[^:]+:registry|//.+|strict-ssl|fetch-retries|fetch-timeout|fetch-retry-.*|maxsockets|ca|_auth|_authToken"
 )
@@ -50,8 +51,8 @@ class Npm(Prefixed):
     def installed(self, folder: Path) -> list[str]:
         """The folders of the packages that were asked for, scoped ones included."""
         found: list[str] = []
-        for name in layerfiles.names_inside(folder, _MODULES):
-            scoped = layerfiles.names_inside(folder, f"{_MODULES}/{name}") if name.startswith("@") else []
+        for name in manifests.names_inside(folder, _MODULES):
+            scoped = manifests.names_inside(folder, f"{_MODULES}/{name}") if name.startswith("@") else []
             found += [f"{name}/{each}" for each in scoped] or [name]
         return [name for name in found if not name.startswith(".")]
 

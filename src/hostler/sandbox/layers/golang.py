@@ -13,8 +13,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from hostler.sandbox.contract import Exec, Folder
-from hostler.sandbox.prefixed import Prefixed
-from hostler.sandbox.reach import reach
+from hostler.sandbox.layers.prefixed import Prefixed
+from hostler.sandbox.layers.reach import reach
 from hostler.sandbox.rootfs import HOME
 
 _PROXY, _SUMS = "https://proxy.golang.org", "https://sum.golang.org"

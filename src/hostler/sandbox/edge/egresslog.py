@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from hostler.sandbox.ledger import Entry
+from hostler.sandbox.edge.ledger import Entry
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from hostler.sandbox import toolchains
 from hostler.sandbox.contract import Folder, Layer
-from hostler.sandbox.packages import Missing
-from hostler.sandbox.reach import Reach
+from hostler.sandbox.layers import toolchains
+from hostler.sandbox.layers.packages import Missing
+from hostler.sandbox.layers.reach import Reach
 
 # The proxy is for all hosts: a registry on the operator's own machine is not in the sandbox.
 _ALL_PROXIED = {"NO_PROXY": "", "no_proxy": ""}

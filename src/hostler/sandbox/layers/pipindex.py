@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 from urllib.request import url2pathname
 
 from hostler.sandbox.contract import Folder
-from hostler.sandbox.reach import Reach, bypasses, hosts_of, secrets_of
+from hostler.sandbox.layers.reach import Reach, bypasses, hosts_of, secrets_of
 
 _LINKS = "/mnt/links"
 _DEFAULT_HOSTS = (("pypi.org", 443), ("files.pythonhosted.org", 443))

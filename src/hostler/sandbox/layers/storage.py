@@ -17,10 +17,11 @@ from asyncio import sleep
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from hostler.sandbox import files, layerfiles
+from hostler.sandbox import files
 from hostler.sandbox.contract import Layer
-from hostler.sandbox.layerfiles import MANIFEST
-from hostler.sandbox.packages import Kept
+from hostler.sandbox.layers import manifests
+from hostler.sandbox.layers.manifests import MANIFEST
+from hostler.sandbox.layers.packages import Kept
 from hostler.sandbox.rootfs import Layout
 
 _KEY = re.compile(r"[0-9a-f]{32}")
@@ -37,7 +38,7 @@ class LayerFolder:
 
     def look(self, key: str) -> Layer | None:
         layer = self.layer(key)
-        return layer if layerfiles.read(layer.source) is not None else None
+        return layer if manifests.read(layer.source) is not None else None
 
     def take(self, key: str) -> Layer | None:
         """The layer if it is there, marked as used."""
@@ -93,7 +94,7 @@ class LayerFolder:
         """All whole layers, the one that was used last first."""
         found = []
         for key in self.names():
-            manifest, used = layerfiles.read(self.path / key), layerfiles.last_used(self.path / key)
+            manifest, used = manifests.read(self.path / key), manifests.last_used(self.path / key)
             if manifest is not None and used is not None:
                 kept = Kept(
                     key=key,
@@ -113,7 +114,7 @@ class LayerFolder:
 
     def remove(self, key: str, keep_seconds: float) -> bool:
         """Remove a layer unless it was used within that time. The caller holds its lock. Raises OSError."""
-        used = layerfiles.last_used(self.path / key)
+        used = manifests.last_used(self.path / key)
         if used is None or used >= time.time() - keep_seconds:
             return False
         gone = self.half(key)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import yaml
 
-from hostler.sandbox import layerfiles
 from hostler.sandbox.contract import Exec
-from hostler.sandbox.prefixed import Prefixed
-from hostler.sandbox.reach import reach
+from hostler.sandbox.layers import manifests
+from hostler.sandbox.layers.prefixed import Prefixed
+from hostler.sandbox.layers.reach import reach
 
 _SOURCE = "https://rubygems.org/"
 
@@ -41,7 +41,7 @@ class Gem(Prefixed):
         ]
 
     def installed(self, folder: Path) -> list[str]:
-        names = layerfiles.names_inside(folder, "gems/specifications")
+        names = manifests.names_inside(folder, "gems/specifications")
         return [name.removesuffix(".gemspec") for name in names if name.endswith(".gemspec")]
 
 

@@ -14,7 +14,7 @@ from http import HTTPStatus
 
 from msgspec import Struct
 
-from hostler.sandbox.httpframing import BadMessage, Body, Head, Write, encode, read_body, request_body
+from hostler.sandbox.edge.httpframing import BadMessage, Body, Head, Write, encode, read_body, request_body
 
 GATEWAY_HOST = "git.hostler.internal"  # `internal` is reserved for such use: no name server knows it
 

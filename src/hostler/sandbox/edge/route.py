@@ -20,8 +20,8 @@ from msgspec import Struct
 
 from hostler.addresses import bare_host, covers, is_metadata, is_numeric, is_own, is_public
 from hostler.sandbox.contract import Network
-from hostler.sandbox.httpframing import HEADER_BYTES, BadMessage, encode, read_head
-from hostler.sandbox.registries import METADATA_HOSTS, REGISTRY_HOSTS
+from hostler.sandbox.edge.httpframing import HEADER_BYTES, BadMessage, encode, read_head
+from hostler.sandbox.edge.registries import METADATA_HOSTS, REGISTRY_HOSTS
 
 Streams = tuple[StreamReader, StreamWriter]
 Resolve = Callable[[str, int], Awaitable[list[str]]]

@@ -19,13 +19,10 @@ from msgspec import Struct
 from hostler.addresses import is_numeric
 from hostler.sandbox.contract import Secret
 from hostler.sandbox.edge.bodies import Budget
+from hostler.sandbox.edge.gateway import GATEWAY_HOST, Gateway, answer
 from hostler.sandbox.edge.guard import Guard
 from hostler.sandbox.edge.http1 import Http1
-from hostler.sandbox.edge.interception import Edge, Interception, first_words
-from hostler.sandbox.edge.opening import BadHello, Hello
-from hostler.sandbox.edge.streams import CHUNK, Plain, beside, join
-from hostler.sandbox.gateway import GATEWAY_HOST, Gateway, answer
-from hostler.sandbox.httpframing import (
+from hostler.sandbox.edge.httpframing import (
     BadMessage,
     Body,
     Head,
@@ -36,8 +33,11 @@ from hostler.sandbox.httpframing import (
     request_body,
     response_body,
 )
-from hostler.sandbox.ledger import OverBytes, Record
-from hostler.sandbox.route import Refusal, Route
+from hostler.sandbox.edge.interception import Edge, Interception, first_words
+from hostler.sandbox.edge.ledger import OverBytes, Record
+from hostler.sandbox.edge.opening import BadHello, Hello
+from hostler.sandbox.edge.route import Refusal, Route
+from hostler.sandbox.edge.streams import CHUNK, Plain, beside, join
 
 _TARGET = re.compile(r"http://([^/?#@]+)([/?][^#]*|)(?:#.*)?", re.IGNORECASE)
 _LINGER_BYTES = 256 * 1024

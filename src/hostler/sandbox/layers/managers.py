@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hostler.sandbox import aptsources, pipindex
-from hostler.sandbox.apt import Apt
-from hostler.sandbox.cargo import open_cargo
-from hostler.sandbox.gem import open_gem
-from hostler.sandbox.golang import open_go
-from hostler.sandbox.npm import open_npm
-from hostler.sandbox.packages import Manager
-from hostler.sandbox.pip import Pip
+from hostler.sandbox.layers import aptsources, pipindex
+from hostler.sandbox.layers.apt import Apt
+from hostler.sandbox.layers.cargo import open_cargo
+from hostler.sandbox.layers.gem import open_gem
+from hostler.sandbox.layers.golang import open_go
+from hostler.sandbox.layers.npm import open_npm
+from hostler.sandbox.layers.packages import Manager
+from hostler.sandbox.layers.pip import Pip
 
 
 def open_managers(environ: Mapping[str, str], proxy: str | None = None) -> dict[str, Manager]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from hostler.sandbox.contract import Layer
-from hostler.sandbox.packages import Layers, LayerUnavailable, PackageSet
+from hostler.sandbox.layers.packages import Layers, LayerUnavailable, PackageSet
 
 ORDER = ("apt", "cargo", "gem", "go", "npm", "pip")
 

@@ -19,10 +19,11 @@ from typing import Any
 
 import msgspec
 
-from hostler.sandbox import buildlog, files, layerfiles, machine, systembase
+from hostler.sandbox import files, machine
 from hostler.sandbox.contract import Backend, CommandResult, Layer, Limits, SandboxSpec, SandboxUnavailable
-from hostler.sandbox.layerfolder import LayerFolder
-from hostler.sandbox.packages import Kept, LayerUnavailable, Manager, Missing, PackageSet, Progress
+from hostler.sandbox.layers import buildlog, manifests, systembase
+from hostler.sandbox.layers.packages import Kept, LayerUnavailable, Manager, Missing, PackageSet, Progress
+from hostler.sandbox.layers.storage import LayerFolder
 from hostler.sandbox.rootfs import Layout
 
 log = logging.getLogger(__name__)
@@ -218,10 +219,10 @@ class BuiltLayers:
         """Look at what was built, describe it, and give it its name. Raises LayerUnavailable, OSError."""
         manager = self._managers[packages.manager]
         try:
-            size = layerfiles.inspect(half, manager.tops, self._max_bytes)
-            layerfiles.write(half, packages.manager, packages.lines, manager.installed(half), size)
+            size = manifests.inspect(half, manager.tops, self._max_bytes)
+            manifests.write(half, packages.manager, packages.lines, manager.installed(half), size)
             self._folder.keep(key, half)
-        except layerfiles.Unfit as unfit:
+        except manifests.Unfit as unfit:
             raise LayerUnavailable(f"The packages of {packages.manager} cannot be used: {unfit}.") from unfit
         finally:
             with contextlib.suppress(OSError):

@@ -15,13 +15,13 @@ from asyncio import StreamReader, StreamWriter
 from concurrent.futures import ThreadPoolExecutor
 
 from hostler.sandbox.contract import Network
+from hostler.sandbox.edge.egresslog import EgressLog
+from hostler.sandbox.edge.exchange import EgressLimits, Exchange, Way, close
+from hostler.sandbox.edge.gateway import Gateway
+from hostler.sandbox.edge.httpframing import HEADER_BYTES
 from hostler.sandbox.edge.interception import Edge
-from hostler.sandbox.egresslog import EgressLog
-from hostler.sandbox.exchange import EgressLimits, Exchange, Way, close
-from hostler.sandbox.gateway import Gateway
-from hostler.sandbox.httpframing import HEADER_BYTES
-from hostler.sandbox.ledger import Account, Record
-from hostler.sandbox.route import (
+from hostler.sandbox.edge.ledger import Account, Record
+from hostler.sandbox.edge.route import (
     Connect,
     EgressPolicy,
     Resolve,

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from hostler.sandbox.contract import WORKSPACE, Exec
-from hostler.sandbox.packages import Progress
+from hostler.sandbox.layers.packages import Progress
 
 NAME = "build.log"
 TAIL_CHARACTERS = 2000
