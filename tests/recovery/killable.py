@@ -181,14 +181,15 @@ def on_sandboxes() -> None:
 
 def on_spawn() -> None:
     """bwrap has been started, and what it is to be told has not."""
-    spawn = launcher._spawn
+    spawn = launcher.spawn
 
     def wrapped(argv: list[str], log: Path, *more: Any) -> Any:
         child = spawn(argv, log, *more)
-        passing(log.parent.name, "spawned")
+        if argv[1] == "launch":  # and not the raw network's process beside it
+            passing(log.parent.name, "spawned")
         return child
 
-    launcher._spawn = wrapped
+    launcher.spawn = wrapped
 
 
 def on_served() -> None:
