@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +18,7 @@ from hostler.addresses import covers
 from hostler.errors import Unavailable
 from hostler.harness.drafts import session_error
 from hostler.harness.environment import network_of
+from hostler.harness.told import Told
 from hostler.log.entries import Draft
 from hostler.sandbox.contract import Network, Secret
 from hostler.store.sql import Tx
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REMEMBERED = 4096  # sessions that have been told of a credential without use
 SHORTEST_SCRUBBED = 8  # characters: shorter ones would be found in any text
 UNREACHABLE = (
     "The environment's network allows none of the hosts that the credential {id} for {name} may be sent to, so it has "
@@ -69,7 +68,7 @@ class SessionSecrets:
     def __init__(self, store: Store, variables: Variables) -> None:
         self._store = store
         self._variables = variables
-        self._told: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._told = Told()
 
     async def at_edge(self, session_id: str) -> list[Secret]:
         """The `Secrets` of a session's sandbox."""
@@ -118,16 +117,11 @@ class SessionSecrets:
         if network.hosts is None or not wake.row.vault_ids:
             return []
         found = await self._variables.names(wake.row.vault_ids)
-        return [_unreachable(each) for each in found if not reachable(each, network) and self._new(wake, each)]
-
-    def _new(self, wake: Wake, variable: Variable) -> bool:
-        key = (wake.session_id, variable.credential_id)
-        if key in self._told:
-            return False
-        self._told[key] = None
-        while len(self._told) > REMEMBERED:
-            self._told.popitem(last=False)
-        return True
+        return [
+            _unreachable(each)
+            for each in found
+            if not reachable(each, network) and self._told.new(wake.session_id, each.credential_id)
+        ]
 
 
 def placeholder(session_id: str, name: str) -> str:
