@@ -55,6 +55,7 @@ def config(spec: SandboxSpec, limits: Limits, conditions: Conditions, *, proxied
     lines += [f"agent={rootfs.UID}", f"filter={seccomp.program(conditions.machine).hex()}"]
     lines += [f"{'shared' if path in _STICKY else 'own'}={path}" for path in rootfs.WRITABLE.values()]
     lines += [f"own={path}" for path in rootfs.outside(spec.folders)]
+    lines.append(f"folder={UPLOADS}")
     lines += [f"link={path}={target}" for path, target in _links(spec, conditions)]
     lines.append(f"lonely={conditions.lonely_seconds}")
     lines += ["proxy"] if proxy else []

@@ -140,16 +140,22 @@ static int by_file(const void *a, const void *b) {
     return x->ino == y->ino ? 0 : x->ino < y->ino ? -1 : 1;
 }
 
-/* The path under which a file with several names was packed before; it is remembered when there is none. */
-static const char *packed_before(const struct stat *st, bool remember) {
+/* The path under which a file with several names was packed before; this one is remembered when there is none. */
+static const char *packed_before(const struct stat *st) {
     struct linked *one = malloc(sizeof *one + strlen(path) + 1), **found;
     if (!one) give_up('X', "no memory");
     *one = (struct linked){.dev = st->st_dev, .ino = st->st_ino};
     strcpy(one->path, path);
-    found = remember ? tsearch(one, &links, by_file) : tfind(one, &links, by_file);
-    if (remember && !found) give_up('X', "no memory");
-    if (!found || *found != one) free(one);
-    return found && *found != one ? (*found)->path : NULL;
+    if (!(found = tsearch(one, &links, by_file))) give_up('X', "no memory");
+    if (*found == one) return NULL;
+    free(one);
+    return (*found)->path;
+}
+
+/* A file that could not be packed after all: its next name has to be. */
+static void forget_packed(const struct stat *st) {
+    struct linked one = {.dev = st->st_dev, .ino = st->st_ino};
+    if (st->st_nlink > 1) tdelete(&one, &links, by_file);
 }
 
 /* Opens what its mode keeps from its owner, too; `mode` is what it had, and is to have again. */
@@ -205,14 +211,15 @@ static void emit_data(int fd, uint64_t offset, uint64_t length) {
     }
 }
 
-static void pack_file(int parent, const char *name, const struct stat *named) {
+static bool pack_file(int parent, const char *name, const struct stat *named) {
     struct stat st;
     int mode, fd = open_anyway(parent, name, O_RDONLY, named, &mode);
-    if (fd < 0) return;
+    if (fd < 0) return false;
     if (mode >= 0) fchmod(fd, (mode_t)mode);
-    if (fstat(fd, &st) == 0) {
+    bool whole = fstat(fd, &st) == 0 && st.st_ino == named->st_ino && st.st_dev == named->st_dev;
+    if (whole) {
         struct record r = described('0', &st);
-        struct extent *extents = NULL, whole = {0, (uint64_t)st.st_size};
+        struct extent *extents = NULL;
         r.size = (uint64_t)st.st_size;
         r.xattrs_len = read_xattrs(fd);
         r.sparse = st.st_blocks * 512 < st.st_size;
@@ -222,11 +229,12 @@ static void pack_file(int parent, const char *name, const struct stat *named) {
             r.extents = count;
         }
         emit_record(&r, NULL, extents);
-        if (!r.sparse) emit_data(fd, whole.offset, whole.length);
+        if (!r.sparse) emit_data(fd, 0, r.size);
         for (uint32_t i = 0; i < r.extents; i++) emit_data(fd, extents[i].offset, extents[i].length);
         free(extents);
     }
     close(fd);
+    return whole;
 }
 
 static void pack_folder(int fd, int mode, int depth);
@@ -244,14 +252,17 @@ static void pack_one(int parent, const char *name, int depth) {
     struct record r = described('1', &st);
     bool kept = S_ISREG(st.st_mode) || S_ISLNK(st.st_mode) || S_ISFIFO(st.st_mode);
     if (!kept) return;
-    if (st.st_nlink > 1 && (before = packed_before(&st, false))) {
+    if (st.st_nlink > 1 && (before = packed_before(&st))) {
         r.link_len = (uint32_t)strlen(before);
         emit_record(&r, before, NULL);
     } else if (S_ISREG(st.st_mode)) {
-        pack_file(parent, name, &st);
+        if (!pack_file(parent, name, &st)) forget_packed(&st);
     } else if (S_ISLNK(st.st_mode)) {
         ssize_t n = readlinkat(parent, name, link_text, MAX_PATH);
-        if (n <= 0) return;
+        if (n <= 0) {
+            forget_packed(&st);
+            return;
+        }
         r.kind = '2', r.link_len = (uint32_t)n;
         emit_record(&r, link_text, NULL);
     } else {
