@@ -150,7 +150,7 @@ class ContainerBackend:
             await self._erase(key)
             spec = SandboxSpec(key=key, network=NO_NETWORK, folders=contents.folders)
             try:
-                async with self._awake(spec) as life:
+                async with self._awake(spec, whole=True) as life:
                     await transfer.unpack(self._opener(key, life), source, snapshot, limit)
                 notes.restored(_resting(spec, self._effective(spec.limits)), contents.shell)
             except BaseException:
@@ -281,12 +281,17 @@ class ContainerBackend:
         return lambda argv: self._containers.stream(key, life, [*argv])
 
     @contextlib.asynccontextmanager
-    async def _awake(self, spec: SandboxSpec) -> AsyncIterator[Life]:
+    async def _awake(self, spec: SandboxSpec, *, whole: bool = False) -> AsyncIterator[Life]:
         """A container with the session's files in which nothing of the agent's runs, for a while. Nothing is noted of
-        it: a server that finds it left over ends it, or takes its place."""
+        it: a server that finds it left over ends it, or takes its place. A `whole` start is not cut off, so that the
+        engine makes nothing of it after it was taken back."""
         conditions, limits = await self._containers.ready(spec), self._effective(spec.limits)
         try:
-            life = await self._containers.start(spec, limits)
+            starting = asyncio.ensure_future(self._containers.start(spec, limits))
+            try:
+                life = await (asyncio.shield(starting) if whole else starting)
+            finally:
+                await asyncio.wait({starting})
             open_stream = self._opener(spec.key, life)
             link = SteadyLink(await open_stream(setup.RELAY), lambda: open_stream(setup.RELAY), patience=self._patience)
             try:
