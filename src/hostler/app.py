@@ -41,6 +41,7 @@ from hostler.models.routing import Router
 from hostler.sandbox.backends import open_backend, open_layers
 from hostler.sandbox.contract import Backend
 from hostler.sandbox.edge.egresslog import EgressLog
+from hostler.sandbox.edge.given import Given
 from hostler.sandbox.edge.outgoing import open_log
 from hostler.sandbox.toolset import TOOLS
 from hostler.services.agents import Agents
@@ -137,14 +138,8 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         secrets = SessionSecrets(store, vault.variables)
         egress_log = open_log(settings.data_dir, config.sandbox.egress_log_mb)
         stack.callback(egress_log.close)
-        sandboxes = open_backend(
-            settings.data_dir / "sandboxes",
-            config.sandbox,
-            settings.environ,
-            GitGateway(repositories),
-            secrets.at_edge,
-            egress_log,
-        )
+        given = Given(GitGateway(repositories), secrets.at_edge, egress_log)
+        sandboxes = open_backend(settings.data_dir / "sandboxes", config.sandbox, settings.environ, given)
         stack.push_async_callback(sandboxes.aclose, stop=False)
         layers = open_layers(settings.data_dir / "layers", config.sandbox, settings.environ)
         stack.push_async_callback(layers.aclose)

@@ -11,7 +11,6 @@ import json
 import logging
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,30 +18,22 @@ import click
 
 from hostler import __version__
 from hostler.applying.command import apply
-from hostler.environment_commands import environments
+from hostler.commands.egress import egress
+from hostler.commands.environments import environments
+from hostler.commands.keys import keys
+from hostler.commands.layers import COMMANDS as LAYER_COMMANDS
+from hostler.commands.options import CONFIG, DATA_DIR, DATABASE, JSON, run
+from hostler.commands.sessions import sessions
 from hostler.errors import HostlerError
-from hostler.layer_commands import COMMANDS as LAYER_COMMANDS
-from hostler.session_commands import sessions
-from hostler.settings import DEFAULT_HOST, DEFAULT_PORT, Settings, load
-from hostler.watching import egress
+from hostler.settings import DEFAULT_HOST, DEFAULT_PORT, load
 
 if TYPE_CHECKING:
     from hostler.app import Rooms
     from hostler.recording import Recording
 
-DATA_DIR = click.option(
-    "--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where everything is kept.  [HOSTLER_DATA_DIR]"
-)
-DATABASE = click.option(
-    "--database", metavar="URL", help="postgresql://...; without it, SQLite in the data folder.  [HOSTLER_DATABASE]"
-)
-CONFIG = click.option(
-    "--config", type=click.Path(path_type=Path, dir_okay=False), help="A TOML file.  [HOSTLER_CONFIG]"
-)
 SCRIPTED = click.option(
     "--scripted", is_flag=True, help="Without a model key, let the built-in script answer.  [HOSTLER_SCRIPTED]"
 )
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
 class Commands(click.Group):
@@ -66,6 +57,7 @@ def main() -> None:
 
 
 main.add_command(apply)
+main.add_command(keys)
 main.add_command(sessions)
 sessions.add_command(egress)
 main.add_command(environments)
@@ -98,7 +90,7 @@ def serve(
 
     _log_to_stderr()
     settings = load(host=host, port=port, data_dir=data_dir, database=database, config_file=config, scripted=scripted)
-    _run(lambda: serving.serve(settings, _announce))
+    run(lambda: serving.serve(settings, _announce))
 
 
 def _announce(house: Rooms, url: str, first_key: str | None) -> None:
@@ -113,95 +105,6 @@ def _announce(house: Rooms, url: str, first_key: str | None) -> None:
         lines += [f"export ANTHROPIC_BASE_URL={url}", f"export ANTHROPIC_API_KEY={first_key}"]
     click.echo("\n".join([*lines, ""]))
     sys.stdout.flush()
-
-
-@main.group()
-def keys() -> None:
-    """API keys: make, list, revoke, also while the server runs; and the key that seals secrets."""
-
-
-@keys.command("create")
-@click.argument("name", default="key")
-@DATA_DIR
-@DATABASE
-@JSON
-def create_key(name: str, data_dir: Path | None, database: str | None, as_json: bool) -> None:
-    """Make a key called NAME and print it. It is shown this once; only its hash is kept."""
-
-    async def act(manager: Any) -> None:
-        key, secret = await manager.create(name)
-        click.echo(json.dumps({"id": key.id, "name": key.name, "key": secret}) if as_json else secret)
-
-    _with_keys(act, data_dir, database)
-
-
-@keys.command("list")
-@DATA_DIR
-@DATABASE
-@JSON
-def list_keys(data_dir: Path | None, database: str | None, as_json: bool) -> None:
-    """List all keys, revoked ones included. No key itself can be shown again."""
-    from hostler.wire.base import timestamp
-
-    async def act(manager: Any) -> None:
-        found = await manager.list()
-        if as_json:
-            click.echo(json.dumps([_key(key, timestamp) for key in found]))
-            return
-        for key in found:
-            state = "revoked" if key.revoked_at else "active"
-            click.echo(f"{key.id}  {state:8}{timestamp(key.created_at)[:19]}  ...{key.hint}  {key.name}")
-
-    _with_keys(act, data_dir, database)
-
-
-@keys.command("revoke")
-@click.argument("key_id", metavar="ID")
-@DATA_DIR
-@DATABASE
-def revoke_key(key_id: str, data_dir: Path | None, database: str | None) -> None:
-    """Revoke the key with this ID (see `hostler keys list`). A running server obeys within seconds."""
-    _with_keys(lambda manager: manager.revoke(key_id), data_dir, database)
-    click.echo(f"{key_id} is revoked.")
-
-
-@keys.command("rotate-secrets")
-@DATA_DIR
-@DATABASE
-@JSON
-def rotate_secrets(data_dir: Path | None, database: str | None, as_json: bool) -> None:
-    """Seal all stored secrets with a new key. Stop the server first.
-
-    Secrets of vault credentials are sealed with the key in the data folder, secret.key. This makes a new key, seals
-    everything with it, and then forgets the old one. It may be interrupted at any point: both keys are kept until all
-    is done, a server works meanwhile, and running it again finishes what was begun.
-
-    Where HOSTLER_SECRET_KEY holds the key, make a new one (openssl rand -base64 32), put it in front of the old one,
-    HOSTLER_SECRET_KEY=NEW,OLD, and run this: everything is then sealed with the first one, and the others can go.
-
-    Backups of the database that were made before need the key that was used then.
-    """
-    from hostler import app
-    from hostler.vault.rotation import Progress
-
-    settings = load(data_dir=data_dir, database=database)
-
-    def tell(progress: Progress) -> None:
-        if as_json:
-            click.echo(json.dumps({"type": "progress", **progress._asdict()}))
-        else:
-            click.echo(f"{progress.table}: {progress.done} of {progress.total}", err=True)
-
-    rotated = _run(lambda: app.rotate_secrets(settings, tell))
-    if as_json:
-        click.echo(json.dumps({"type": "rotation", **rotated._asdict()}))
-        return
-    begun = "Finished the rotation that was interrupted. " if rotated.resumed else ""
-    click.echo(f"{begun}Sealed anew: {rotated.resealed}. All stored secrets are sealed with the key {rotated.key_id}.")
-    if rotated.configured:
-        click.echo("It is the first one in HOSTLER_SECRET_KEY; older ones there are not needed any more.")
-    if rotated.file_left:
-        click.echo("Nor is the key file in the data folder: remove it.")
 
 
 @main.command(short_help="Say what is usable on this machine.")
@@ -264,7 +167,7 @@ def prepare_skills(data_dir: Path | None, config: Path | None, as_json: bool) ->
 
     _log_to_stderr(logging.ERROR)
     settings = load(data_dir=data_dir, config_file=config)
-    prepared = _run(lambda: preparing.prepare(settings, tell))
+    prepared = run(lambda: preparing.prepare(settings, tell))
     if shows:
         click.echo("\r" + " " * 40 + "\r", err=True, nl=False)
     if as_json:
@@ -316,7 +219,7 @@ def record(data_dir: Path | None, config: Path | None, as_json: bool, **job: Any
     with contextlib.ExitStack() as stack:
         folder = data_dir or Path(stack.enter_context(_passing_folder()))
         settings = load(data_dir=folder, config_file=config)
-        recording = _run(lambda: run_session(settings, Job(**job), tell))
+        recording = run(lambda: run_session(settings, Job(**job), tell))
     click.echo(json.dumps(_recording(recording)) if as_json else _how_to_replay(recording, keeps=data_dir is not None))
     sys.exit(0 if recording.stop_reason == "end_turn" else 130 if recording.stop_reason is None else 1)
 
@@ -350,39 +253,6 @@ def _how_to_replay(recording: Recording, *, keeps: bool) -> str:
 
 def _check(check: Any) -> dict[str, Any]:
     return {name: getattr(check, name) for name in ("name", "ok", "required", "detail", "remedy")}
-
-
-def _key(key: Any, timestamp: Callable[[int], str]) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "name": key.name,
-        "hint": key.hint,
-        "created_at": timestamp(key.created_at),
-        "revoked_at": timestamp(key.revoked_at) if key.revoked_at else None,
-    }
-
-
-def _with_keys(act: Callable[[Any], Any], data_dir: Path | None, database: str | None) -> None:
-    from hostler.configuration import open_store
-    from hostler.services.keys import Keys
-
-    settings: Settings = load(data_dir=data_dir, database=database)
-
-    async def work() -> None:
-        store = await open_store(settings, owner=False)
-        try:
-            await act(Keys(store))
-        finally:
-            await store.close()
-
-    _run(work)
-
-
-def _run(main_coroutine: Callable[[], Any]) -> Any:
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main_coroutine())
 
 
 def _log_to_stderr(level: int = logging.INFO) -> None:

@@ -17,6 +17,7 @@ import msgspec
 from hostler.errors import HostlerError
 
 DEFAULT_HOST = "127.0.0.1"
+KEY_PREFIX = "sk-hostler-"  # of API keys
 DEFAULT_PORT = 8400
 DEFAULT_FILE_MB = 500
 MIB = 1024 * 1024
@@ -92,7 +93,7 @@ def load(
         data_dir=folder.expanduser().absolute(),
         database=database or environ.get("HOSTLER_DATABASE") or server.database,
         api_key=environ.get("HOSTLER_API_KEY") or None,
-        model_api_key=environ.get("HOSTLER_MODEL_API_KEY") or environ.get("ANTHROPIC_API_KEY") or "",
+        model_api_key=environ.get("HOSTLER_MODEL_API_KEY") or _anthropic_key(environ),
         model_base_url=environ.get("HOSTLER_MODEL_BASE_URL") or "",
         scripted=scripted or environ.get("HOSTLER_SCRIPTED", "") not in ("", "0"),
         tables=tables,
@@ -154,6 +155,12 @@ def _port(environ: Mapping[str, str], server: _ServerTable) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) > 65535:
         raise BadSettings(f"HOSTLER_PORT is {text!r}, which is not a port number.")
     return int(text)
+
+
+def _anthropic_key(environ: Mapping[str, str]) -> str:
+    """A key of Anthropic's. One of ours is none: whoever has pasted our two lines starts the server with it, too."""
+    key = environ.get("ANTHROPIC_API_KEY", "")
+    return "" if key.startswith(KEY_PREFIX) else key
 
 
 def _path(text: str | None) -> Path | None:

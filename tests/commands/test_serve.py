@@ -14,6 +14,7 @@ import httpx2
 import pytest
 
 from commands.command import complaint, hostler, spawn
+from hostler.settings import load
 from running import Server
 
 EXPORTS = re.compile(r"^export (ANTHROPIC_(?:BASE_URL|API_KEY))=(\S+)$", re.MULTILINE)
@@ -185,3 +186,9 @@ def test_variables_that_are_wrong(tmp_path: Path, name: str, value: str) -> None
     why = complaint(hostler("serve", "--data-dir", tmp_path / "data", environ=environ))
     assert value in why
     assert "None" not in why
+
+
+def test_a_key_of_ours_is_no_model_key(tmp_path: Path) -> None:
+    """Whoever has pasted the two lines that `serve` prints, and starts the server again there."""
+    for key, expected in (("sk-hostler-abc", ""), ("sk-ant-abc", "sk-ant-abc")):
+        assert load(data_dir=tmp_path, environ={"ANTHROPIC_API_KEY": key}).model_api_key == expected

@@ -41,23 +41,19 @@ FLOORS = {
     "serving": 7,
     "applying": 7,
     "cli": 7,
+    "commands": 7,
     "doctor": 7,
-    "environment_commands": 7,
-    "layer_commands": 7,
     "layering": 7,
     "preparing": 7,
     "recording": 7,
-    "session_commands": 7,
-    "watching": 7,
 }
 SIDEWAYS = {
     ("log", "store"), ("settings", "errors"), ("app", "configuration"), ("serving", "app"), ("cli", "app"),
     ("cli", "configuration"), ("cli", "serving"), ("doctor", "configuration"), ("preparing", "configuration"),
     ("recording", "serving"), ("cli", "applying"), ("cli", "doctor"),
-    ("cli", "preparing"), ("cli", "recording"), ("cli", "session_commands"), ("doctor", "preparing"),
-    ("cli", "watching"),
-    ("recording", "app"), ("cli", "environment_commands"), ("environment_commands", "configuration"),
-    ("cli", "layer_commands"), ("layer_commands", "layering"), ("layering", "configuration"),
+    ("cli", "preparing"), ("cli", "recording"), ("doctor", "preparing"),
+    ("recording", "app"), ("cli", "commands"), ("commands", "app"), ("commands", "configuration"),
+    ("commands", "layering"), ("layering", "configuration"),
 }  # fmt: skip
 
 

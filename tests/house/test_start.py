@@ -35,8 +35,7 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     modules = loaded(f"assert CliRunner().invoke(main, {arguments!r}).exit_code == 0")
     assert modules & set(HEAVY) == set()
     rooms = {name.split(".")[1] for name in modules if name.startswith("hostler.")}
-    ours = {"applying", "cli", "environment_commands", "errors", "layer_commands", "session_commands", "settings"}
-    known = {*ours, "watching"}
+    known = {"applying", "cli", "commands", "errors", "settings"}
     assert rooms <= known
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +18,7 @@ from hostler.addresses import covers
 from hostler.errors import Unavailable
 from hostler.harness.drafts import session_error
 from hostler.harness.environment import network_of
+from hostler.harness.told import Told
 from hostler.log.entries import Draft
 from hostler.sandbox.contract import Network, Secret
 from hostler.store.sql import Tx
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REMEMBERED = 4096  # sessions that have been told of a credential without use
 SHORTEST_SCRUBBED = 8  # characters: shorter ones would be found in any text
 UNREACHABLE = (
     "The environment's network allows none of the hosts that the credential {id} for {name} may be sent to, so it has "
@@ -42,7 +41,8 @@ RESERVED = frozenset(
     """
     PATH HOME USER LOGNAME SHELL LANG TERM PWD OLDPWD IFS ENV BASH_ENV SHELLOPTS BASHOPTS PROMPT_COMMAND PS4
     HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE PIP_CERT
-    NODE_EXTRA_CA_CERTS GIT_SSL_CAINFO PYTHONPATH PYTHONHOME NODE_OPTIONS
+    NODE_EXTRA_CA_CERTS GIT_SSL_CAINFO PYTHONPATH PYTHONHOME
+    NODE_OPTIONS NODE_USE_ENV_PROXY CARGO_HTTP_CAINFO NPM_CONFIG_PREFIX GOBIN GEM_PATH
     """.split()  # noqa: SIM905
 )
 
@@ -68,7 +68,7 @@ class SessionSecrets:
     def __init__(self, store: Store, variables: Variables) -> None:
         self._store = store
         self._variables = variables
-        self._told: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._told = Told()
 
     async def at_edge(self, session_id: str) -> list[Secret]:
         """The `Secrets` of a session's sandbox."""
@@ -117,16 +117,11 @@ class SessionSecrets:
         if network.hosts is None or not wake.row.vault_ids:
             return []
         found = await self._variables.names(wake.row.vault_ids)
-        return [_unreachable(each) for each in found if not reachable(each, network) and self._new(wake, each)]
-
-    def _new(self, wake: Wake, variable: Variable) -> bool:
-        key = (wake.session_id, variable.credential_id)
-        if key in self._told:
-            return False
-        self._told[key] = None
-        while len(self._told) > REMEMBERED:
-            self._told.popitem(last=False)
-        return True
+        return [
+            _unreachable(each)
+            for each in found
+            if not reachable(each, network) and self._told.new(wake.session_id, each.credential_id)
+        ]
 
 
 def placeholder(session_id: str, name: str) -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from hostler.harness import environment_packages, skill_packages
 from hostler.harness.drafts import session_error
 from hostler.harness.state import PACKAGES
+from hostler.harness.told import Told
 from hostler.harness.wanted import Wanted
 from hostler.log.entries import Draft
 from hostler.sandbox.contract import Backend, Layer
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from hostler.harness.run import Run
     from hostler.harness.wake import Wake
 
-REMEMBERED = 4096  # sessions that have been told of a problem
 NOTE_SECONDS = 3.0  # between two entries that say how far a build is
 MOST_NOTES = 200  # of one wait
 
@@ -39,7 +38,7 @@ class SessionLayers:
         self._sandboxes = sandboxes
         self._skill_seconds = skill_seconds
         self._environment_seconds = environment_seconds
-        self._told: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._told = Told()
 
     def created(self, config: bytes) -> None:
         """A session was made in an environment of this config: start to build what it lacks."""
@@ -58,7 +57,11 @@ class SessionLayers:
         if not wants or run.wake.sandbox is not None or await self._sandboxes.find(run.session_id) is not None:
             return  # a live sandbox keeps what it has
         problems = await run.unless_interrupted(self._wait(run, wants))
-        news = [problem for want, problem in zip(wants, problems, strict=True) if problem and self._new(run, want)]
+        news = [
+            problem
+            for want, problem in zip(wants, problems, strict=True)
+            if problem and self._told.new(run.session_id, want.id)
+        ]
         if news:
             await run.append([session_error("unknown_error", problem, "retrying") for problem in news])
 
@@ -112,13 +115,3 @@ class SessionLayers:
                 last = progress.lines[-1]
                 fields = {"for": want.id, "seconds": round(time.monotonic() - started, 1), "line": last}
                 await run.append([Draft(type=PACKAGES, fields=fields)])
-
-    def _new(self, run: Run, want: Wanted) -> bool:
-        """Whether this session has not been told yet by this process."""
-        key = (run.session_id, want.id)
-        if key in self._told:
-            return False
-        self._told[key] = None
-        while len(self._told) > REMEMBERED:
-            self._told.popitem(last=False)
-        return True

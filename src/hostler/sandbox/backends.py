@@ -10,18 +10,15 @@ from typing import Annotated, Literal, Protocol
 
 import msgspec
 
-from hostler.sandbox.contract import Backend, Limits, SandboxUnavailable, Secrets
-from hostler.sandbox.edge.egresslog import EgressLog
-from hostler.sandbox.edge.gateway import Gateway
+from hostler.sandbox.contract import Backend, Limits, SandboxUnavailable
+from hostler.sandbox.edge.given import NOTHING, Given
 from hostler.sandbox.kubernetes.settings import KubernetesConfig
 from hostler.sandbox.layers.packages import Layers, NoLayers
 from hostler.sandbox.layers.reach import Reach
 from hostler.sandbox.unusable import UnusableBackend
 
 # Each names a function `(folder, config, environ) -> Backend`, which may raise SandboxUnavailable. One with a parameter
-# `gateway` is given what answers sandboxes at the gateway's name; without it, agents can't use git repositories. One
-# with `secrets` is given what its proxy puts in the place of placeholders; without it, placeholders stay. One with
-# `egress_log` is given where its proxy writes down each connection.
+# `given` is given what the server has for its way out (edge/given.py).
 BACKENDS = {
     "bubblewrap": "hostler.sandbox.backends:open_bubblewrap",
     "docker": "hostler.sandbox.engine.opening:open_docker",
@@ -73,7 +70,7 @@ class Opener(Protocol):
         folder: Path,
         config: SandboxConfig,
         environ: Mapping[str, str],
-        **more: Gateway | Secrets | EgressLog | None,
+        **more: Given,
     ) -> Backend: ...
 
 
@@ -81,18 +78,14 @@ def open_backend(
     folder: Path,
     config: SandboxConfig,
     environ: Mapping[str, str],
-    gateway: Gateway | None = None,
-    secrets: Secrets | None = None,
-    egress_log: EgressLog | None = None,
+    given: Given = NOTHING,
 ) -> Backend:
     """Open the configured backend. One that can't work here becomes one that refuses every tool with the reason."""
     path = BACKENDS.get(config.backend, config.backend)
     module, _, name = path.partition(":")
     try:
         opener: Opener = getattr(import_module(module), name)
-        taken = inspect.signature(opener).parameters
-        offered = {"gateway": gateway, "secrets": secrets, "egress_log": egress_log}
-        more = {name: given for name, given in offered.items() if name in taken}
+        more = {"given": given} if "given" in inspect.signature(opener).parameters else {}
         return opener(folder, config, environ, **more)
     except (ImportError, AttributeError, ValueError) as error:
         reason = f"The sandbox backend {config.backend!r} can't be loaded: {error}."
@@ -105,9 +98,7 @@ def open_bubblewrap(
     folder: Path,
     config: SandboxConfig,
     environ: Mapping[str, str],
-    gateway: Gateway | None = None,
-    secrets: Secrets | None = None,
-    egress_log: EgressLog | None = None,
+    given: Given = NOTHING,
 ) -> Backend:
     """The embedded default: bubblewrap, our own init, and the egress proxy on this side."""
     from hostler.sandbox.bubblewrap import BubblewrapBackend
@@ -115,7 +106,7 @@ def open_bubblewrap(
     from hostler.sandbox.rawnet import RawNetwork
     from hostler.sandbox.ripgrep import find_ripgrep
 
-    outgoing = open_outgoing(folder.parent, config, environ, gateway, secrets, egress_log)
+    outgoing = open_outgoing(folder.parent, config, environ, given)
     return BubblewrapBackend(
         folder,
         egress=outgoing.proxy.serve,

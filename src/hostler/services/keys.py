@@ -12,6 +12,7 @@ from hostler import clock
 from hostler.errors import NotFound
 from hostler.ids import new_id
 from hostler.services.reading import first, rows
+from hostler.settings import KEY_PREFIX
 from hostler.store.sql import Tx
 from hostler.store.store import Store
 from hostler.store.tables import api_keys
@@ -50,7 +51,7 @@ class Keys:
 
     async def create(self, name: str, secret: str | None = None) -> tuple[ApiKey, str]:
         """Make a key and return it with its secret, which nothing can tell again. `secret` fixes it."""
-        secret = secret or "sk-hostler-" + secrets.token_urlsafe(32)
+        secret = secret or KEY_PREFIX + secrets.token_urlsafe(32)
         key = ApiKey(new_id("apikey"), name, secret[-4:], clock.now(), None)
         row = {**msgspec.structs.asdict(key), "hash": _hash(secret).hex()}
         await self._store.write(lambda: rows(_INSERT, row))

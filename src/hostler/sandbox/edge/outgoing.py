@@ -15,11 +15,10 @@ from msgspec import Struct
 
 from hostler.addresses import bare_host
 from hostler.sandbox import rootfs
-from hostler.sandbox.contract import Secrets
 from hostler.sandbox.edge.authority import Authority
 from hostler.sandbox.edge.egress import EgressLimits, EgressPolicy, EgressProxy
 from hostler.sandbox.edge.egresslog import EgressLog
-from hostler.sandbox.edge.gateway import Gateway
+from hostler.sandbox.edge.given import NOTHING, Given
 from hostler.sandbox.edge.interception import Edge
 from hostler.sandbox.edge.registries import METADATA_HOSTS
 from hostler.sandbox.layers.managers import open_managers
@@ -55,25 +54,23 @@ def open_outgoing(
     data_dir: Path,
     config: EgressConfig,
     environ: Mapping[str, str],
-    gateway: Gateway | None = None,
-    secrets: Secrets | None = None,
-    egress_log: EgressLog | None = None,
+    given: Given = NOTHING,
 ) -> Outgoing:
     """Raises ValueError for a host that is none."""
-    given = environ.get("SSL_CERT_FILE") or environ.get("REQUESTS_CA_BUNDLE")
-    trust = Path(given) if given else None
+    own = environ.get("SSL_CERT_FILE") or environ.get("REQUESTS_CA_BUNDLE")
+    trust = Path(own) if own else None
     authority = Authority(data_dir / FOLDER)
     proxy = EgressProxy(
         policy(config, environ),
         limits=EgressLimits(connections=config.egress_connections, bytes=config.egress_mb * _MIB),
-        gateway=gateway,
-        edge=Edge(secrets, authority, trust) if secrets is not None else None,
-        journal=egress_log,
+        gateway=given.gateway,
+        edge=Edge(given.secrets, authority, trust) if given.secrets is not None else None,
+        journal=given.journal,
     )
 
     def bundle() -> Path | None:
         machine = rootfs.ca_bundle(trust)
-        return authority.bundle(machine) if secrets is not None else machine
+        return authority.bundle(machine) if given.secrets is not None else machine
 
     return Outgoing(proxy, bundle)
 

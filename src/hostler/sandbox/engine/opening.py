@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hostler.sandbox.backends import SandboxConfig
-from hostler.sandbox.contract import Backend, Secrets
-from hostler.sandbox.edge.egresslog import EgressLog
-from hostler.sandbox.edge.gateway import Gateway
+from hostler.sandbox.contract import Backend
+from hostler.sandbox.edge.given import NOTHING, Given
 from hostler.sandbox.edge.outgoing import Outgoing, open_outgoing
 from hostler.sandbox.engine.backend import EngineBackend
 from hostler.sandbox.engine.ground import Settings
@@ -21,11 +20,9 @@ def open_docker(
     folder: Path,
     config: SandboxConfig,
     environ: Mapping[str, str],
-    gateway: Gateway | None = None,
-    secrets: Secrets | None = None,
-    egress_log: EgressLog | None = None,
+    given: Given = NOTHING,
 ) -> Backend:
-    outgoing = open_outgoing(folder.parent, config, environ, gateway, secrets, egress_log)
+    outgoing = open_outgoing(folder.parent, config, environ, given)
     return _open(folder, config, outgoing, environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock")
 
 
@@ -33,13 +30,11 @@ def open_podman(
     folder: Path,
     config: SandboxConfig,
     environ: Mapping[str, str],
-    gateway: Gateway | None = None,
-    secrets: Secrets | None = None,
-    egress_log: EgressLog | None = None,
+    given: Given = NOTHING,
 ) -> Backend:
     run = environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
     own = "unix:///run/podman/podman.sock" if os.geteuid() == 0 else f"unix://{run}/podman/podman.sock"
-    outgoing = open_outgoing(folder.parent, config, environ, gateway, secrets, egress_log)
+    outgoing = open_outgoing(folder.parent, config, environ, given)
     return _open(folder, config, outgoing, environ.get("CONTAINER_HOST") or own)
 
 

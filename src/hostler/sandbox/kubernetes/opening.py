@@ -7,9 +7,8 @@ from pathlib import Path
 
 from hostler.sandbox.backends import SandboxConfig
 from hostler.sandbox.container.backend import ContainerBackend
-from hostler.sandbox.contract import Backend, Secrets
-from hostler.sandbox.edge.egresslog import EgressLog
-from hostler.sandbox.edge.gateway import Gateway
+from hostler.sandbox.contract import Backend
+from hostler.sandbox.edge.given import NOTHING, Given
 from hostler.sandbox.edge.outgoing import open_outgoing
 from hostler.sandbox.kubernetes import access
 from hostler.sandbox.kubernetes.cluster import Cluster, Settings
@@ -21,11 +20,9 @@ def open_kubernetes(
     folder: Path,
     config: SandboxConfig,
     environ: Mapping[str, str],
-    gateway: Gateway | None = None,
-    secrets: Secrets | None = None,
-    egress_log: EgressLog | None = None,
+    given: Given = NOTHING,
 ) -> Backend:
-    outgoing = open_outgoing(folder.parent, config, environ, gateway, secrets, egress_log)
+    outgoing = open_outgoing(folder.parent, config, environ, given)
     chosen = config.kubernetes or KubernetesConfig()
     settings = Settings(
         config=chosen,

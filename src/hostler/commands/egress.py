@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from hostler.commands.options import CONFIG, DATA_DIR, JSON
 from hostler.settings import load
 
 if TYPE_CHECKING:
@@ -23,13 +24,9 @@ _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 @click.command("egress")
 @click.argument("session_id", metavar="ID")
-@click.option(
-    "--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where everything is kept.  [HOSTLER_DATA_DIR]"
-)
-@click.option(
-    "--config", type=click.Path(path_type=Path, dir_okay=False), help="The server's TOML file.  [HOSTLER_CONFIG]"
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON line for each connection, for programs.")
+@DATA_DIR
+@CONFIG
+@JSON
 def egress(session_id: str, data_dir: Path | None, config: Path | None, as_json: bool) -> None:
     """Print where the sandbox of session ID has connected to, and what was refused, oldest first."""
     from hostler.sandbox.edge.ledger import Entry

@@ -12,16 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hostler.commands.options import DATA_DIR, DATABASE, JSON, with_store
+
 if TYPE_CHECKING:
     from hostler.services.environment_keys import EnvironmentKeys
-
-_DATA_DIR = click.option(
-    "--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where everything is kept.  [HOSTLER_DATA_DIR]"
-)
-_DATABASE = click.option(
-    "--database", metavar="URL", help="postgresql://...; without it, SQLite in the data folder.  [HOSTLER_DATABASE]"
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+    from hostler.store.store import Store
 
 
 @click.group()
@@ -37,9 +32,9 @@ def keys() -> None:
 @keys.command("create")
 @click.argument("environment_id", metavar="ENVIRONMENT")
 @click.argument("name", default="worker")
-@_DATA_DIR
-@_DATABASE
-@_JSON
+@DATA_DIR
+@DATABASE
+@JSON
 def create_key(environment_id: str, name: str, data_dir: Path | None, database: str | None, as_json: bool) -> None:
     """Make a key called NAME and print it. It is shown this once; only its hash is kept."""
 
@@ -52,9 +47,9 @@ def create_key(environment_id: str, name: str, data_dir: Path | None, database: 
 
 @keys.command("list")
 @click.argument("environment_id", metavar="ENVIRONMENT")
-@_DATA_DIR
-@_DATABASE
-@_JSON
+@DATA_DIR
+@DATABASE
+@JSON
 def list_keys(environment_id: str, data_dir: Path | None, database: str | None, as_json: bool) -> None:
     """List the keys of an environment, revoked ones included. No key itself can be shown again."""
 
@@ -73,8 +68,8 @@ def list_keys(environment_id: str, data_dir: Path | None, database: str | None, 
 @keys.command("revoke")
 @click.argument("environment_id", metavar="ENVIRONMENT")
 @click.argument("key_id", metavar="ID")
-@_DATA_DIR
-@_DATABASE
+@DATA_DIR
+@DATABASE
 def revoke_key(environment_id: str, key_id: str, data_dir: Path | None, database: str | None) -> None:
     """Revoke the key with this ID. A running server refuses it from the next request on."""
 
@@ -93,19 +88,9 @@ def _json(key: Any) -> str:
 
 
 def _with_keys(act: Callable[[EnvironmentKeys], Awaitable[None]], data_dir: Path | None, database: str | None) -> None:
-    import uvloop
-
-    from hostler.configuration import open_store
     from hostler.services.environment_keys import EnvironmentKeys
-    from hostler.settings import load
 
-    settings = load(data_dir=data_dir, database=database)
+    async def work(store: Store) -> None:
+        await act(EnvironmentKeys(store))
 
-    async def work() -> None:
-        store = await open_store(settings, owner=False)
-        try:
-            await act(EnvironmentKeys(store))
-        finally:
-            await store.close()
-
-    uvloop.run(work())
+    with_store(work, data_dir, database)

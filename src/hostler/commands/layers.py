@@ -16,22 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hostler.commands.options import CONFIG, DATA_DIR, DATABASE, JSON
 from hostler.settings import load
 
 if TYPE_CHECKING:
     from hostler.layering import Built, Shown
     from hostler.sandbox.layers.packages import Kept
 
-_DATA_DIR = click.option(
-    "--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where everything is kept.  [HOSTLER_DATA_DIR]"
-)
-_DATABASE = click.option(
-    "--database", metavar="URL", help="postgresql://...; without it, SQLite in the data folder.  [HOSTLER_DATABASE]"
-)
-_CONFIG = click.option(
-    "--config", type=click.Path(path_type=Path, dir_okay=False), help="A TOML file.  [HOSTLER_CONFIG]"
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON lines, for programs.")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -49,10 +40,10 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # it is generic only
 
 @click.command("build")
 @click.argument("environment_id", metavar="ID")
-@_DATA_DIR
-@_DATABASE
-@_CONFIG
-@_JSON
+@DATA_DIR
+@DATABASE
+@CONFIG
+@JSON
 def build(environment_id: str, data_dir: Path | None, database: str | None, config: Path | None, as_json: bool) -> None:
     """Install the packages of the environment ID now, not when its first session needs them.
 
@@ -85,10 +76,10 @@ def build(environment_id: str, data_dir: Path | None, database: str | None, conf
 
 
 @click.command("layers")
-@_DATA_DIR
-@_DATABASE
-@_CONFIG
-@_JSON
+@DATA_DIR
+@DATABASE
+@CONFIG
+@JSON
 def layers(data_dir: Path | None, database: str | None, config: Path | None, as_json: bool) -> None:
     """List the package layers of this machine: what is in them, how large they are, when they were last used, and which
     environments and pre-built skills would use them now. `hostler environments prune` removes those without a user."""
@@ -112,10 +103,10 @@ def layers(data_dir: Path | None, database: str | None, config: Path | None, as_
     "--older-than", type=Duration(), default="0s", metavar="TIME", help="Only those last used longer ago: 12h, 7d."
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be removed; remove nothing.")
-@_DATA_DIR
-@_DATABASE
-@_CONFIG
-@_JSON
+@DATA_DIR
+@DATABASE
+@CONFIG
+@JSON
 def prune(
     older_than: float,
     dry_run: bool,

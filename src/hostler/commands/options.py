@@ -1,0 +1,53 @@
+"""What the commands share: options that mean the same everywhere, and the store without a server. It must not hold a
+command."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from hostler.settings import load
+
+if TYPE_CHECKING:
+    from hostler.store.store import Store
+
+T = TypeVar("T")
+
+DATA_DIR = click.option(
+    "--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where everything is kept.  [HOSTLER_DATA_DIR]"
+)
+DATABASE = click.option(
+    "--database", metavar="URL", help="postgresql://...; without it, SQLite in the data folder.  [HOSTLER_DATABASE]"
+)
+CONFIG = click.option(
+    "--config", type=click.Path(path_type=Path, dir_okay=False), help="A TOML file.  [HOSTLER_CONFIG]"
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run what a command does on an event loop of its own."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work())
+
+
+def with_store(act: Callable[[Store], Awaitable[None]], data_dir: Path | None, database: str | None) -> None:
+    """Do something with the database, also while a server runs on it."""
+    from hostler.configuration import open_store
+
+    settings = load(data_dir=data_dir, database=database)
+
+    async def work() -> None:
+        store = await open_store(settings, owner=False)
+        try:
+            await act(store)
+        finally:
+            await store.close()
+
+    run(work)
