@@ -18,7 +18,7 @@ from hostler.sandbox.edge.egress import EgressProxy
 from hostler.sandbox.kubernetes import access, cluster
 from hostler.sandbox.kubernetes.settings import KubernetesConfig
 
-LIMITS = Limits(memory_bytes=1 << 30, processes=512, file_bytes=1 << 30, disk_bytes=1 << 30)
+LIMITS = Limits(memory_bytes=1 << 30, processes=512, file_bytes=4 << 30, disk_bytes=1 << 30)
 NODE = nodes.available()
 
 MakeBackend = Callable[..., ContainerBackend]

@@ -431,7 +431,7 @@ class Cluster:
             self.sockets.discard(socket)
             if process.stdin is not None:
                 process.stdin.close()
-            await process.wait()
+            await process.communicate()  # what nobody has read is let go
 
     def _exec_refusal(self, socket: WebSocket, name: str) -> Refused | None:
         line = f"EXEC {name} {' '.join(socket.query_params.getlist('command'))}"

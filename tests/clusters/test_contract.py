@@ -10,7 +10,6 @@ from clusters.conftest import NODE, MakeBackend
 from clusters.simulated import Cluster
 from hostler.sandbox import selfcheck
 from hostler.sandbox.selfcheck import attempt
-from hostler.sandbox.trials import snapshots
 
 # What does not hold in pods; docs/sandbox-kubernetes.md says so.
 FALLS_SHORT = {
@@ -20,7 +19,7 @@ FALLS_SHORT = {
     "the kernel tells no secret",  # `projid_map` of the simulated node's user namespace can be written
     "no memory file is lent",
 }
-HELD = [trial for trial in selfcheck.TRIALS if trial not in snapshots.TRIALS and trial.name not in FALLS_SHORT]
+HELD = [trial for trial in selfcheck.TRIALS if trial.name not in FALLS_SHORT]
 _AT_ONCE = 8
 pytestmark = pytest.mark.skipif(
     not NODE, reason="only root, with namespaces, can be a node: see test_life.py for the rest"

@@ -16,7 +16,7 @@ from hostler.sandbox.engine.ground import Settings
 from hostler.sandbox.engine.http import Address
 
 KINDS = [kind for kind in ("docker", "podman") if daemons.available(kind)]
-LIMITS = Limits(memory_bytes=1 << 30, processes=512, file_bytes=1 << 30, disk_bytes=None)
+LIMITS = Limits(memory_bytes=1 << 30, processes=512, file_bytes=4 << 30, disk_bytes=None)
 
 MakeBackend = Callable[..., EngineBackend]
 

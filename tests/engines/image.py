@@ -17,7 +17,7 @@ PROGRAMS = [
     "env", "expr", "fallocate", "false", "find", "grep", "head", "id", "ipcmk", "ipcs", "kill", "ln", "ls",
     "mkdir", "mkfifo", "mktemp", "mv", "nice", "nohup", "paste", "pgrep", "printf", "ps", "pwd", "readlink",
     "realpath", "rm", "rmdir", "sed", "seq", "setsid", "sh", "sleep", "sort", "split", "stat", "sum", "tail",
-    "tee", "test", "timeout", "touch", "tr", "true", "uname", "uniq", "wc", "which", "xargs", "yes",
+    "tee", "test", "timeout", "touch", "tr", "true", "truncate", "uname", "uniq", "wc", "which", "xargs", "yes",
 ]  # fmt: skip
 _SKIPPED = re.compile(r"/(test|tests|__pycache__|idlelib|turtledemo|tkinter|ensurepip|config-[^/]*|dist-packages)(/|$)")
 _FOLDERS = (

@@ -18,7 +18,6 @@ from hostler.sandbox.contract import (
     SandboxSpec,
     SandboxUnavailable,
     Shell,
-    Snapshot,
     UnknownCall,
 )
 from hostler.sandbox.engine.backend import EngineBackend
@@ -172,17 +171,6 @@ def test_an_engine_that_goes_away_keeps_no_server_from_stopping(tmp_path: Path) 
         engine.path.unlink()
         engine.drop_all()
         await backend.aclose(stop=True)
-
-    _simulated(tmp_path, work)
-
-
-def test_snapshots_are_refused_with_the_reason(tmp_path: Path) -> None:
-    async def work(engine: SimulatedEngine, make: Callable[..., EngineBackend]) -> None:
-        with pytest.raises(SandboxUnavailable, match="no snapshots"):
-            await make().snapshot(KEY, tmp_path / "file")
-        with pytest.raises(SandboxUnavailable, match="no snapshots"):
-            await make().restore(KEY, tmp_path / "file", Snapshot(bytes=0, sha256=""))
-        assert not (tmp_path / "file").exists()
 
     _simulated(tmp_path, work)
 

@@ -32,6 +32,7 @@ MAX_WINDOW = 8 * 1024 * 1024  # what a reader sets aside for one archive
 HALF = ".restore."  # what the name of a directory begins with that is being restored
 _EXTRA = re.compile(rb"[0-9a-f]{16}")
 _TOPS = {tuple(inside.encode().split(b"/"))[1:]: name for name, inside in WRITABLE.items()}
+_PREFIXES = {name: b"/".join(parts) for parts, name in _TOPS.items()}
 
 
 class Sink:
@@ -112,6 +113,21 @@ class Source:
         return self._digest.hexdigest()
 
 
+def prefix(name: str) -> bytes:
+    """Where in an archive what a folder of the agent's holds is; the folder is named as in a `Layout`."""
+    return _PREFIXES.get(name) or b"at/" + os.fsencode(name).removeprefix(b"at-")
+
+
+def folder_of(parts: tuple[bytes, ...]) -> tuple[str, tuple[bytes, ...]]:
+    """The name of the agent's folder that holds an entry, and the rest of its path. Raises Misplaced."""
+    if parts[0] == b"at" and len(parts) > 1 and _EXTRA.fullmatch(parts[1]):
+        return f"at-{parts[1].decode()}", parts[2:]
+    for length in (1, 2, 3):
+        if (name := _TOPS.get(parts[:length])) is not None:
+            return name, parts[length:]
+    raise Misplaced("an entry lies in none of the agent's folders")
+
+
 def snapshot(layout: Layout, target: Path, budget: Budget) -> Snapshot:
     """Write down all that the agent has. Raises TooMuch, Stopped and OSError; then there is no new file."""
 
@@ -120,10 +136,8 @@ def snapshot(layout: Layout, target: Path, budget: Budget) -> Snapshot:
             state = layout.shell_state.read_bytes()
             if len(state) <= MAX_SHELL_STATE:
                 writer.add(Member(path=SHELL_STATE, mode=0o600, size=len(state)), [state] if state else [])
-        inside = {name: b"/".join(parts) for parts, name in _TOPS.items()}
         for name in sorted(os.listdir(layout.files)):
-            path = inside.get(name) or b"at/" + os.fsencode(name).removeprefix(b"at-")
-            pack(layout.files / name, path, writer, budget)
+            pack(layout.files / name, prefix(name), writer, budget)
 
     return write(target, fill)
 
@@ -179,7 +193,7 @@ def _unpack(made: Layout, source: Source, sha256: str, uid: int | None, budget: 
     try:
         for member in source.reader.members():
             if member.path == SHELL_STATE:
-                _take_state(made, source.reader, member)
+                made.shell_state.write_bytes(shell_state(source.reader, member))
             else:
                 unpacker.unpack(source.reader, member)
         unpacker.finish()
@@ -191,17 +205,14 @@ def _unpack(made: Layout, source: Source, sha256: str, uid: int | None, budget: 
 
 def _located(made: Layout, parts: tuple[bytes, ...]) -> tuple[Path, tuple[bytes, ...]]:
     """The folder of the agent's that holds an entry, and the rest of its path."""
-    if parts[0] == b"at" and len(parts) > 1 and _EXTRA.fullmatch(parts[1]):
-        top = made.files / f"at-{parts[1].decode()}"
-        top.mkdir(mode=0o700, exist_ok=True)
-        return top, parts[2:]
-    for length in (1, 2, 3):
-        if (name := _TOPS.get(parts[:length])) is not None:
-            return made.files / name, parts[length:]
-    raise Misplaced("an entry lies in none of the agent's folders")
+    name, rest = folder_of(parts)
+    if name not in WRITABLE:
+        (made.files / name).mkdir(mode=0o700, exist_ok=True)
+    return made.files / name, rest
 
 
-def _take_state(made: Layout, reader: Reader, member: Member) -> None:
+def shell_state(reader: Reader, member: Member) -> bytes:
+    """What the shell was. Raises Misplaced and BadTar."""
     if member.kind != FILE or member.extents is not None or member.size > MAX_SHELL_STATE:
         raise Misplaced("the shell's state is no plain file, or too large")
-    made.shell_state.write_bytes(b"".join(chunk for _, chunk in reader.chunks(member)))
+    return b"".join(chunk for _, chunk in reader.chunks(member))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -17,18 +18,19 @@ import msgspec
 
 from hostler.sandbox import stacking
 from hostler.sandbox.container import egress as container_egress
-from hostler.sandbox.container import setup
+from hostler.sandbox.container import setup, transfer
 from hostler.sandbox.container.egress import Egress
 from hostler.sandbox.container.notes import Notes
 from hostler.sandbox.container.relaylink import Ended, SteadyLink
 from hostler.sandbox.container.session import ContainerSandbox, State
 from hostler.sandbox.container.setup import Conditions
-from hostler.sandbox.container.streams import Stream
-from hostler.sandbox.contract import Check, Limits, Sandbox, SandboxSpec, SandboxUnavailable, Snapshot
+from hostler.sandbox.container.streams import OpenStream, Stream
+from hostler.sandbox.contract import NO_NETWORK, Check, Limits, Sandbox, SandboxSpec, SandboxUnavailable, Snapshot
 from hostler.sandbox.specs import KEY, check
 
 _MEET_SECONDS = 60.0
-_NO_SNAPSHOTS = "sandboxes in containers have no snapshots: their files stay on the session's volumes"
+_ENDLESS = 1 << 62
+_SLACK = 2  # times the disk limit: what was over it when its processes were ended can still be written down
 _log = logging.getLogger(__name__)
 
 
@@ -127,17 +129,38 @@ class ContainerBackend:
             await self._put_to_sleep(key)
 
     async def snapshot(self, key: str, target: Path, *, limit_bytes: int | None = None) -> Snapshot | None:
-        raise SandboxUnavailable(_NO_SNAPSHOTS)
-
-    async def restore(self, key: str, source: Path, snapshot: Snapshot) -> None:
-        raise SandboxUnavailable(_NO_SNAPSHOTS)
-
-    async def destroy(self, key: str) -> None:
         notes = self._notes(key)
         async with self._lock(key):
-            await self._let_go(key)
-            await self._containers.remove(key)
-            await notes.remove()
+            if (state := notes.read()) is None:
+                if notes.there():
+                    raise SandboxUnavailable("the sandbox's last start was cut off: it can be kept after the next one")
+                return None
+            limit = min(limit_bytes or _ENDLESS, _SLACK * (self._limits.disk_bytes or _ENDLESS))
+            if (sandbox := await self._find(key)) is not None:
+                await notes.keep_shell_state(sandbox)
+                return await transfer.pack(self._opener(key, _life(state)), state.folders, notes, target, limit)
+            spec = SandboxSpec(key=key, network=NO_NETWORK, folders=state.folders, limits=state.limits)
+            async with self._awake(spec) as life:
+                return await transfer.pack(self._opener(key, life), state.folders, notes, target, limit)
+
+    async def restore(self, key: str, source: Path, snapshot: Snapshot) -> None:
+        notes, limit = self._notes(key), _SLACK * (self._limits.disk_bytes or _ENDLESS)
+        async with self._lock(key):
+            contents = await transfer.check(source, snapshot, limit)
+            await self._erase(key)
+            spec = SandboxSpec(key=key, network=NO_NETWORK, folders=contents.folders)
+            try:
+                async with self._awake(spec, whole=True) as life:
+                    await transfer.unpack(self._opener(key, life), source, snapshot, limit)
+                notes.restored(_resting(spec, self._effective(spec.limits)), contents.shell)
+            except BaseException:
+                with contextlib.suppress(SandboxUnavailable):
+                    await self._erase(key)
+                raise
+
+    async def destroy(self, key: str) -> None:
+        async with self._lock(key):
+            await self._erase(key)
 
     async def reap(self, keep: set[str]) -> None:
         try:
@@ -182,13 +205,13 @@ class ContainerBackend:
         await self._let_go(key)
         if (state := self._notes(key).read()) is None:
             return None
-        if not await self._containers.runs(key, Life(state.container, state.started)):
+        if not state.container or not await self._containers.runs(key, _life(state)):
             return None
         return await self._enter(key, state)
 
     async def _enter(self, key: str, state: State) -> ContainerSandbox:
         """Connect to a running container, and finish its start if nobody has."""
-        life = Life(state.container, state.started)
+        life = _life(state)
 
         async def relay() -> Stream:
             return await self._containers.stream(key, life, [*setup.RELAY])
@@ -254,6 +277,38 @@ class ContainerBackend:
         notes.write(state)
         return await self._enter(spec.key, state)
 
+    def _opener(self, key: str, life: Life) -> OpenStream:
+        return lambda argv: self._containers.stream(key, life, [*argv])
+
+    @contextlib.asynccontextmanager
+    async def _awake(self, spec: SandboxSpec, *, whole: bool = False) -> AsyncIterator[Life]:
+        """A container with the session's files in which nothing of the agent's runs, for a while. Nothing is noted of
+        it: a server that finds it left over ends it, or takes its place. A `whole` start is not cut off, so that the
+        engine makes nothing of it after it was taken back."""
+        conditions, limits = await self._containers.ready(spec), self._effective(spec.limits)
+        try:
+            starting = asyncio.ensure_future(self._containers.start(spec, limits))
+            try:
+                life = await (asyncio.shield(starting) if whole else starting)
+            finally:
+                await asyncio.wait({starting})
+            open_stream = self._opener(spec.key, life)
+            link = SteadyLink(await open_stream(setup.RELAY), lambda: open_stream(setup.RELAY), patience=self._patience)
+            try:
+                config = setup.config(spec, limits, conditions, proxied=False, proxy=False)
+                await transfer.prepare(link, config, _MEET_SECONDS)
+                yield life
+            finally:
+                await link.aclose()
+        finally:
+            await self._containers.stop(spec.key)
+
+    async def _erase(self, key: str) -> None:
+        notes = self._notes(key)
+        await self._let_go(key)
+        await self._containers.remove(key)
+        await notes.remove()
+
     def _effective(self, limits: Limits) -> Limits:
         names = Limits.__struct_fields__
         ours = {n: v if (v := getattr(limits, n)) is not None else getattr(self._limits, n) for n in names}
@@ -272,3 +327,16 @@ class ContainerBackend:
         sandbox = self._live.pop(key, None)
         if sandbox is not None:
             await sandbox.release()
+
+
+def _life(state: State) -> Life:
+    return Life(state.container, state.started)
+
+
+def _resting(spec: SandboxSpec, limits: Limits) -> State:
+    """Of a sandbox that has not run yet."""
+    folders, network = spec.folders, spec.network
+    return State(
+        container="", started="", limits=limits, network=network, folders=folders, proxy=False, config=b"", texts={},
+        layers=[],
+    )  # fmt: skip

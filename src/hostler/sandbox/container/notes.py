@@ -6,7 +6,6 @@ All of it is the server's own; nothing that the agent makes comes here but the s
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import shutil
 from pathlib import Path
@@ -50,6 +49,24 @@ class Notes:
         except (OSError, msgspec.MsgspecError):
             return None
 
+    def there(self) -> bool:
+        """Whether there is a sandbox, or the beginning of one."""
+        return self.folder.is_dir()
+
+    def shell(self) -> bytes:
+        """The state of its shell at its last rest; none when it has never rested."""
+        try:
+            return self._shell.read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def restored(self, state: State, shell: bytes) -> None:
+        """Of a sandbox that was made of a snapshot and has not run yet. Raises `SandboxUnavailable` and OSError."""
+        self.begin()
+        if shell:
+            _write_whole(self._shell, shell)
+        self.write(state)
+
     async def finish_start(self, sandbox: ContainerSandbox) -> None:
         """Tell the init what it is, and its shell what it was, unless that is done. Raises `SandboxUnavailable`."""
         if not self._fresh.exists():
@@ -57,9 +74,8 @@ class Notes:
         answer = await sandbox.link.ask(Op.CONFIGURE, payload=sandbox.state.config)
         if answer.status != 0:
             raise SandboxUnavailable("its init could not be set up")
-        with contextlib.suppress(FileNotFoundError):
-            if shell := self._shell.read_bytes():
-                await sandbox.link.ask(Op.RESTORE, payload=shell)
+        if shell := self.shell():
+            await sandbox.link.ask(Op.RESTORE, payload=shell)
         await sandbox.place_copies(sandbox.state.copies)
         await sandbox.place_texts(sandbox.state.texts)
         await sandbox.link_layers(sandbox.state.layers)

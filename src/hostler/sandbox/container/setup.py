@@ -5,6 +5,7 @@ It holds no secret: the same is readable to the agent's programs. It starts noth
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import msgspec
@@ -18,7 +19,22 @@ INIT_FOLDER = "/opt/hostler/run"  # of its socket
 RELAY = (INIT, "relay")
 CHANNELS = (INIT, "channels")
 BUNDLE = "ca-certificates.crt"
+PACK = (INIT, "pack", str(rootfs.UID))
+UNPACK = (INIT, "unpack", str(rootfs.UID))
+_AT = "/opt/hostler/at/"  # where a folder lies while its place inside is not known; no spec can name it
 _STICKY = ("/tmp", "/var/tmp")
+
+
+def extra_name(folder: str) -> str:
+    """The name of the volume, or part of one, that holds a folder beyond the usual ones."""
+    if folder.startswith(_AT):
+        return f"at-{folder.removeprefix(_AT)}"
+    return f"at-{hashlib.sha256(folder.encode()).hexdigest()[:16]}"
+
+
+def extra_folder(name: str) -> str:
+    """A folder that has that name."""
+    return _AT + name.removeprefix("at-")
 
 
 class Conditions(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +55,7 @@ def config(spec: SandboxSpec, limits: Limits, conditions: Conditions, *, proxied
     lines += [f"agent={rootfs.UID}", f"filter={seccomp.program(conditions.machine).hex()}"]
     lines += [f"{'shared' if path in _STICKY else 'own'}={path}" for path in rootfs.WRITABLE.values()]
     lines += [f"own={path}" for path in rootfs.outside(spec.folders)]
+    lines.append(f"folder={UPLOADS}")
     lines += [f"link={path}={target}" for path, target in _links(spec, conditions)]
     lines.append(f"lonely={conditions.lonely_seconds}")
     lines += ["proxy"] if proxy else []

@@ -6,12 +6,12 @@ file of its root folder belongs to the agent. It starts nothing.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import msgspec
 
 from hostler.sandbox import rootfs
+from hostler.sandbox.container import setup
 from hostler.sandbox.container.setup import INIT, INIT_FOLDER, PROGRAMS
 from hostler.sandbox.contract import LAYERS, Limits, SandboxSpec
 
@@ -55,7 +55,7 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
 
     def volumes(self, spec: SandboxSpec) -> dict[str, str]:
         """The session's volumes and where they are inside."""
-        extra = {f"at-{hashlib.sha256(path.encode()).hexdigest()[:16]}": path for path in rootfs.outside(spec.folders)}
+        extra = {setup.extra_name(path): path for path in rootfs.outside(spec.folders)}
         return {f"{self.name(spec.key)}.{name}": path for name, path in (VOLUMES | extra).items()}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from hostler.sandbox import rootfs
+from hostler.sandbox.container import setup
 from hostler.sandbox.container.setup import INIT, INIT_FOLDER, PROGRAMS
 from hostler.sandbox.contract import Limits, SandboxSpec
 from hostler.sandbox.kubernetes.settings import KubernetesConfig
@@ -191,7 +192,7 @@ def _container(made: Made, spec: SandboxSpec, limits: Limits) -> dict[str, Any]:
 
 def _folders(spec: SandboxSpec) -> dict[str, str]:
     """The folders of the session's volume, and where they are inside."""
-    extra = {f"at-{hashlib.sha256(path.encode()).hexdigest()[:16]}": path for path in rootfs.outside(spec.folders)}
+    extra = {setup.extra_name(path): path for path in rootfs.outside(spec.folders)}
     return _FOLDERS | extra
 
 

@@ -31,6 +31,7 @@ PROGRAMS = {
         "relay.c",
         "channels.c",
         "files.c",
+        "archive.c",
         "raw.c",
         "rawpacket.c",
         "rawtap.c",

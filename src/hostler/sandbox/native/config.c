@@ -44,12 +44,13 @@ static void apply_container_line(char *p) {
     if (!strncmp(p, "agent=", 6)) agent_uid = (unsigned)strtoul(p + 6, NULL, 10), add_account();
     else if (!strncmp(p, "own=", 4)) own_folder(p + 4, 0755);
     else if (!strncmp(p, "shared=", 7)) own_folder(p + 7, 01777);
+    else if (!strncmp(p, "folder=", 7)) make_folders(p + 7);
     else if (!strncmp(p, "link=", 5)) make_link(p + 5);
     else if (!strncmp(p, "filter=", 7)) read_filter(p + 7);
 }
 
 /* NUL-ended lines: "memory=N", "processes=N", "file=N", "files=N", "lonely=SECONDS", "proxy", "env:NAME=VALUE"; in a
- * container also "agent=UID", "own=FOLDER", "shared=FOLDER", "link=PATH=TARGET", "filter=HEX" */
+ * container also "agent=UID", "own=FOLDER", "shared=FOLDER", "folder=FOLDER" (of root's), "link=PATH=TARGET", "filter=HEX" */
 void apply_config(char *text, size_t len) {
     size_t vars = 0;
     for (char *p = text; p < text + len; p += strlen(p) + 1) {

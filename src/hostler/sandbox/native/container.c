@@ -53,7 +53,7 @@ int connect_to_init(void) {
     die("cannot reach the first process of this container");
 }
 
-static void make_folders(char *path) {
+void make_folders(char *path) {
     for (char *p = path + 1; (p = strchr(p, '/')); p++) {
         *p = 0;
         if (mkdir(path, 0755) < 0 && errno != EEXIST) die(path);

@@ -43,7 +43,7 @@ static void fail(const char *what) {
 }
 
 /* Not every kernel that calls itself Linux keeps O_NOFOLLOW beside O_DIRECTORY (gVisor does not), so it is looked at. */
-static int open_folder(int parent, const char *name) {
+int open_folder(int parent, const char *name) {
     struct stat named, opened;
     int fd = openat(parent, name, FOLDER);
     if (fstatat(parent, name, &named, AT_SYMLINK_NOFOLLOW) < 0) named.st_mode = 0;
@@ -59,7 +59,7 @@ static int open_folder(int parent, const char *name) {
 }
 
 /* The folder that holds the last name of `path`; -1 with errno when the way there is no way of plain folders. */
-static int walk(int top, char *path, char **name, bool make) {
+int walk(int top, char *path, char **name, bool make) {
     int fd = top;
     for (char *slash; (slash = strchr(path, '/')); path = slash + 1) {
         *slash = 0;

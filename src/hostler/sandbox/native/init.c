@@ -189,6 +189,7 @@ int main(int argc, char **argv) {
     if (argc > 1 && !strcmp(argv[1], "relay")) return relay_main();
     if (argc > 1 && !strcmp(argv[1], "channels")) return channels_main();
     if (argc > 1 && !strcmp(argv[1], "files")) return files_main(argc - 1, argv + 1);
+    if (argc > 1 && (!strcmp(argv[1], "pack") || !strcmp(argv[1], "unpack"))) return archive_main(argc - 1, argv + 1);
     if (argc > 1 && !strcmp(argv[1], "raw")) return raw_main(argc - 1, argv + 1);
     set_up(argc, argv);
     for (;;) {

@@ -79,6 +79,11 @@ int raw_main(int argc, char **argv);
 int relay_main(void);
 int channels_main(void);
 int files_main(int argc, char **argv);
+int open_folder(int parent, const char *name); /* a plain one, or -1 */
+int walk(int top, char *path, char **name, bool make);
+
+/* archive.c: likewise */
+int archive_main(int argc, char **argv);
 int connect_to_init(void);
 void drop_capabilities(void);
 

@@ -107,6 +107,7 @@ void become_user(void);                    /* in the child: lets go of every rig
 
 void container_listen(void);
 void own_folder(const char *path, unsigned mode);
+void make_folders(char *path);
 void make_link(char *path_and_target);
 void add_account(void);
 
