@@ -111,7 +111,7 @@ def test_a_damaged_snapshot_is_told_and_replaced(api: Api, server: Server, damag
     whole = path.read_bytes()
     path.unlink()
     if damage != "gone":
-        path.write_bytes(whole[:5000] if damage == "cut" else whole[:5000] + b"x" + whole[5001:])
+        path.write_bytes(whole[:5000] if damage == "cut" else whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:])
     events = api.turn(session, "run: ls -A; echo fresh")
     assert output(events) == "fresh"
     assert errors(events) == [("unknown_error", "retrying")]

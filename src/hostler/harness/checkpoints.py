@@ -94,6 +94,12 @@ class State(msgspec.Struct, frozen=True):
         idle = self.status == "idle" and self.wake_at is None and self.lease_owner is None
         return idle and self.archived_at is None
 
+    def undisturbed(self, before: State) -> bool:
+        """Whether nobody works on the session, nor has since `before`. What became of its sandbox meanwhile is no
+        matter: it may have been hibernated, or swept away once the session was archived."""
+        same = (self.fence, self.archived_at) == (before.fence, before.archived_at)
+        return same and (self.resting or self.archived_at is not None)
+
     def expired(self, now: int, retention_us: int) -> bool:
         return bool(self.sandbox_at) and (self.sandbox_at or 0) + retention_us <= now
 

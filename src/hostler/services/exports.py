@@ -101,7 +101,7 @@ class Exports:
             content = await self._store.read(lambda: _content_tx(session_id, checkpoint))
             await self._write_entries(session_id, work / ENTRIES)
             after = await self._store.read(lambda: checkpoint_rows.state_tx(session_id))
-            if state is None or after != state or not (state.resting or state.archived_at):
+            if state is None or after is None or not after.undisturbed(state):
                 raise InvalidRequest(BUSY.format(id=session_id))
             target = self._folder / f"{work.name}.tar.zst"
             await asyncio.to_thread(self._pack, content, work, target)

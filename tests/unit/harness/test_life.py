@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from stage import SESSION, Stage
 
@@ -225,3 +226,16 @@ def test_a_directory_that_vanished_is_not_asked_for_again(tmp_path: Path, time: 
         assert await stage.column("sandbox") == "none"
 
     play(tmp_path, work)
+
+
+def test_what_becomes_of_a_sandbox_disturbs_nobody() -> None:
+    """An export may meet a hibernation, or the sweep of an archived session's sandbox; work it must not meet."""
+    rest = rows.State(rows.HERE, 1, None, "idle", None, None, None, 7)
+    archived = msgspec.structs.replace(rest, status="terminated", archived_at=5)
+    for before in (rest, archived):
+        for sandbox in (rows.HERE, rows.NONE, rows.SNAPSHOT):
+            assert msgspec.structs.replace(before, sandbox=sandbox, sandbox_at=None).undisturbed(before)
+        assert not msgspec.structs.replace(before, fence=8).undisturbed(before)
+    assert not archived.undisturbed(rest)
+    for change in ({"status": "running"}, {"wake_at": 3}, {"lease_owner": "x"}):
+        assert not msgspec.structs.replace(rest, **change).undisturbed(rest)

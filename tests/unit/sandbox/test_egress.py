@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import socket
 import ssl
@@ -19,8 +20,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from hostler.addresses import is_own, is_public
 from hostler.sandbox.contract import NO_NETWORK, Network
+from hostler.sandbox.edge import egress as egress_module
+from hostler.sandbox.edge import exchange
 from hostler.sandbox.edge.egress import EgressLimits, EgressPolicy, EgressProxy
 from hostler.sandbox.edge.gateway import GatewayRequest, GatewayResponse
+from hostler.sandbox.edge.streams import CHUNK
 
 Handler = Callable[[StreamReader, StreamWriter], Awaitable[None]]
 OPEN = EgressPolicy(allow_private=True)
@@ -29,15 +33,21 @@ OPEN = EgressPolicy(allow_private=True)
 @asynccontextmanager
 async def proxy(policy: EgressPolicy = OPEN, *, network: Network | None = None, **options: Any) -> AsyncIterator[int]:
     """Serve a sandbox whose socket is on the port that this gives."""
-    egress = EgressProxy(policy, **options)
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
-        serving = asyncio.create_task(egress.serve(listener, "sesn_1", network or Network()))
-        try:
+        async with serving(listener, EgressProxy(policy, **options), network or Network()):
             yield listener.getsockname()[1]
-        finally:
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
-            egress.close()
+
+
+@asynccontextmanager
+async def serving(listener: socket.socket, egress: EgressProxy, network: Network) -> AsyncIterator[None]:
+    task = asyncio.create_task(egress.serve(listener, "sesn_1", network))
+    try:
+        yield
+    finally:
+        task.cancel()
+        (ended,) = await asyncio.gather(task, return_exceptions=True)
+        egress.close()
+        assert isinstance(ended, asyncio.CancelledError), f"the proxy ended by itself: {ended!r}"
 
 
 @asynccontextmanager
@@ -108,6 +118,72 @@ def test_tunnel_carries_both_ways_and_half_closes() -> None:
             writer.close()
 
     asyncio.run(main())
+
+
+class _Ended:
+    """Stands in the egress log's place to be told of each connection's end."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+
+    def moved(self, key: str) -> int:
+        return 0
+
+    def append(self, key: str, entry: object) -> None:
+        self.event.set()
+
+
+@pytest.mark.parametrize("tunnels", [True, False])
+@pytest.mark.parametrize("seconds", [0.0, 0.3], ids=["at once", "slowly"])
+def test_a_reader_gets_what_is_left_when_the_server_has_closed(
+    tunnels: bool, seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (egress_module, exchange):
+        monkeypatch.setattr(module, "LINGER_SECONDS", 0.1)
+    payload = bytes(_room() + 32_000)
+    ended = _Ended()
+
+    async def fetch(path: str, far: int) -> bytes:
+        reader, writer = await asyncio.open_unix_connection(path, limit=1)
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        if tunnels:
+            writer.write(f"CONNECT 127.0.0.1:{far} HTTP/1.1\r\n\r\n".encode())
+        writer.write(f"GET http://127.0.0.1:{far}/ HTTP/1.1\r\nHost: 127.0.0.1:{far}\r\n\r\n".encode())
+        writer.write_eof()
+        await ended.event.wait()
+        ended.event.clear()
+        await asyncio.sleep(seconds)  # the proxy is left alone with the last of it
+        reader._transport.resume_reading()  # type: ignore[attr-defined]
+        got = await reader.read()
+        writer.close()
+        return got
+
+    async def main(path: str) -> None:
+        listener.bind(path)
+        listener.listen()
+        egress = EgressProxy(OPEN, journal=ended)  # type: ignore[arg-type]
+        async with server(replies(head(len(payload)) + payload)) as far, serving(listener, egress, Network()):
+            for _ in range(2):  # what one has left behind must not end the others
+                assert (await fetch(path, far)).endswith(b"\r\n\r\n" + payload)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        asyncio.run(asyncio.wait_for(main(f"{tmp_path}/socket"), 20))
+
+
+def _room() -> int:
+    """Roughly how many bytes a local connection takes that nobody reads."""
+    one, other = socket.socketpair()
+    with one, other:
+        one.setblocking(False)
+        taken = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                taken += one.send(bytes(CHUNK))
+        return taken
+
+
+def head(length: int) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length
 
 
 def test_bytes_sent_right_behind_the_request_are_not_lost() -> None:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from hostler.sandbox.contract import Network
 from hostler.sandbox.edge.egresslog import EgressLog
-from hostler.sandbox.edge.exchange import EgressLimits, Exchange, Way, close
+from hostler.sandbox.edge.exchange import LINGER_SECONDS, EgressLimits, Exchange, Way, close
 from hostler.sandbox.edge.gateway import Gateway
 from hostler.sandbox.edge.httpframing import HEADER_BYTES
 from hostler.sandbox.edge.interception import Edge
@@ -134,15 +134,18 @@ class EgressSession:
     async def _exchange(self, reader: StreamReader, writer: StreamWriter) -> None:
         """One connection, whose every failure is its own."""
         record = Record(self._account)
+        linger = LINGER_SECONDS
         try:
             await Exchange(reader, writer, self._way, record).run()
+            if record.verdict == "allowed":
+                linger = self._way.limits.idle_seconds  # what the server has sent is the client's, however slow it is
         except Exception:
             record.fail("failed", "an error of this server")
             log.exception("egress of %s: a connection failed", self._way.key)
         finally:
             if self._journal is not None:
                 self._journal.append(self._way.key, record.entry())
-            await close(writer)
+            await close(writer, linger)
 
 
 async def _accept(listener: socket.socket) -> socket.socket | None:

@@ -41,7 +41,7 @@ from hostler.sandbox.edge.streams import CHUNK, Plain, beside, join
 
 _TARGET = re.compile(r"http://([^/?#@]+)([/?][^#]*|)(?:#.*)?", re.IGNORECASE)
 _LINGER_BYTES = 256 * 1024
-LINGER_SECONDS = 2
+LINGER_SECONDS = 2.0
 _UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"  # the alert by which a TLS server refuses a name
 
 
@@ -346,13 +346,21 @@ def _authority(text: str, default_port: int | None) -> tuple[str, int]:
     return host, int(port)
 
 
-async def close(writer: StreamWriter) -> None:
-    """Close after what is still to be sent, but wait for a slow reader only so long."""
+async def close(writer: StreamWriter, seconds: float = LINGER_SECONDS) -> None:
+    """Close after what is still to be sent, but wait for a slow reader only so long. Raises nothing of its own."""
     writer.close()
     try:
-        async with asyncio.timeout(LINGER_SECONDS):
+        async with asyncio.timeout(seconds):
             await writer.wait_closed()
+    except TimeoutError:
+        _abort(writer)
     except OSError:
-        pass
-    finally:
+        pass  # it is closed
+    except asyncio.CancelledError:
+        _abort(writer)
+        raise
+
+
+def _abort(writer: StreamWriter) -> None:
+    with suppress(AttributeError):  # asyncio (3.11 to 3.13) fails on a transport that was closed with its last write
         writer.transport.abort()

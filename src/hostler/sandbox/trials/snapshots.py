@@ -92,7 +92,8 @@ async def a_damaged_snapshot_changes_nothing(lab: Lab) -> None:
     await lab.shell(sandbox, "echo now > file")
     whole = target.read_bytes()
     middle = len(whole) // 2
-    for damaged in (whole[:-9], whole[:middle], whole[:middle] + b"x" + whole[middle + 1 :], b"", b"no archive", None):
+    changed = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    for damaged in (whole[:-9], whole[:middle], changed, b"", b"no archive", None):
         target.unlink(missing_ok=True)
         if damaged is not None:
             target.write_bytes(damaged)
