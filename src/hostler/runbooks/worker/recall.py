@@ -1,0 +1,105 @@
+"""A journal as a worker reads it: the answers to calls that were made before, by their keys, and the signals between.
+
+Nothing that has an answer is called again. A signal reaches the runbook before any answer that was written after it, as
+it did the first time. It must not write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import math
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
+
+from hostler.runbooks.entries import Entry
+
+_TICKS = 4  # of the loop, until whatever an answer has set going has asked for the next
+_ANSWERS = ("step", "activity", "waited", "child", "child_ended", "agent", "moment")
+
+
+class Recall:
+    def __init__(self, entries: Iterable[Entry], deliver: Callable[[Entry], None]) -> None:
+        """`deliver` gives the runbook a signal."""
+        self._answers: dict[tuple[str, str], Entry] = {}
+        self._attempts: dict[str, list[Entry]] = defaultdict(list)
+        self._waiting: dict[str, Entry] = {}
+        self._signals: deque[Entry] = deque()
+        self._turns: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._tickets = itertools.count()
+        self._deliver = deliver
+        self.position = 0
+        for entry in entries:
+            self._add(entry)
+
+    def _add(self, entry: Entry) -> None:
+        self.position = max(self.position, entry.position)
+        if entry.kind in _ANSWERS:
+            self._answers[entry.kind, entry.key] = entry
+        elif entry.kind == "attempt":
+            self._attempts[entry.key].append(entry)
+        elif entry.kind == "waiting":
+            self._waiting[entry.key] = entry
+        elif entry.kind == "signal":
+            self._signals.append(entry)
+
+    async def answer(self, kind: str, key: str) -> Entry | None:
+        """The answer of a call, once, or None. Calls that wait together get theirs in order."""
+        found = self._answers.pop((kind, key), None)
+        if found is not None:
+            await self._turn(found.position)
+            self._deliver_until(found.position)
+        return found
+
+    def at_once(self, kind: str, key: str) -> Entry | None:
+        """The same for a call that can't wait."""
+        return self._answers.pop((kind, key), None)
+
+    async def caught_up(self) -> None:
+        """Wait until nothing that was asked for before is still to be answered, and give the runbook all signals."""
+        if self._turns:
+            await self._turn(math.inf)
+        self._deliver_until(math.inf)
+
+    async def _turn(self, position: float) -> None:
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
+        if not self._turns:
+            loop.call_soon(self._next, loop, _TICKS)
+        heapq.heappush(self._turns, (position, next(self._tickets), turn))
+        await turn
+
+    def _next(self, loop: asyncio.AbstractEventLoop, ticks: int) -> None:
+        if ticks:
+            loop.call_soon(self._next, loop, ticks - 1)
+            return
+        *_, turn = heapq.heappop(self._turns)
+        if not turn.done():
+            turn.set_result(None)
+        if self._turns:
+            loop.call_soon(self._next, loop, _TICKS)
+
+    def attempts(self, key: str) -> list[Entry]:
+        """The failed attempts of a call that has no answer."""
+        return self._attempts.pop(key, [])
+
+    def waiting(self, key: str) -> Entry | None:
+        return self._waiting.pop(key, None)
+
+    def signal(self, entry: Entry) -> None:
+        """One that came just now."""
+        if entry.position > self.position:
+            self.position = entry.position
+            self._signals.append(entry)
+
+    def deliver(self) -> bool:
+        """Give the runbook what came; says whether there was anything."""
+        return self._deliver_until(math.inf)
+
+    def _deliver_until(self, position: float) -> bool:
+        some = False
+        while self._signals and self._signals[0].position < position:
+            some = True
+            self._deliver(self._signals.popleft())
+        return some
