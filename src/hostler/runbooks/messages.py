@@ -1,0 +1,130 @@
+"""What the server and the worker of a task say to each other over their one socket: msgpack, each after its length.
+
+It must not know what a journal is for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import Any
+
+import msgspec
+
+from hostler.runbooks.entries import Draft, Entry
+
+MAX_MESSAGE = 64 * 1024 * 1024
+_HEAD = struct.Struct("<I")
+
+
+class Message(msgspec.Struct, kw_only=True, tag=True, omit_defaults=True):
+    """Whatever has an `id` is answered with it."""
+
+
+# -- of the server --
+
+
+class Begin(Message):
+    """Load the bundle in `folder` and run its class to its end, or go on where `entries` end. `input` is the JSON that
+    somebody gave; a parent's runbook gives a `value` instead. `slugs` are the runbooks that are deployed."""
+
+    task_id: str
+    folder: str
+    slug: str
+    workflow_class: str
+    modules: list[str]
+    slugs: list[str]
+    entries: list[Entry]
+    input: Any = None
+    value: bytes | None = None
+    attempt: int = 1
+
+
+class Reply(Message):
+    id: int
+    entries: list[Entry] = []
+    refused: str | None = None
+
+
+class Signal(Message):
+    entry: Entry
+
+
+class Query(Message):
+    id: int
+    name: str
+    args: list[Any] = []
+
+
+class Cancel(Message):
+    pass
+
+
+class Ping(Message):
+    id: int
+
+
+# -- of the worker --
+
+
+class Append(Message):
+    id: int
+    drafts: list[Draft]
+    view: dict[str, Any] | None = None
+
+
+class StartChild(Message):
+    id: int
+    key: str
+    task_id: str
+    slug: str
+    value: bytes
+
+
+class AwaitChild(Message):
+    id: int
+    task_id: str
+
+
+class RunAgent(Message):
+    id: int
+    key: str
+    call: dict[str, Any]
+
+
+class Answer(Message):
+    id: int
+    value: Any = None
+    error: str | None = None
+
+
+class Pong(Message):
+    id: int
+
+
+OfServer = Begin | Reply | Signal | Query | Cancel | Ping
+OfWorker = Append | StartChild | AwaitChild | RunAgent | Answer | Pong
+
+_encode = msgspec.msgpack.Encoder().encode
+decode_of_server = msgspec.msgpack.Decoder(OfServer).decode
+decode_of_worker = msgspec.msgpack.Decoder(OfWorker).decode
+
+
+class BadMessage(Exception):
+    """What came is no message."""
+
+
+def framed(message: Message) -> bytes:
+    data = _encode(message)
+    return _HEAD.pack(len(data)) + data
+
+
+async def read(reader: asyncio.StreamReader) -> bytes | None:
+    """The next message, still encoded; None once the other side has closed. Raises OSError, BadMessage."""
+    try:
+        (size,) = _HEAD.unpack(await reader.readexactly(_HEAD.size))
+        if size > MAX_MESSAGE:
+            raise BadMessage(f"a message of {size} bytes")
+        return await reader.readexactly(size)
+    except asyncio.IncompleteReadError:
+        return None

@@ -1,0 +1,170 @@
+"""A worker's process: one task, from the message that begins it to the entry that ends it. Without its server it ends.
+
+Whoever starts it gives it one end of a socket as descriptor 3 and nothing else of the server's: no key, no database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import socket
+import sys
+import typing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hostler.runbooks import messages as m
+from hostler.runbooks.entries import Draft, Entry
+from hostler.runbooks.worker import agents, bundle, failures, values
+from hostler.runbooks.worker.port import Refused
+from hostler.runbooks.worker.run import Run, current
+from hostler.runbooks.worker.runtime import DurableRuntime, Elsewhere
+
+SOCKET = 3
+
+
+class Link:
+    """The worker's `Port`, and what comes in between."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[m.Reply]] = {}
+        self.run: Run | None = None
+        self.work: asyncio.Task[Any] | None = None
+
+    async def receive(self) -> m.OfServer | None:
+        data = await m.read(self._reader)
+        return None if data is None else m.decode_of_server(data)
+
+    def send(self, message: m.Message) -> None:
+        self._writer.write(m.framed(message))
+
+    async def serve(self) -> None:
+        """Take what comes until the server is gone."""
+        while (message := await self.receive()) is not None:
+            if isinstance(message, m.Reply):
+                waiting = self._waiting.pop(message.id, None)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(message)
+            elif isinstance(message, m.Ping):
+                self.send(m.Pong(id=message.id))
+            elif isinstance(message, m.Signal) and self.run is not None:
+                self.run.signal(message.entry)
+            elif isinstance(message, m.Query):
+                self.send(self._answer(message))
+            elif isinstance(message, m.Cancel) and self.work is not None:
+                self.work.cancel()
+
+    def _answer(self, query: m.Query) -> m.Answer:
+        try:
+            value = self.run.query(query.name, *query.args) if self.run is not None else None
+            return m.Answer(id=query.id, value=values.shown(value))
+        except Exception as error:
+            return m.Answer(id=query.id, error=f"{type(error).__name__}: {error}")
+
+    async def _ask(self, message: Any) -> list[Entry]:
+        waiting = self._waiting[message.id] = asyncio.get_running_loop().create_future()
+        self.send(message)
+        await self._writer.drain()
+        reply = await waiting
+        if reply.refused is not None:
+            raise Refused(reply.refused)
+        return reply.entries
+
+    # -- the port --
+
+    async def append(self, drafts: list[Draft], view: dict[str, Any] | None) -> list[Entry]:
+        return await self._ask(m.Append(id=next(self._ids), drafts=drafts, view=view))
+
+    async def start_child(self, key: str, task_id: str, slug: str, value: bytes) -> Entry:
+        return (await self._ask(m.StartChild(id=next(self._ids), key=key, task_id=task_id, slug=slug, value=value)))[-1]
+
+    async def ended(self, task_id: str) -> Entry:
+        return (await self._ask(m.AwaitChild(id=next(self._ids), task_id=task_id)))[-1]
+
+    async def agent(self, key: str, call: dict[str, Any]) -> Entry:
+        return (await self._ask(m.RunAgent(id=next(self._ids), key=key, call=call)))[-1]
+
+
+async def work(link: Link, begin: m.Begin) -> None:
+    """Run the task, and write down how it ended."""
+    run = None
+    try:
+        instance, argument = _prepared(begin)
+        run = link.run = Run(begin.task_id, instance, begin.entries, link, attempt=begin.attempt)
+        current.set(run)
+        result = await (instance.run(argument) if _takes_one(instance.run) else instance.run())
+        draft = failures.returned("ended", "", result, begin.slug)
+    except asyncio.CancelledError:
+        draft = Draft(kind="ended", body={"error": {"type": "Cancelled", "message": "The task was cancelled."}})
+    except bundle.NotLoaded as error:
+        draft = Draft(kind="ended", body={"error": {"type": "BundleError", "message": str(error)}})
+    except Exception as error:
+        draft = failures.raised("ended", "", error, begin.slug)
+    await (run.write(draft) if run is not None else link.append([draft], None))
+
+
+def _prepared(begin: m.Begin) -> tuple[Any, Any]:
+    """The runbook's instance and its argument. Raises NotLoaded."""
+    from ntro.workflow import registry
+    from ntro.workflow.runtime import set_runtime
+
+    runtime = DurableRuntime(lambda cls: next((s for s, c in registry._registry.items() if c is cls), None))
+    set_runtime(runtime)  # type: ignore[arg-type]
+    agents.stand_in()
+    for slug in begin.slugs:
+        registry.register_workflow(slug, Elsewhere(slug))
+    found = bundle.load(Path(begin.folder), begin.slug, begin.workflow_class, begin.modules)
+    registry.register_workflow(begin.slug, found)
+    argument = values.load(begin.value) if begin.value is not None else _argument(found, begin.input)
+    return found(), argument
+
+
+def _argument(found: type, given: Any) -> Any:
+    """The JSON that was given, as what `run` says it takes. Raises NotLoaded."""
+    try:
+        hints = typing.get_type_hints(found.run)  # type: ignore[attr-defined]
+    except Exception:
+        hints = {}
+    hints.pop("return", None)
+    wanted = next(iter(hints.values()), None)
+    if wanted is None or not hasattr(wanted, "model_validate"):
+        return given
+    try:
+        return wanted.model_validate(given)
+    except ValueError as error:
+        raise bundle.NotLoaded(f"the task's context does not fit {wanted.__name__}: {error}") from error
+
+
+def _takes_one(method: Any) -> bool:
+    return method.__code__.co_argcount > 1
+
+
+async def main() -> None:
+    sock = socket.socket(fileno=SOCKET)
+    reader, writer = await asyncio.open_connection(sock=sock, limit=m.MAX_MESSAGE)
+    link = Link(reader, writer)
+    begin = await link.receive()
+    if not isinstance(begin, m.Begin):
+        return
+    link.work = asyncio.create_task(work(link, begin))
+    serving = asyncio.create_task(link.serve())
+    await asyncio.wait([link.work, serving], return_when=asyncio.FIRST_COMPLETED)
+    if link.work.done():
+        link.work.result()
+    writer.close()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(name)s: %(message)s")
+    try:
+        asyncio.run(main())
+    except (OSError, msgspec.MsgspecError) as problem:
+        logging.getLogger("hostler.runbook").error("the server is gone: %s", problem)
+    os._exit(0)  # threads of activities may still run; the server is who decides
