@@ -140,4 +140,28 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
             size_bytes BIGINT NOT NULL, sha256 TEXT NOT NULL, created_at BIGINT NOT NULL)""",
         "CREATE INDEX checkpoints_session ON checkpoints (session_id, position, created_at)",
     ),
+    "011_runbooks": (
+        """CREATE TABLE tasks (
+            id TEXT PRIMARY KEY, parent_id TEXT, tenant_id TEXT NOT NULL, entity_id TEXT, workflow_id TEXT NOT NULL,
+            runbook TEXT NOT NULL, version TEXT NOT NULL, title TEXT NOT NULL, status TEXT NOT NULL, priority TEXT,
+            context BYTES NOT NULL, view BYTES, outcome BYTES, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL,
+            closed_at BIGINT, next_position BIGINT NOT NULL, crashes BIGINT NOT NULL, fence BIGINT NOT NULL,
+            lease_owner TEXT, lease_until BIGINT, wake_at BIGINT, cancelled_at BIGINT)""",
+        "CREATE INDEX tasks_tenant ON tasks (tenant_id, created_at, id)",
+        "CREATE INDEX tasks_workflow ON tasks (workflow_id, created_at, id)",
+        "CREATE INDEX tasks_parent ON tasks (parent_id) WHERE parent_id IS NOT NULL",
+        "CREATE INDEX tasks_wake ON tasks (wake_at) WHERE wake_at IS NOT NULL",
+        """CREATE TABLE task_entries (
+            task_id TEXT NOT NULL, position BIGINT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, at BIGINT NOT NULL,
+            body BYTES NOT NULL, value BYTES, PRIMARY KEY (task_id, position))""",
+        "CREATE UNIQUE INDEX task_entries_answers ON task_entries (task_id, kind, key) WHERE kind IN "
+        "('step', 'activity', 'waiting', 'waited', 'child', 'child_ended', 'agent', 'ended')",
+        """CREATE TABLE runbooks (
+            slug TEXT NOT NULL, version TEXT NOT NULL, created_at BIGINT NOT NULL, body BYTES NOT NULL,
+            PRIMARY KEY (slug, version))""",
+        """CREATE TABLE runbook_files (
+            slug TEXT NOT NULL, version TEXT NOT NULL, path TEXT NOT NULL, blob TEXT NOT NULL,
+            size_bytes BIGINT NOT NULL, PRIMARY KEY (slug, version, path))""",
+        "CREATE INDEX runbook_files_blob ON runbook_files (blob)",
+    ),
 }

@@ -312,3 +312,65 @@ work_tokens = Table(
     _int("created_at"),
     _int("revoked_at", null=True),
 )
+
+# Runs of runbooks. A child's id is its parent's with more behind a colon. `view` is what people see of it, `wake_at`
+# stands while it is not over.
+tasks = Table(
+    "tasks",
+    metadata,
+    _text("id", key=True),
+    _text("parent_id", null=True),
+    _text("tenant_id"),
+    _text("entity_id", null=True),
+    _text("workflow_id"),
+    _text("runbook"),
+    _text("version"),
+    _text("title"),
+    _text("status"),
+    _text("priority", null=True),
+    _json("context"),
+    _json("view", null=True),
+    _json("outcome", null=True),
+    _int("created_at"),
+    _int("updated_at"),
+    _int("closed_at", null=True),
+    _int("next_position"),
+    _int("crashes"),
+    _int("fence"),
+    _text("lease_owner", null=True),
+    _int("lease_until", null=True),
+    _int("wake_at", null=True),
+    _int("cancelled_at", null=True),
+)
+
+# The journals of tasks (runbooks/entries.py).
+task_entries = Table(
+    "task_entries",
+    metadata,
+    _text("task_id", key=True),
+    _int("position", key=True),
+    _text("kind"),
+    _text("key"),
+    _int("at"),
+    _json("body"),
+    _json("value", null=True),
+)
+
+# What was deployed: the front matter and where the class is. A version that is there never changes.
+runbooks = Table(
+    "runbooks",
+    metadata,
+    _text("slug", key=True),
+    _text("version", key=True),
+    _int("created_at"),
+    _json("body"),
+)
+runbook_files = Table(
+    "runbook_files",
+    metadata,
+    _text("slug", key=True),
+    _text("version", key=True),
+    _text("path", key=True),
+    _text("blob"),
+    _int("size_bytes"),
+)

@@ -1,6 +1,6 @@
 """A worker's process: one task, from the message that begins it to the entry that ends it. Without its server it ends.
 
-Whoever starts it gives it one end of a socket as descriptor 3 and nothing else of the server's: no key, no database.
+Whoever starts it gives it one end of a socket as its stdin and nothing else of the server's: no key, no database.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hostler.runbooks.worker.port import Refused
 from hostler.runbooks.worker.run import Run, current
 from hostler.runbooks.worker.runtime import DurableRuntime, Elsewhere
 
-SOCKET = 3
+SOCKET = 0  # its stdin
 
 
 class Link:

@@ -1,0 +1,155 @@
+"""A worker's process as the server has it: started with one socket and nothing of the server's, asked, watched, ended.
+
+It must not know what a task is about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from hostler.runbooks import messages as m
+
+log = logging.getLogger(__name__)
+
+PING_SECONDS = 5.0
+LAST_LINES = 50
+_PROCESS = "hostler.runbooks.worker.process"
+# What of the server's environment a bundle may see; its configuration brings the rest.
+_PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
+
+Serve = Callable[[m.OfWorker], Awaitable[m.Reply | None]]
+
+
+class Stalled(Exception):
+    """The runbook's code has not let go for too long."""
+
+
+class Worker:
+    def __init__(self, process: subprocess.Popen[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._ids = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[m.OfWorker]] = {}
+        self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
+
+    @classmethod
+    async def start(cls, environ: Mapping[str, str]) -> Worker:
+        """Raises OSError."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
+            process = subprocess.Popen(
+                [sys.executable, "-m", _PROCESS],
+                stdin=theirs,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env={**passed, **environ, "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,
+            )
+        reader, writer = await asyncio.open_connection(sock=ours, limit=m.MAX_MESSAGE)
+        worker = cls(process, reader, writer)
+        return worker
+
+    async def run(self, begin: m.Begin, serve: Serve, *, stall_seconds: float) -> int:
+        """Let it work, and answer what it asks, until it ends; its exit status. Cancelled, it is killed. Raises
+        Stalled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                logs = group.create_task(self._read_log())
+                watch = group.create_task(self._watch(stall_seconds))
+                await self._send(begin)
+                await self._receive(group, serve)
+                watch.cancel()
+                await logs
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        finally:
+            self.kill()
+            self._writer.close()
+            for waiting in self._answers.values():
+                waiting.cancel()
+        return await asyncio.to_thread(self._process.wait)
+
+    def kill(self) -> None:
+        """End it with all that it has started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def _receive(self, group: asyncio.TaskGroup, serve: Serve) -> None:
+        while (data := await m.read(self._reader)) is not None:
+            message = m.decode_of_worker(data)
+            if isinstance(message, m.Answer | m.Pong):
+                waiting = self._answers.pop(message.id, None)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(message)
+            elif isinstance(message, m.Append):
+                await self._reply(serve, message)  # in order: what comes after it may stand on it
+            else:
+                group.create_task(self._reply(serve, message))
+
+    async def _reply(self, serve: Serve, message: m.OfWorker) -> None:
+        reply = await serve(message)
+        if reply is not None:
+            await self._send(reply)
+
+    async def _send(self, message: m.Message) -> None:
+        with contextlib.suppress(ConnectionError):  # it has ended: reading finds out
+            self._writer.write(m.framed(message))
+            await self._writer.drain()
+
+    async def send(self, message: m.Signal | m.Cancel) -> None:
+        await self._send(message)
+
+    async def ask(self, make: Callable[[int], m.Query | m.Ping], seconds: float) -> m.OfWorker:
+        """Raises TimeoutError."""
+        number = next(self._ids)
+        waiting = self._answers[number] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._send(make(number))
+                return await waiting
+        finally:
+            self._answers.pop(number, None)
+
+    async def query(self, name: str, *args: Any, seconds: float = 5.0) -> m.Answer:
+        answer = await self.ask(lambda number: m.Query(id=number, name=name, args=list(args)), seconds)
+        assert isinstance(answer, m.Answer)
+        return answer
+
+    async def _watch(self, stall_seconds: float) -> None:
+        """A runbook whose code never lets go can't be cancelled, and answers nobody."""
+        while True:
+            await asyncio.sleep(min(PING_SECONDS, stall_seconds))
+            try:
+                await self.ask(lambda number: m.Ping(id=number), stall_seconds)
+            except TimeoutError:
+                raise Stalled(f"The runbook's code has kept the task busy for {stall_seconds:g} seconds.") from None
+
+    async def _read_log(self) -> None:
+        assert self._process.stderr is not None
+        reader = asyncio.StreamReader(limit=1024 * 1024)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, self._process.stderr)
+        try:
+            while line := await reader.readline():
+                self.last_lines.append(line.decode(errors="replace").rstrip()[:2000])
+        except (ValueError, OSError):
+            pass
+        finally:
+            transport.close()
+
+
+def last_words(worker: Worker) -> str:
+    return "\n".join(worker.last_lines)
