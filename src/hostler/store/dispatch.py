@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 import msgspec
-from sqlalchemy import bindparam, or_, select, update
+from sqlalchemy import Table, and_, bindparam, or_, select, update
 
 from hostler import clock
 from hostler.errors import Unavailable
@@ -29,44 +29,9 @@ SWEEP_SECONDS = 5.0
 SWEEP_LIMIT = 1000
 MORE_SECONDS = 0.2
 
-_FREE = or_(sessions.c.lease_owner.is_(None), sessions.c.lease_until < bindparam("now", type_=sessions.c.wake_at.type))
-_CLAIM = (
-    update(sessions)
-    .where(
-        sessions.c.id == bindparam("s"),
-        sessions.c.wake_at <= bindparam("now", type_=sessions.c.wake_at.type),
-        or_(_FREE, sessions.c.lease_owner == bindparam("mine")),
-    )
-    .values(fence=sessions.c.fence + 1, lease_owner=bindparam("owner"), lease_until=bindparam("until"))
-    .returning(sessions.c.fence)
-)
-_DUE = (
-    select(sessions.c.id)
-    .where(sessions.c.wake_at <= bindparam("now", type_=sessions.c.wake_at.type), _FREE)
-    .order_by(sessions.c.wake_at)
-    .limit(SWEEP_LIMIT)
-)
-_NEXT = select(sessions.c.wake_at).where(sessions.c.wake_at > bindparam("now")).order_by(sessions.c.wake_at).limit(1)
-_EXTEND = (
-    update(sessions)
-    .where(sessions.c.id == bindparam("s"), sessions.c.fence == bindparam("token"))
-    .values(lease_until=bindparam("until"))
-)
-_RELEASE = (
-    update(sessions)
-    .where(sessions.c.id == bindparam("s"), sessions.c.fence == bindparam("token"))
-    .values(lease_owner=None, lease_until=None)
-)
-_SCHEDULE = (
-    update(sessions)
-    .where(sessions.c.id == bindparam("s"), sessions.c.fence == bindparam("token"))
-    .values(wake_at=bindparam("at"), lease_owner=None, lease_until=None)
-)
-_VOID = update(sessions).where(sessions.c.lease_owner.is_not(None)).values(lease_owner=None, lease_until=None)
-
 
 class Lease(msgspec.Struct, frozen=True):
-    """The right to write to one session until somebody with a higher token comes."""
+    """The right to write to one session, or task, until somebody with a higher token comes."""
 
     session_id: str
     token: int
@@ -102,11 +67,35 @@ class Dispatcher(Protocol):
         ...
 
 
+class _Statements:
+    """What is asked of a table whose rows are worked on. It has `id`, `wake_at`, `fence` and the lease's two columns."""
+
+    def __init__(self, table: Table) -> None:
+        c = table.c
+        now = bindparam("now", type_=c.wake_at.type)
+        free = or_(c.lease_owner.is_(None), c.lease_until < now)
+        mine = and_(c.id == bindparam("s"), c.fence == bindparam("token"))
+        let_go: dict[str, Any] = {"lease_owner": None, "lease_until": None}
+        self.claim = (
+            update(table)
+            .where(c.id == bindparam("s"), c.wake_at <= now, or_(free, c.lease_owner == bindparam("mine")))
+            .values(fence=c.fence + 1, lease_owner=bindparam("owner"), lease_until=bindparam("until"))
+            .returning(c.fence)
+        )
+        self.due = select(c.id).where(c.wake_at <= now, free).order_by(c.wake_at).limit(SWEEP_LIMIT)
+        self.next = select(c.wake_at).where(c.wake_at > bindparam("now")).order_by(c.wake_at).limit(1)
+        self.extend = update(table).where(mine).values(lease_until=bindparam("until"))
+        self.release = update(table).where(mine).values(let_go)
+        self.schedule = update(table).where(mine).values(wake_at=bindparam("at"), **let_go)
+        self.void = update(table).where(c.lease_owner.is_not(None)).values(let_go)
+
+
 class EmbeddedDispatcher:
     """The dispatcher of one process that owns its database: a queue of hints, and a sweep for all that was missed."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, table: Table = sessions) -> None:
         self._store = store
+        self._sql = _Statements(table)
         self._owner = new_id("wrkr")
         self._hints: asyncio.Queue[str] = asyncio.Queue()
         self._waiting: set[str] = set()
@@ -135,22 +124,22 @@ class EmbeddedDispatcher:
         now = clock.now()
         mine = self._owner if again else None
         params = {"s": session_id, "now": now, "owner": self._owner, "mine": mine, "until": _until(now)}
-        rows = await self._store.write(lambda: _run(_CLAIM, params))
+        rows = await self._store.write(lambda: _run(self._sql.claim, params))
         return Lease(session_id, rows[0][0]) if rows else None
 
     async def heartbeat(self, leases: list[Lease]) -> None:
         until = _until(clock.now())
 
         def tx() -> Tx[None]:
-            yield Many(_EXTEND, [{"s": lease.session_id, "token": lease.token, "until": until} for lease in leases])
+            yield Many(self._sql.extend, [_mine(lease, until=until) for lease in leases])
 
         await self._store.write(tx)
 
     async def release(self, lease: Lease) -> None:
-        await self._store.write(lambda: _run(_RELEASE, {"s": lease.session_id, "token": lease.token}))
+        await self._store.write(lambda: _run(self._sql.release, _mine(lease)))
 
     async def schedule(self, lease: Lease, at: int) -> None:
-        await self._store.write(lambda: _run(_SCHEDULE, {"s": lease.session_id, "token": lease.token, "at": at}))
+        await self._store.write(lambda: _run(self._sql.schedule, _mine(lease, at=at)))
 
     async def _sweep(self) -> float:
         """Wake every session that is due and free; return the seconds until the next sweep."""
@@ -158,10 +147,10 @@ class EmbeddedDispatcher:
         try:
             if not self._owned:
                 # Whoever held a lease is dead: this process owns the database.
-                await self._store.write(lambda: _run(_VOID))
+                await self._store.write(lambda: _run(self._sql.void))
                 self._owned = True
-            due = await self._store.read(lambda: _run(_DUE, {"now": now}))
-            rows = await self._store.read(lambda: _run(_NEXT, {"now": now}))
+            due = await self._store.read(lambda: _run(self._sql.due, {"now": now}))
+            rows = await self._store.read(lambda: _run(self._sql.next, {"now": now}))
         except Unavailable as problem:
             log.warning("sessions that are due could not be looked for: %s", problem)
             return SWEEP_SECONDS
@@ -170,6 +159,10 @@ class EmbeddedDispatcher:
         if len(due) == SWEEP_LIMIT:
             return MORE_SECONDS  # there may be more of them, as after a crash with many running
         return min(SWEEP_SECONDS, (rows[0][0] - now) / 1e6) if rows else SWEEP_SECONDS
+
+
+def _mine(lease: Lease, **more: int) -> dict[str, Any]:
+    return {"s": lease.session_id, "token": lease.token, **more}
 
 
 def _until(now: int) -> int:

@@ -1,0 +1,304 @@
+"""Gives every task that is due a worker, writes down what it says, and starts it anew where it was left.
+
+A task runs in one process at a time. It must not know what a runbook is for, nor how agents are run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+import msgspec
+
+from hostler import clock
+from hostler.errors import NotFound, Unavailable
+from hostler.runbooks import messages as m
+from hostler.runbooks import tasks as rows
+from hostler.runbooks.entries import Draft, Entry
+from hostler.runbooks.journal import Taken, answer_tx, append_tx, read_tx
+from hostler.runbooks.workers import Stalled, Worker, last_words
+from hostler.store.dispatch import Dispatcher, Lease
+from hostler.store.sql import Tx
+from hostler.store.store import Store, StoreClosed
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 10.0
+STORE_DOWN_SECONDS = 2.0
+MAX_CRASHES = 3  # in a row, without anything written down in between
+_CRASH_PAUSE = 1.0
+
+
+class Bundle(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of a runbook, laid out for workers."""
+
+    folder: Path
+    workflow_class: str
+    modules: list[str]
+
+
+class Library(Protocol):
+    async def bundle(self, slug: str, version: str) -> Bundle:
+        """Raises NotFound, Unavailable."""
+        ...
+
+    async def slugs(self) -> list[str]: ...
+
+    def deployed_tx(self, slug: str) -> Tx[str]:
+        """The version that a new task of it has. Raises NotFound."""
+        ...
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    stall_seconds: float = 60.0
+    environ: dict[str, str] = {}
+
+
+Agents = Callable[[str, str, dict[str, Any]], Awaitable[Draft]]  # the task, the call's key, the call
+
+
+class Runner:
+    def __init__(
+        self, store: Store, dispatcher: Dispatcher, library: Library, agents: Agents, settings: Settings
+    ) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._library = library
+        self._agents = agents
+        self._settings = settings
+        self._running: dict[str, Running | None] = {}
+        self._woken: set[str] = set()
+        self._ends: dict[str, set[asyncio.Future[None]]] = {}  # who waits here for the end of a task
+
+    async def run(self) -> NoReturn:
+        """Work until cancelled: workers end with it, and the next start goes on."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._heartbeat(), name="runbooks-heartbeat")
+            async for task_id in self._dispatcher.wakes():
+                if task_id in self._running:
+                    self._woken.add(task_id)
+                    if (running := self._running[task_id]) is not None:
+                        running.poke()
+                else:
+                    self._running[task_id] = None
+                    group.create_task(self._work(task_id), name=f"task-{task_id}")
+        raise AssertionError("wakes() never ends")
+
+    def wake(self, task_id: str) -> None:
+        """Something was committed for it: a signal, or its cancellation."""
+        self._dispatcher.wake(task_id)
+
+    async def query(self, task_id: str, name: str) -> Any:
+        """Ask a task that is at work; None when it isn't."""
+        running = self._running.get(task_id)
+        return None if running is None else (await running.worker.query(name)).value
+
+    async def _heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            try:
+                await self._dispatcher.heartbeat([each.lease for each in self._running.values() if each is not None])
+            except Unavailable as problem:
+                log.warning("the tasks' leases could not be kept: %s", problem)
+
+    async def _work(self, task_id: str) -> None:
+        self._woken.discard(task_id)
+        try:
+            lease = await self._dispatcher.claim(task_id)
+            if lease is not None:
+                await self._advance(lease)
+        except Taken:
+            log.warning("task %s was taken over", task_id)
+        except StoreClosed:
+            pass
+        except Unavailable as problem:
+            log.warning("task %s: waits: %s", task_id, problem)
+            await asyncio.sleep(STORE_DOWN_SECONDS)
+            self._woken.add(task_id)
+        except Exception:
+            log.exception("task %s: could not be worked on", task_id)
+        finally:
+            del self._running[task_id]
+            if task_id in self._woken:
+                self._dispatcher.wake(task_id)
+
+    async def _advance(self, lease: Lease) -> None:
+        task_id = lease.session_id
+        row = await self._store.read(lambda: rows.find_tx(task_id))
+        try:
+            bundle = await self._library.bundle(row.runbook, row.version)
+        except NotFound as problem:
+            await self._end(lease, "BundleError", str(problem))
+            return
+        entries = await self._store.read(lambda: read_tx(task_id))
+        running = Running(self, lease, await Worker.start(self._settings.environ), entries)
+        self._running[task_id] = running
+        begin = m.Begin(
+            task_id=task_id,
+            folder=str(bundle.folder),
+            slug=row.runbook,
+            workflow_class=bundle.workflow_class,
+            modules=bundle.modules,
+            slugs=await self._library.slugs(),
+            entries=entries,
+            input=msgspec.json.decode(row.context),
+            value=entries[0].value if entries else None,
+            attempt=row.crashes + 1,
+        )
+        await self._run(running, begin, row)
+
+    async def _run(self, running: Running, begin: m.Begin, row: rows.TaskRow) -> None:
+        try:
+            if row.cancelled_at is not None:
+                running.poke()
+            status = await running.worker.run(begin, running.serve, stall_seconds=self._settings.stall_seconds)
+            why = f"The runbook's process ended with status {status}."
+        except Stalled as problem:
+            why = str(problem)
+        if not running.over:
+            await self._crashed(running, row, why)
+
+    async def _crashed(self, running: Running, row: rows.TaskRow, why: str) -> None:
+        crashes = 1 if running.progress else row.crashes + 1
+        log.warning("task %s: %s", row.id, why)
+        if crashes >= MAX_CRASHES:
+            said = last_words(running.worker)
+            await self._end(running.lease, "WorkerCrashed", f"{why} That was attempt {crashes}.\n{said}".strip())
+            return
+        again = clock.now() + int(_CRASH_PAUSE * 2**crashes * 1_000_000)
+        patch = {"crashes": crashes, "wake_at": again, "lease_owner": None, "lease_until": None}
+        note = Draft(kind="log", body={"level": "error", "message": why})
+        await self._append(running.lease, [note], patch)
+
+    async def _end(self, lease: Lease, kind: str, message: str) -> None:
+        draft = Draft(kind="ended", body={"error": {"type": kind, "message": message}})
+        await self._append(lease, [draft], rows.ending(draft, clock.now()))
+
+    async def _append(self, lease: Lease, drafts: list[Draft], patch: dict[str, Any]) -> list[Entry]:
+        now = clock.now()
+        written = await self._store.write(
+            lambda: append_tx(lease.session_id, drafts, now=now, token=lease.token, patch=patch)
+        )
+        if any(draft.kind == "ended" for draft in drafts):
+            for waiting in self._ends.pop(lease.session_id, ()):
+                if not waiting.done():
+                    waiting.set_result(None)
+        return written
+
+    # -- children --
+
+    async def start_child(self, lease: Lease, asked: m.StartChild) -> Entry:
+        """Make a task and write down in its parent's journal that it was made: one commit. Raises NotFound."""
+        parent_id, now = lease.session_id, clock.now()
+
+        def tx() -> Tx[Entry]:
+            known = yield from answer_tx(parent_id, "child", asked.key)
+            if known is not None:
+                return known
+            parent = yield from rows.find_tx(parent_id)
+            version = yield from self._library.deployed_tx(asked.slug)
+            yield from rows.create_tx(
+                asked.task_id,
+                tenant_id=parent.tenant_id,
+                entity_id=parent.entity_id,
+                workflow_id=parent.workflow_id,
+                runbook=asked.slug,
+                version=version,
+                title=asked.slug,
+                context={},
+                parent_id=parent_id,
+                value=asked.value,
+            )
+            draft = Draft(kind="child", key=asked.key, body={"task_id": asked.task_id, "runbook": asked.slug})
+            (entry,) = yield from append_tx(parent_id, [draft], now=now, token=lease.token)
+            return entry
+
+        entry = await self._store.write(tx)
+        self._dispatcher.wake(asked.task_id)
+        return entry
+
+    async def child_end(self, lease: Lease, child_id: str) -> Entry:
+        """Wait for a child's end, and write it into the parent's journal."""
+        while (end := await self._store.read(lambda: answer_tx(child_id, "ended", ""))) is None:
+            waiting = asyncio.get_running_loop().create_future()
+            self._ends.setdefault(child_id, set()).add(waiting)
+            try:
+                async with asyncio.timeout(30):  # another process may have it
+                    await waiting
+            except TimeoutError:
+                pass
+            finally:
+                self._ends.get(child_id, set()).discard(waiting)
+        draft = Draft(kind="child_ended", key=f"child:{child_id}", body=end.body, value=end.value)
+        return (await self._append(lease, [draft], {}))[0]
+
+    async def agent(self, lease: Lease, asked: m.RunAgent) -> Entry:
+        draft = await self._agents(lease.session_id, asked.key, asked.call)
+        return (await self._append(lease, [draft], {}))[0]
+
+
+class Running:
+    """A task with its worker."""
+
+    def __init__(self, runner: Runner, lease: Lease, worker: Worker, entries: list[Entry]) -> None:
+        self.lease = lease
+        self.worker = worker
+        self.over = False
+        self.progress = False
+        self._runner = runner
+        self._seen = entries[-1].position if entries else 0
+        self._poking: set[asyncio.Task[None]] = set()
+
+    def poke(self) -> None:
+        """Something may have come in for it."""
+        task = asyncio.create_task(self._look())
+        self._poking.add(task)
+        task.add_done_callback(self._poking.discard)
+
+    async def _look(self) -> None:
+        task_id, after = self.lease.session_id, self._seen
+        store = self._runner._store
+        for entry in await store.read(lambda: read_tx(task_id, after)):
+            self._seen = max(self._seen, entry.position)
+            if entry.kind == "signal":
+                await self.worker.send(m.Signal(entry=entry))
+        if (await store.read(lambda: rows.find_tx(task_id))).cancelled_at is not None:
+            await self.worker.send(m.Cancel())
+
+    async def serve(self, message: m.OfWorker) -> m.Reply | None:
+        """Answer what the worker asks."""
+        try:
+            match message:
+                case m.Append():
+                    return m.Reply(id=message.id, entries=await self._append(message))
+                case m.StartChild():
+                    entry = await self._runner.start_child(self.lease, message)
+                case m.AwaitChild():
+                    entry = await self._runner.child_end(self.lease, message.task_id)
+                case m.RunAgent():
+                    entry = await self._runner.agent(self.lease, message)
+                case _:
+                    return None
+        except NotFound as problem:
+            return m.Reply(id=message.id, refused=str(problem))
+        self.progress = True
+        return m.Reply(id=message.id, entries=[entry])
+
+    async def _append(self, message: m.Append) -> list[Entry]:
+        patch: dict[str, Any] = {}
+        if message.view is not None:
+            patch = {"view": msgspec.json.encode(message.view), "status": rows.status_of(message.view)}
+        ended = next((draft for draft in message.drafts if draft.kind == "ended"), None)
+        if ended is not None:
+            patch |= rows.ending(ended, clock.now())
+        if not message.drafts and not patch:
+            return []
+        if message.drafts:
+            patch["crashes"] = 0
+            self.progress = True
+        entries = await self._runner._append(self.lease, message.drafts, patch)
+        self.over = ended is not None
+        return entries

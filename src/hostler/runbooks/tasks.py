@@ -1,0 +1,126 @@
+"""Tasks as rows: made, looked at, signalled, cancelled, ended. What a commit causes is one hint to the runner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import bindparam, insert, select, update
+
+from hostler import clock
+from hostler.errors import Conflict, InvalidRequest, NotFound
+from hostler.runbooks.entries import Draft, Entry
+from hostler.runbooks.journal import append_tx
+from hostler.store.sql import Tx
+from hostler.store.tables import tasks as table
+
+_c = table.c
+PENDING, IN_PROGRESS, BLOCKED, COMPLETED, FAILED = "PENDING", "IN_PROGRESS", "BLOCKED", "COMPLETED", "FAILED"
+CANCELLED = "Cancelled"  # a failure's type: clients know no such status
+
+
+class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Times are microseconds; `context`, `view` and `outcome` are JSON."""
+
+    id: str
+    parent_id: str | None
+    tenant_id: str
+    entity_id: str | None
+    workflow_id: str
+    runbook: str
+    version: str
+    title: str
+    status: str
+    priority: str | None
+    context: bytes
+    view: bytes | None
+    outcome: bytes | None
+    created_at: int
+    updated_at: int
+    closed_at: int | None
+    crashes: int
+    cancelled_at: int | None
+
+
+_NAMES = TaskRow.__struct_fields__
+_ONE = select(*(_c[name] for name in _NAMES)).where(_c.id == bindparam("id"))
+_INSERT = insert(table)
+_CANCEL = (
+    update(table)
+    .where(_c.id == bindparam("t"), _c.closed_at.is_(None))
+    .values(cancelled_at=bindparam("now"), wake_at=bindparam("now"), updated_at=bindparam("now"))
+    .returning(_c.id)
+)
+
+
+def find_tx(task_id: str) -> Tx[TaskRow]:
+    """Raises NotFound."""
+    rows = yield _ONE, {"id": task_id}
+    if not rows:
+        raise NotFound(f"Task {task_id} was not found.")
+    return TaskRow(**dict(zip(_NAMES, rows[0], strict=True)))
+
+
+def create_tx(
+    task_id: str,
+    *,
+    tenant_id: str,
+    workflow_id: str,
+    runbook: str,
+    version: str,
+    title: str,
+    context: dict[str, Any],
+    entity_id: str | None = None,
+    parent_id: str | None = None,
+    priority: str | None = None,
+    value: bytes | None = None,
+) -> Tx[TaskRow]:
+    """Make a task that is due at once. `value` is the argument that a parent's runbook gives in place of a context."""
+    now = clock.now()
+    row: dict[str, Any] = dict.fromkeys(column.name for column in table.columns)
+    row |= {
+        "id": task_id, "tenant_id": tenant_id, "entity_id": entity_id, "workflow_id": workflow_id, "runbook": runbook,
+        "version": version, "title": title, "parent_id": parent_id, "priority": priority, "status": PENDING,
+        "context": msgspec.json.encode(context), "created_at": now, "updated_at": now, "next_position": 1,
+        "crashes": 0, "fence": 0, "wake_at": now,
+    }  # fmt: skip
+    yield _INSERT, row
+    started = Draft(kind="started", body={"runbook": runbook, "version": version}, value=value)
+    yield from append_tx(task_id, [started], now=now)
+    return (yield from find_tx(task_id))
+
+
+def signal_tx(task_id: str, name: str, *args: Any) -> Tx[Entry]:
+    """Write down that somebody has sent something. Raises NotFound, Conflict."""
+    row = yield from find_tx(task_id)
+    if row.closed_at is not None:
+        raise Conflict(f"Task {task_id} is over ({row.status}).")
+    now = clock.now()
+    draft = Draft(kind="signal", body={"name": name, "args": list(args)})
+    (entry,) = yield from append_tx(task_id, [draft], now=now, patch={"wake_at": now})
+    return entry
+
+
+def cancel_tx(task_id: str) -> Tx[None]:
+    """Ask for a task's end; what it does now is interrupted. Raises NotFound, InvalidRequest."""
+    if not (yield _CANCEL, {"t": task_id, "now": clock.now()}):
+        row = yield from find_tx(task_id)
+        raise InvalidRequest(f"Task {task_id} is over ({row.status}).")
+
+
+def ending(draft: Draft, now: int) -> dict[str, Any]:
+    """The columns of a task whose last entry this is."""
+    failed = "error" in draft.body
+    return {
+        "status": FAILED if failed else COMPLETED,
+        "outcome": msgspec.json.encode(draft.body),
+        "closed_at": now,
+        "wake_at": None,
+        "lease_owner": None,
+        "lease_until": None,
+    }
+
+
+def status_of(view: dict[str, Any]) -> str:
+    """A task that waits for somebody is blocked; one that waits for nobody is at work."""
+    return BLOCKED if view.get("current_pending_action") else IN_PROGRESS
