@@ -52,7 +52,7 @@ class Worker:
             passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
             process = subprocess.Popen(
                 [sys.executable, "-m", _PROCESS],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 env={**passed, **environ, "PYTHONUNBUFFERED": "1"},
