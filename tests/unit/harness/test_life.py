@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ import pytest
 from stage import SESSION, Stage
 
 from hostler import clock
+from hostler.errors import InvalidRequest
 from hostler.harness import checkpoints as rows
 from hostler.harness.loop import advance
 from hostler.harness.state import SANDBOX_RESET
-from hostler.sandbox.contract import Snapshot
+from hostler.sandbox.contract import SandboxUnavailable, Snapshot
+from hostler.store.rounds import survived
+from hostler.store.store import AlreadyOpen
 
 CALL = {"tools": [{"name": "bash", "input": {"command": "x"}}]}
 SCRIPT: dict[str, Any] = {
@@ -110,6 +114,42 @@ def test_one_that_expires_while_nobody_sweeps_is_fresh_all_the_same(tmp_path: Pa
         assert stage.backend.destroyed.count(SESSION) == 2  # type: ignore[attr-defined]
 
     play(tmp_path, work)
+
+
+@pytest.mark.parametrize("problem", [SandboxUnavailable("no engine"), RuntimeError("a fault"), OSError("no disk")])
+def test_a_sandbox_that_can_not_be_put_away_ends_nobody_elses_sweep(
+    tmp_path: Path, time: Clock, problem: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(stage: Stage) -> None:
+        async def fails(*_: object, **__: object) -> None:
+            raise problem
+
+        life = stage.deps.life
+        await turn(stage)
+        stage.backend.hibernate = stage.backend.destroy = stage.backend.snapshot = fails  # type: ignore[assignment]
+        time.pass_days(1.1)
+        await life.sweep()
+        await life.save(SESSION)
+        await life.clear(["sesn_other"])
+        life._later.clear()
+        time.pass_days(30)
+        await life.sweep()
+        assert await stage.column("sandbox") == "expired"
+
+    play(tmp_path, work, checkpoint_mb=1)
+    assert len([line for line in caplog.messages if "its sandbox could not be put away" in line]) == 4
+
+
+def test_a_round_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixture) -> None:
+    async def fails(error: Exception) -> None:
+        raise error
+
+    log = logging.getLogger("here")
+    assert asyncio.run(survived(asyncio.sleep(0), log, "it failed"))
+    assert not asyncio.run(survived(fails(ValueError("odd")), log, "it failed"))
+    assert "ValueError: odd" in caplog.text
+    with pytest.raises(AlreadyOpen):
+        asyncio.run(survived(fails(AlreadyOpen()), log, "it failed"))
 
 
 def test_one_at_work_does_not_expire(tmp_path: Path, time: Clock) -> None:
@@ -208,11 +248,12 @@ def test_one_that_nobody_asked_for_gives_way(tmp_path: Path, time: Clock) -> Non
 
         await turn(stage)
         stage.backend.snapshot = snapshot  # type: ignore[method-assign]
-        asked = asyncio.create_task(stage.deps.life.attempt(SESSION, hibernates=True))
+        asked = asyncio.create_task(stage.deps.life.hibernate(SESSION, yielding=True))
         await begun.wait()
         assert "agent.tool_result" in await turn(stage)
         assert ended.is_set()
-        assert await asked
+        with pytest.raises(InvalidRequest):
+            await asked
         assert await stage.column("sandbox") == "here"
 
     play(tmp_path, work)

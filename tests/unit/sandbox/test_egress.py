@@ -606,6 +606,26 @@ def test_a_failure_of_ours_ends_one_connection_only(caplog: pytest.LogCaptureFix
     assert "egress of sesn_1: a connection failed" in caplog.text
 
 
+def test_a_connection_that_can_not_be_closed_ends_no_other(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(writer: StreamWriter, seconds: float) -> None:
+        await exchange.close(writer, seconds)
+        raise AttributeError("a fault of a library")
+
+    async def main() -> None:
+        async with server(echo) as far, proxy() as port:
+            for _ in range(2):
+                reader, writer = await tunnel(port, f"127.0.0.1:{far}")
+                writer.write_eof()
+                assert await reader.read() == b"<>"
+                writer.close()
+
+    monkeypatch.setattr(egress_module, "close", broken)
+    asyncio.run(main())
+    assert "egress of sesn_1: a connection was not ended in order" in caplog.text
+
+
 # -- behind another proxy
 
 

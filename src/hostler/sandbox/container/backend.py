@@ -172,8 +172,12 @@ class ContainerBackend:
             if key in keep or not KEY.fullmatch(key):
                 continue
             async with self._lock(key):
-                if key not in self._live:  # else somebody has taken it up meanwhile
+                if key in self._live:
+                    continue  # somebody has taken it up meanwhile
+                try:
                     await self._put_to_sleep(key)
+                except (SandboxUnavailable, OSError) as error:
+                    _log.warning("a sandbox of an earlier server is left alone: %s", error)
 
     def probe(self) -> list[Check]:
         return self._containers.probe(self._limits)

@@ -145,7 +145,10 @@ class EgressSession:
         finally:
             if self._journal is not None:
                 self._journal.append(self._way.key, record.entry())
-            await close(writer, linger)
+            try:
+                await close(writer, linger)
+            except Exception:  # those of others, and those to come, must not end with it
+                log.exception("egress of %s: a connection was not ended in order", self._way.key)
 
 
 async def _accept(listener: socket.socket) -> socket.socket | None:
