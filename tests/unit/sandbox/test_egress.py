@@ -532,6 +532,30 @@ def test_the_allowlist() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    ("entry", "host", "meant"),
+    [
+        ("*.Example.com.", "a.EXAMPLE.com", True),
+        ("*.example.com", "a.b.example.com.", True),
+        ("*.example.com", "example.com", False),
+        ("*.example.com", "anexample.com", False),
+        ("https://Example.com/", "example.com.", True),
+        ("::1", "[::1]", True),
+        ("[2001:db8:0:0::1]", "[2001:DB8::1]", True),
+        ("2001:db8::1", "[2001:db8::2]", False),
+        ("1.2.3.4", "[::ffff:1.2.3.4]", True),
+        ("1.2.3.4", "0x1020304", True),
+        ("1.2.3.4", "1.2.772", True),
+        ("1.2.3.4", "1.2.3.5", False),
+        ("face.cafe", "face.cafe", True),
+        ("face.cafe", "1.2.3.4", False),
+    ],
+)
+def test_what_an_entry_of_a_list_of_hosts_means(entry: str, host: str, meant: bool) -> None:
+    assert EgressPolicy(allowed_hosts=(entry,)).permits(host) is meant
+    assert EgressPolicy(blocked=(entry,)).blocks(host) is meant
+
+
 def test_slow_lookups_keep_their_place_and_stop_no_other_sandbox() -> None:
     under_way: list[str] = []
 
