@@ -23,7 +23,7 @@ from hostler.services.environments import Environments
 from hostler.services.reading import rows
 from hostler.settings import Settings
 from hostler.skills import requirements
-from hostler.store.folder import make_data_dir
+from hostler.store.folder import find_data_dir
 from hostler.store.sql import Tx
 from hostler.store.tables import environments, sessions
 
@@ -102,7 +102,7 @@ async def prune(settings: Settings, *, older_than: float, dry_run: bool) -> Remo
 
 
 async def _open(settings: Settings) -> Layers:
-    await asyncio.to_thread(make_data_dir, settings.data_dir)
+    await asyncio.to_thread(find_data_dir, settings.data_dir)
     return open_layers(settings.data_dir / "layers", configuration(settings).sandbox, settings.environ)
 
 

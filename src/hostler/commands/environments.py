@@ -93,4 +93,4 @@ def _with_keys(act: Callable[[EnvironmentKeys], Awaitable[None]], data_dir: Path
     async def work(store: Store) -> None:
         await act(EnvironmentKeys(store))
 
-    with_store(work, data_dir, database)
+    with_store(work, data_dir, database, found=True)

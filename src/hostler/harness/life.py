@@ -178,6 +178,7 @@ class Life:
         # Cut off here, nobody knows whether it was committed: then the file stays, and the next start looks.
         if not await self._store.write(lambda: rows.keep_tx(made, state, hibernated=hibernates)):
             target.unlink(missing_ok=True)
+            await self._resting(session_id)  # which raises for one that was deleted or archived meanwhile
             raise InvalidRequest(BUSY.format(id=session_id))
         if hibernates:
             await self._backend.destroy(session_id)
@@ -299,16 +300,15 @@ class Life:
             self._counted = True
         rest = self._config.hibernate_seconds
         rested_before = now - int(rest * 1_000_000) if rest else None
-        due = await self._store.read(lambda: rows.due_tx(now - self._retention_us, rested_before, SWEPT_AT_ONCE))
+        self._later = {session_id: again for session_id, again in self._later.items() if again > loop.time()}
+        most = SWEPT_AT_ONCE + len(self._later)  # those must not stand in the others' way
+        due = await self._store.read(lambda: rows.due_tx(now - self._retention_us, rested_before, most))
         works: list[tuple[str, Callable[[str], Awaitable[object]]]] = [
             (session_id, self.expire) for session_id in due[0]
         ]
         works += [(session_id, partial(self.hibernate, yielding=True)) for session_id in due[1]]
         for session_id, work in works:
-            if self._later.get(session_id, 0.0) > loop.time():
-                continue
-            self._later.pop(session_id, None)
-            if not await self._attempt(session_id, work):
+            if session_id not in self._later and not await self._attempt(session_id, work):
                 self._later[session_id] = loop.time() + AGAIN_SECONDS
 
     async def save(self, session_id: str) -> None:
