@@ -290,6 +290,22 @@ def test_an_ordinary_user_builds_and_imports(index: Index, child_environment: di
     assert (started, len(key)) == ("started", 32)
 
 
+def test_a_fault_of_the_server_is_a_failed_build(
+    folder: Path, index: Index, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("a fault")
+
+    async def work(layers: Layers) -> None:
+        with pytest.raises(LayerUnavailable, match="the server failed; its log says why"):
+            await layers.ensure(PROBE)
+
+    monkeypatch.setattr(manifests, "inspect", fails)
+    play(folder, environ(index), work)
+    assert "RuntimeError: a fault" in caplog.text
+    assert names(folder) == set()
+
+
 def test_old_layers_go_and_used_ones_stay(folder: Path, index: Index) -> None:
     async def work(layers: BuiltLayers) -> None:
         old = await layers.ensure(PackageSet(lines=("hostler_needed",)))

@@ -175,6 +175,13 @@ class BuiltLayers:
             raise LayerUnavailable(f"{packages.manager} can't install packages here: {missing}.") from missing
         except OSError as error:
             raise LayerUnavailable(f"The packages of {packages.manager} cannot be kept: {error.strerror}.") from error
+        except LayerUnavailable:
+            raise
+        except Exception as error:  # sessions go on without them, whatever it was
+            log.exception("layer %s: the server failed", key)
+            raise LayerUnavailable(
+                f"The packages of {packages.manager} cannot be installed: the server failed; its log says why."
+            ) from error
         return layer
 
     async def _build_once(self, key: str, packages: PackageSet, base: Layer | None) -> Layer:
