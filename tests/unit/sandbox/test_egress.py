@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hostler.addresses import is_own, is_public
 from hostler.sandbox.contract import NO_NETWORK, Network
 from hostler.sandbox.edge import egress as egress_module
-from hostler.sandbox.edge import exchange
+from hostler.sandbox.edge import exchange, streams
 from hostler.sandbox.edge.egress import EgressLimits, EgressPolicy, EgressProxy
 from hostler.sandbox.edge.gateway import GatewayRequest, GatewayResponse
 from hostler.sandbox.edge.streams import CHUNK
@@ -168,6 +168,40 @@ def test_a_reader_gets_what_is_left_when_the_server_has_closed(
 
     with socket.socket(socket.AF_UNIX) as listener:
         asyncio.run(asyncio.wait_for(main(f"{tmp_path}/socket"), 20))
+
+
+@pytest.mark.parametrize("looked_into", [False, True])
+@pytest.mark.parametrize("tunnels", [True, False])
+def test_an_answer_before_the_end_of_an_upload_comes_though_the_server_hangs_up(
+    tunnels: bool, looked_into: bool
+) -> None:
+    async def refuse(reader: StreamReader, writer: StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbig!")
+
+    async def upload(port: int, far: int) -> bytes:
+        reader, writer = await streams.connect("127.0.0.1", port, CHUNK)
+        target = f"127.0.0.1:{far}"
+        if tunnels:
+            writer.write(f"CONNECT {target} HTTP/1.1\r\n\r\n".encode())
+            await reader.readuntil(b"\r\n\r\n")
+        path = "/" if tunnels else f"http://{target}/"
+        writer.write(f"POST {path} HTTP/1.1\r\nHost: {target}\r\nContent-Length: 8000000\r\n\r\n".encode())
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                writer.write(bytes(80_000))
+                await writer.drain()
+        got = await reader.readuntil(b"big!")
+        writer.close()
+        return got
+
+    async def main() -> None:
+        network = Network(hosts=("127.0.0.1",)) if looked_into else None
+        async with server(refuse) as far, proxy(network=network) as port:
+            for _ in range(5):
+                assert (await upload(port, far)).startswith(b"HTTP/1.1 413 ")
+
+    asyncio.run(asyncio.wait_for(main(), 30))
 
 
 def _room() -> int:

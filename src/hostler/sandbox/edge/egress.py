@@ -58,9 +58,9 @@ class EgressProxy:
             Upstream.of(policy.upstream)  # refuse a wrong one at the start of the server
         self._policy = policy
         self._limits = limits or EgressLimits()
-        # Each takes two descriptors, of which agents shall never have more than half.
+        # Each takes three descriptors, of which agents shall never have more than half.
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._seats = asyncio.Semaphore(max(1, min(self._limits.in_all, descriptors // 4)))
+        self._seats = asyncio.Semaphore(max(1, min(self._limits.in_all, descriptors // 6)))
         self._threads = ThreadPoolExecutor(_RESOLVER_THREADS, "egress-resolver")
         self._resolve = resolve or system_resolver(self._threads)
         self._connect = connect
