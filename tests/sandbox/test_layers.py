@@ -21,7 +21,7 @@ from hostler.sandbox import interpreter
 from hostler.sandbox.backends import SandboxConfig, open_layers
 from hostler.sandbox.bubblewrap import BubblewrapBackend
 from hostler.sandbox.contract import NO_NETWORK, Folder, SandboxSpec, Shell
-from hostler.sandbox.layers import manifests, pip, pipindex
+from hostler.sandbox.layers import building, manifests, pip, pipindex
 from hostler.sandbox.layers.building import BuiltLayers
 from hostler.sandbox.layers.packages import Layers, LayerUnavailable, PackageSet
 from sandbox import ordinary
@@ -316,6 +316,25 @@ def test_old_layers_go_and_used_ones_stay(folder: Path, index: Index) -> None:
         (folder / "half" / f"{old.key}-left").mkdir()
         assert await layers.ensure(PROBE) == used  # asked for: in use again
         await layers.sweep()
+        assert names(folder) == {used.key}
+
+    play(folder, environ(index), work)
+
+
+def test_old_layers_go_from_a_server_that_runs_for_long(
+    folder: Path, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(layers: BuiltLayers) -> None:
+        old = await layers.ensure(PackageSet(lines=("hostler_needed",)))
+        used = await layers.ensure(PROBE)
+        await asyncio.gather(*layers._begun)
+        month = time.time() - 40 * 24 * 3600
+        os.utime(old.source / manifests.MANIFEST, (month, month))
+        await layers.ensure(PROBE)
+        assert names(folder) == {old.key, used.key}
+        monkeypatch.setattr(building, "SWEEP_SECONDS", 0.0)  # a day has passed
+        await layers.ensure(PROBE)
+        await asyncio.gather(*layers._begun)
         assert names(folder) == {used.key}
 
     play(folder, environ(index), work)

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 FORMAT = 2  # of what a build makes: counted up, everything is built anew
 BUILT = "/workspace/layer"
 KEEP_SECONDS = 30 * 24 * 3600.0
+SWEEP_SECONDS = 24 * 3600.0  # until what nobody has used is looked for again, whenever a layer is asked for
 RETRY_SECONDS = 60.0
 BUILDS_AT_ONCE = 2
 _MOST_LINES, _LONGEST_LINE = 1000, 1000
@@ -60,7 +61,7 @@ class BuiltLayers:
         self._failed: dict[str, tuple[float, LayerUnavailable]] = {}
         self._seats = asyncio.Semaphore(BUILDS_AT_ONCE)
         self._begun: set[asyncio.Task[None]] = set()
-        self._swept = False
+        self._swept_at = float("-inf")
 
     # -- the contract --
 
@@ -77,8 +78,8 @@ class BuiltLayers:
         task.add_done_callback(self._begun.discard)
 
     async def ensure(self, packages: PackageSet, *, again: bool = False) -> Layer:
-        if not self._swept:
-            self._swept = True
+        if time.monotonic() - self._swept_at > SWEEP_SECONDS:
+            self._swept_at = time.monotonic()
             self._spawn(self.sweep())
         if packages.base is not None:
             await self.ensure(packages.base)  # which may bring the very program that these need
