@@ -154,7 +154,7 @@ async def _watched(layers: Layers, packages: PackageSet, tell: Tell) -> Any:
 
 async def _said(layers: Layers, packages: PackageSet, position: int) -> Progress | None:
     with contextlib.suppress(LayerUnavailable):  # not yet: what it is built upon may bring what it needs
-        return await layers.progress(packages, position)
+        return await packagelists.progress(layers, packages, position)
     return None
 
 
@@ -190,9 +190,7 @@ async def _users(settings: Settings, layers: Layers) -> dict[str, list[str]]:
 
 async def _count(layers: Layers, packages: PackageSet, user: str, users: dict[str, list[str]]) -> None:
     """Note the layer that a session would have: where that of apt is not there, the one without it."""
-    try:
-        without = packages.base is not None and await layers.find(packages.base) is None
-        for each in [packages, *([packagelists.alone(packages)] if without else [])]:
+    without = not await packagelists.has_base(layers, packages)
+    for each in [packages, *([packagelists.alone(packages)] if without else [])]:
+        with contextlib.suppress(LayerUnavailable):  # it can have none here
             users.setdefault(await layers.key(each), []).append(user)
-    except LayerUnavailable:
-        return  # it can have none here

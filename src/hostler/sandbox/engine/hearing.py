@@ -19,8 +19,8 @@ _PAUSE = 0.5
 _PART = 256 * 1024
 _MOST = 8 * 1024 * 1024  # of what is copied from the beginning on
 _END = 16 * 1024  # and of the end of a longer one
-_TIMEOUT_MS = 10_000  # a pipe in the place of the log has no end
-_READ = 'tail -c "$1" "$2" 2>/dev/null | head -c "$3"'
+_TIMEOUT_MS = 10_000  # should something without an end be put in its place at that very moment
+_READ = 'if [ -f "$2" ] && [ ! -L "$2" ]; then tail -c "$1" "$2" | head -c "$3"; fi'
 
 
 @contextlib.asynccontextmanager
