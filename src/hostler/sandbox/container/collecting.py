@@ -13,6 +13,7 @@ from pathlib import Path
 from hostler.sandbox import storing
 from hostler.sandbox.container import records, setup
 from hostler.sandbox.container.pipes import StreamPipe
+from hostler.sandbox.container.records import Pipe
 from hostler.sandbox.container.streams import OpenStream
 from hostler.sandbox.packing import Budget
 from hostler.sandbox.tarstream import Member
@@ -25,7 +26,7 @@ _MODE = 0o777
 class _Data:
     """Of the record that was taken last."""
 
-    def __init__(self, pipe: StreamPipe, budget: Budget) -> None:
+    def __init__(self, pipe: Pipe, budget: Budget) -> None:
         self._pipe = pipe
         self._budget = budget
 
@@ -38,12 +39,13 @@ async def collect(open_stream: OpenStream, folder: str, target: Path, limit_byte
     SandboxUnavailable; then part of it may be there."""
     stream, loop = await open_stream([*setup.PACK, folder]), asyncio.get_running_loop()
     try:
-        await storing.in_thread(limit_bytes, lambda budget: _unpack(StreamPipe(stream, budget, loop), target, budget))
+        await storing.in_thread(limit_bytes, lambda budget: unpack(StreamPipe(stream, budget, loop), target, budget))
     finally:
         stream.close()
 
 
-def _unpack(pipe: StreamPipe, target: Path, budget: Budget) -> None:
+def unpack(pipe: Pipe, target: Path, budget: Budget) -> None:
+    """Make `target` of what `pack` says. Raises as `collect`."""
     target.mkdir(mode=0o700)
     unpacker, data = Unpacker(lambda parts: (target, parts[1:]), None, budget), _Data(pipe, budget)
     try:

@@ -20,6 +20,7 @@ from hostler.sandbox.engine.api import Engine
 from hostler.sandbox.engine.ground import find_image
 from hostler.sandbox.layers import imageprograms
 from hostler.sandbox.layers.imageprograms import Facts, ImagePrograms
+from hostler.sandbox.layers.places import provisioned
 from hostler.sandbox.layers.storage import LayerFolder
 
 _FORMAT = 1  # of what is asked: counted up, it is asked anew
@@ -39,7 +40,7 @@ class Images:
         self._backend = backend
         self._lock = asyncio.Lock()
         self._known: ImagePrograms | None = None
-        self._refused: tuple[str, float, SandboxUnavailable] | None = None
+        self._refused: tuple[str, float, str] | None = None
 
     async def programs(self) -> ImagePrograms:
         """Raises `SandboxUnavailable`."""
@@ -51,11 +52,11 @@ class Images:
 
     async def _facts(self, image: str) -> Facts:
         if self._refused and self._refused[0] == image and time.monotonic() - self._refused[1] < _RETRY_SECONDS:
-            raise self._refused[2]
+            raise SandboxUnavailable(self._refused[2])
         try:
             return await self._kept(image)
         except SandboxUnavailable as error:
-            self._refused = image, time.monotonic(), error
+            self._refused = image, time.monotonic(), str(error)
             raise
         except OSError as error:
             raise SandboxUnavailable(f"what the image has cannot be kept: {error.strerror}") from error
@@ -79,7 +80,7 @@ class Images:
         )
         await self._backend.destroy(name)
         try:
-            sandbox = await self._backend.provision(spec)
+            sandbox = await provisioned(self._backend, spec)
             asking = Exec(argv=imageprograms.asking(f"{_SHARED}/{_TOKEN}"), timeout_ms=_TIMEOUT_MS)
             said = await sandbox.run("ask", asking)
         finally:

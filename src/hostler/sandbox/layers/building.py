@@ -30,7 +30,7 @@ from hostler.sandbox.layers.packages import (
     Programs,
     Progress,
 )
-from hostler.sandbox.layers.places import BUILT, Place
+from hostler.sandbox.layers.places import BUILT, Place, provisioned
 from hostler.sandbox.layers.storage import LayerFolder
 
 log = logging.getLogger(__name__)
@@ -210,7 +210,7 @@ class BuiltLayers:
         await backend.destroy(name)
         spec = await self._spec(name, manager, base)
         try:
-            sandbox = await backend.provision(spec)
+            sandbox = await provisioned(backend, spec)
             if await self.key(packages) != key:
                 raise LayerUnavailable(f"What the packages of {packages.manager} depend on has changed meanwhile.")
             async with self._place.hearing(sandbox, self._log(key)):

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
-from hostler.sandbox.contract import WORKSPACE, Backend, Layer, Sandbox
+from hostler.sandbox.contract import WORKSPACE, Backend, Layer, Sandbox, SandboxSpec
 from hostler.sandbox.layers import systembase
 from hostler.sandbox.layers.packages import Manager, Programs
 from hostler.sandbox.layers.toolchains import MachinePrograms
@@ -86,6 +86,15 @@ class Machine:
     async def aclose(self) -> None:
         for backend in self._backends.values():
             await backend.aclose(stop=False)
+
+
+async def provisioned(backend: Backend, spec: SandboxSpec) -> Sandbox:
+    """Start a sandbox, not cut off in the middle: so nothing of it is made after all of it was removed."""
+    starting = asyncio.ensure_future(backend.provision(spec))
+    try:
+        return await asyncio.shield(starting)
+    finally:
+        await asyncio.wait({starting})
 
 
 def _mounted(sandboxes: Path) -> set[str]:
