@@ -8,7 +8,8 @@ from hostler.api.call import Call
 from hostler.api.query import Query
 from hostler.api.render import json
 from hostler.api.router import Route
-from hostler.services.sessions import Filter, Sessions
+from hostler.services.session_rows import Filter
+from hostler.services.sessions import Sessions
 from hostler.wire.pages import SessionPage
 from hostler.wire.sessions import SessionCreate, SessionUpdate
 

@@ -12,7 +12,7 @@ from hostler.harness.skill_packages import roster
 from hostler.sandbox.contract import NO_NETWORK, Network
 
 if TYPE_CHECKING:
-    from hostler.harness.wake import Row
+    from hostler.harness.recalling import Row
 
 
 class _Stored(msgspec.Struct):

@@ -12,7 +12,7 @@ from hostler.sandbox.layers import packagelists
 from hostler.sandbox.layers.packages import PackageSet
 
 if TYPE_CHECKING:
-    from hostler.harness.wake import Row
+    from hostler.harness.recalling import Row
 
 SLOW = "The environment's {manager} packages are still being installed. The agent goes on without them for now."
 FAILED = "The environment's {manager} packages are not available, so the agent goes on without them"

@@ -25,7 +25,8 @@ from hostler.store.sql import Request
 from hostler.store.store import Duplicate
 
 if TYPE_CHECKING:
-    from hostler.harness.wake import Row, Wake
+    from hostler.harness.recalling import Row
+    from hostler.harness.wake import Wake
     from hostler.wire.agents import SessionAgent
 
 T = TypeVar("T")

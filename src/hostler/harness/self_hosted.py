@@ -15,7 +15,7 @@ from hostler.sandbox.toolset import TOOLS
 from hostler.wire.agents import Skill
 
 if TYPE_CHECKING:
-    from hostler.harness.wake import Row
+    from hostler.harness.recalling import Row
 
 TOOL_NAMES = frozenset(tool["name"] for tool in TOOLS)
 

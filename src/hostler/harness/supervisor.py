@@ -16,8 +16,9 @@ from hostler.harness.deps import Deps
 from hostler.harness.drafts import session_error
 from hostler.harness.failure import give_up
 from hostler.harness.loop import advance
+from hostler.harness.recalling import recall_tx
 from hostler.harness.state import Session
-from hostler.harness.wake import Wake, recall_tx
+from hostler.harness.wake import Wake
 from hostler.log.append import StaleLease
 from hostler.store.dispatch import Dispatcher, Lease
 from hostler.store.store import AlreadyOpen, StoreClosed

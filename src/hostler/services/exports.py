@@ -31,7 +31,7 @@ from hostler.services.copying import all_tx
 from hostler.services.forks import is_self_hosted_tx
 from hostler.services.reading import first, rows
 from hostler.services.resources import missing_session
-from hostler.services.sessions import find_tx
+from hostler.services.session_rows import find_tx
 from hostler.store.blobs import Blobs
 from hostler.store.sql import Row, Tx
 from hostler.store.store import Store

@@ -21,7 +21,7 @@ from hostler.ids import new_id
 from hostler.services import copying, forking
 from hostler.services.checkpoints import answered, shown
 from hostler.services.forking import Cut, cut_tx
-from hostler.services.sessions import find_tx, read_tx
+from hostler.services.session_rows import find_tx, read_tx
 from hostler.store.sql import Tx
 from hostler.store.store import Store
 from hostler.store.tables import sessions

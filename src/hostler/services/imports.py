@@ -26,7 +26,7 @@ from hostler.services import archives, verifying
 from hostler.services.archives import BLOBS, ENTRIES, SANDBOX, SESSION, Content, EntryPart, SkillPart
 from hostler.services.copying import add_all_tx
 from hostler.services.reading import first
-from hostler.services.sessions import read_tx
+from hostler.services.session_rows import read_tx
 from hostler.store.blobs import Blobs
 from hostler.store.sql import Tx
 from hostler.store.store import Duplicate, Store

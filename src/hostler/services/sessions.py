@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, and_, bindparam, delete, false, insert, or_, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from hostler import clock
 from hostler.errors import InvalidRequest
@@ -35,11 +35,12 @@ from hostler.services import (
     work_rows,
 )
 from hostler.services.metadata import merge
-from hostler.services.paging import Between, Slice, page_of, read_cursor, slice_of
-from hostler.services.reading import first, rows
+from hostler.services.paging import Slice, read_cursor
+from hostler.services.reading import first
 from hostler.services.repositories import Repositories
+from hostler.services.session_rows import Filter, find_tx, list_tx, read_tx
 from hostler.services.snapshots import COLUMNS, SessionRow, session, snapshot_tx
-from hostler.services.thread_rows import StoredThread, active_seconds_tx, threads_tx
+from hostler.services.thread_rows import StoredThread, threads_tx
 from hostler.store.blobs import Blobs
 from hostler.store.sql import Tx
 from hostler.store.tables import checkpoints, entries, files, session_skills, threads
@@ -57,7 +58,6 @@ from hostler.wire.sessions import (
     SessionUpdate,
 )
 
-_ONE = select(*COLUMNS).where(table.c.id == bindparam("id"))
 _INSERT = insert(table)
 _HEAD = select(table.c.next_seq, table.c.last_at).where(table.c.id == bindparam("id"))
 _DELETES = (
@@ -88,16 +88,6 @@ class Hooks(NamedTuple):
     ended: Callable[[str], None]  # a session was archived or deleted: its sandbox may go
     work: WorkHints
     created: Callable[[bytes], None] = lambda config: None  # a session was made in an environment of this config
-
-
-class Filter(NamedTuple):
-    agent_id: str | None = None
-    agent_version: int | None = None
-    deployment_id: str | None = None
-    memory_store_id: str | None = None
-    statuses: Sequence[str] = ()
-    between: Between = Between()
-    archived: bool = False
 
 
 class Changed(NamedTuple):
@@ -256,37 +246,7 @@ class Sessions:
 
     async def list(self, wanted: Filter, *, order: str, limit: int, page: str | None) -> Slice:
         cursor = read_cursor(page, order, wanted.between)
-        statement = select(*COLUMNS).where(*_conditions(wanted))
-        paged = page_of(statement, table.c.created_at, table.c.id, order=order, limit=limit, cursor=cursor)
-
-        def tx() -> Tx[Slice]:
-            cut = slice_of((yield from rows(paged)), order=order, limit=limit, cursor=cursor)
-            shown = []
-            for row in cut.rows:
-                shown.append((yield from _shown_tx(SessionRow.of(row))))
-            return cut._replace(rows=shown)
-
-        return await self._store.read(tx)
-
-
-def find_tx(session_id: str) -> Tx[SessionRow]:
-    """Read a session's row. Raises NotFound."""
-    row = yield from first(_ONE, {"id": session_id})
-    if row is None:
-        raise resources.missing_session(session_id)
-    return SessionRow.of(row)
-
-
-def read_tx(session_id: str) -> Tx[Session]:
-    """Read a session as it goes over the wire. Raises NotFound."""
-    row = yield from find_tx(session_id)
-    return (yield from _shown_tx(row))
-
-
-def _shown_tx(row: SessionRow) -> Tx[Session]:
-    mounted = yield from resources.list_tx(row.id)
-    active = yield from active_seconds_tx(row.id, row.agent)
-    return session(row, mounted, active)
+        return await self._store.read(lambda: list_tx(wanted, order=order, limit=limit, cursor=cursor))
 
 
 def _reference(agent: str | AgentReference | AgentWithOverrides) -> AgentReference | AgentWithOverrides:
@@ -388,30 +348,3 @@ def _terminations(row: SessionRow, stored: Sequence[StoredThread]) -> list[Draft
     label = {"session_thread_id": row.thread_id, "agent_name": row.read_agent().name}
     ends.append(Draft(type="session.thread_status_terminated", fields=label))
     return [*ends, Draft(type="session.status_terminated")]
-
-
-def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
-    conditions = wanted.between.on(table.c.created_at)
-    if wanted.deployment_id or wanted.memory_store_id:
-        conditions.append(false())  # no session here has either
-    if wanted.agent_id:
-        conditions.append(table.c.agent_id == wanted.agent_id)
-    if wanted.agent_version is not None:
-        if not wanted.agent_id:
-            raise InvalidRequest("agent_version: needs agent_id")
-        conditions.append(table.c.agent_version == wanted.agent_version)
-    if not wanted.archived:
-        conditions.append(table.c.archived_at.is_(None))
-    if wanted.statuses:
-        conditions.append(or_(*(_has_status(status) for status in wanted.statuses)))
-    return conditions
-
-
-def _has_status(status: str) -> ColumnElement[bool]:
-    """`SessionRow.shown_status`, in SQL."""
-    idle = table.c.status == "idle"
-    if status == "idle":
-        return and_(idle, table.c.wake_at.is_(None))
-    if status == "running":
-        return or_(table.c.status == "running", and_(idle, table.c.wake_at.is_not(None)))
-    return table.c.status == status

@@ -20,7 +20,7 @@ from hostler.log.log import Log
 from hostler.services.events import missing_thread
 from hostler.services.paging import BAD_CURSOR, Cursor, read_cursor
 from hostler.services.reading import first, rows
-from hostler.services.sessions import find_tx
+from hostler.services.session_rows import find_tx
 from hostler.services.snapshots import SessionRow, primary_thread
 from hostler.services.thread_rows import StoredThread, shown, threads_tx
 from hostler.store.sql import Tx

@@ -15,10 +15,11 @@ from hostler.harness.contents import FileContents
 from hostler.harness.deps import Deps, HarnessConfig
 from hostler.harness.ledger import EMPTY_LEDGER
 from hostler.harness.life import Life
+from hostler.harness.recalling import row_tx
 from hostler.harness.secrets import SessionSecrets
 from hostler.harness.session_layers import SessionLayers
 from hostler.harness.state import Session
-from hostler.harness.wake import Wake, row_tx
+from hostler.harness.wake import Wake
 from hostler.ids import new_id
 from hostler.log.entries import Draft, Entry
 from hostler.log.hub import Hub

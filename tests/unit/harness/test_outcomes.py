@@ -18,7 +18,7 @@ from hostler.log.entries import Draft
 from hostler.models.catalogue import Catalogue
 from hostler.models.table import Price
 from hostler.services.budgets import change
-from hostler.services.sessions import find_tx
+from hostler.services.session_rows import find_tx
 from hostler.wire.usage import BudgetLimit, Ceiling
 
 LONE = {**AGENT, "multiagent": {"type": "coordinator", "agents": []}}
