@@ -60,6 +60,9 @@ class Workshop:
     async def destroy(self, sandbox: str) -> None:
         await next(iter(self._backends.values())).destroy(sandbox)
 
+    async def tidy(self) -> None:
+        await next(iter(self._backends.values())).remove_helpers()
+
     async def in_use(self, sandboxes: Path) -> set[str]:
         install = await asyncio.to_thread(_install, sandboxes)
         found = await self._engine.labelled(f"{FOLDER_LABEL}={install}") if install else []

@@ -109,7 +109,7 @@ class BuiltLayers:
         try:
             programs = await self._place.programs(self._folder.layer(base) if base else None)
         except SandboxUnavailable as error:
-            raise LayerUnavailable(_no_sandbox(packages, error)) from error
+            raise LayerUnavailable(f"{packages.manager} can't install packages here: {error}.") from error
         return await asyncio.to_thread(self._name, packages, programs, base)
 
     async def progress(self, packages: PackageSet, position: int = 0) -> Progress | None:
@@ -221,7 +221,7 @@ class BuiltLayers:
             await self._place.take_out(manager, name, half)
         except BaseException:
             with contextlib.suppress(OSError):
-                files.remove_tree(half)
+                await asyncio.shield(asyncio.to_thread(files.remove_tree, half))
             raise
         finally:
             await asyncio.shield(backend.destroy(name))
@@ -277,6 +277,8 @@ class BuiltLayers:
 
     async def sweep(self, keep_seconds: float = KEEP_SECONDS) -> None:
         """Remove what no session has asked for in that time, and what builds that were killed have left behind."""
+        with contextlib.suppress(SandboxUnavailable):
+            await self._place.tidy()
         for key in await asyncio.to_thread(self._folder.names):
             with contextlib.suppress(OSError, SandboxUnavailable):
                 async with self._folder.locked(key, wait=False):

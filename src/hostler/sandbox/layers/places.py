@@ -47,6 +47,11 @@ class Place(Protocol):
         """Remove what a build has left. Raises `SandboxUnavailable`."""
         ...
 
+    async def tidy(self) -> None:
+        """Remove what processes that were killed have left and no build's name stands for. Raises
+        `SandboxUnavailable`."""
+        ...
+
     async def in_use(self, sandboxes: Path) -> set[str]:
         """The layers that sandboxes of this folder may have mounted. Raises `SandboxUnavailable`."""
         ...
@@ -79,6 +84,9 @@ class Machine:
 
     async def destroy(self, sandbox: str) -> None:
         await next(iter(self._backends.values())).destroy(sandbox)
+
+    async def tidy(self) -> None:
+        """There is nothing but the builds' folders."""
 
     async def in_use(self, sandboxes: Path) -> set[str]:
         return await asyncio.to_thread(_mounted, sandboxes)
