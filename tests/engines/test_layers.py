@@ -1,6 +1,6 @@
 """Package layers on real engines: built in containers of the sessions' image, taken out as data, and shared.
 
-What does not depend on the kind of engine is tried on one.
+Most of it does not depend on the kind of engine and is tried on one; the way through a whole server on the other.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ PROBE = PackageSet(lines=("hostler_probe==1.0",))
 ABSENT = PackageSet(lines=("hostler_absent==9",))
 Work = Callable[[Any], Awaitable[None]]
 on_one_engine = pytest.mark.parametrize("engine", KINDS[:1], indirect=True)
+on_the_other = pytest.mark.parametrize("engine", KINDS[-1:], indirect=True)
 
 
 @pytest.fixture
@@ -96,6 +97,7 @@ async def _say(make: MakeBackend, layers: list[Layer], script: str) -> str:
         await backend.aclose(stop=True)
 
 
+@on_one_engine
 def test_a_layer_is_built_once_in_a_container_and_imported(
     engine: str, layers_folder: Path, folder: Path, index: Index, make_backend: MakeBackend
 ) -> None:
@@ -269,7 +271,7 @@ def _command(server: Server, environ: dict[str, str], config: str, *words: str) 
     return subprocess.run(argv, env=env, capture_output=True, text=True, check=True).stdout
 
 
-@on_one_engine
+@on_the_other
 def test_a_session_has_its_packages(engine: str, tmp_path: Path, index: Index) -> None:
     """Through a whole server: what the image lacks costs no other packages, and the operator's commands see it all."""
     kind = "podman" if "podman" in engine else "docker"
