@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
 
 import pytest
 
+from engines.said import Said
 from hostler.sandbox.container import collecting, records
 from hostler.sandbox.contract import SandboxUnavailable
 from hostler.sandbox.packing import Budget, TooMuch
 from hostler.sandbox.unpacking import Misplaced
-
-
-class _Said:
-    """A pipe from a program inside."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = io.BytesIO(data)
-
-    def read(self, count: int) -> bytes:
-        data = self._data.read(count)
-        if len(data) < count:
-            raise SandboxUnavailable("ended early")
-        return data
-
-    def write(self, data: bytes) -> None:
-        raise AssertionError
-
-    def answer(self) -> str:
-        raise AssertionError
 
 
 def _word(kind: bytes, path: bytes = b"", data: bytes = b"", *, link: bytes = b"", mode: int = 0o644) -> bytes:
@@ -42,7 +23,7 @@ TOP, END = _word(b"5", mode=0o755), _word(b"E")
 
 
 def _collect(target: Path, *words: bytes, limit: int | None = None) -> None:
-    collecting.unpack(_Said(b"".join([TOP, *words])), target, Budget(limit))
+    collecting.unpack(Said(b"".join([TOP, *words])), target, Budget(limit))
 
 
 def test_rights_are_the_servers_to_give(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import sys
 import tarfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +24,20 @@ from engines import daemons
 from engines.conftest import KINDS, MakeBackend
 from failures.client import Api, results
 from hostler.sandbox.backends import SandboxConfig, open_layers
-from hostler.sandbox.contract import NO_NETWORK, Layer, SandboxSpec, Shell
+from hostler.sandbox.contract import NO_NETWORK, SandboxSpec, Shell
 from hostler.sandbox.engine.api import Engine
 from hostler.sandbox.engine.http import Address, EngineHttp
 from hostler.sandbox.engine.spec import FOLDER_LABEL
 from hostler.sandbox.layers import manifests
 from hostler.sandbox.layers.packages import Layers, LayerUnavailable, PackageSet
 from running import SOURCE, Server
+from sandbox.layered import QUIET, Work, play, say
 from sandbox.wheels import Index, serving, wheel
 
 BUILDING = Path(__file__).with_name("building.py")
 TESTS = Path(__file__).parents[1]
 PROBE = PackageSet(lines=("hostler_probe==1.0",))
 ABSENT = PackageSet(lines=("hostler_absent==9",))
-Work = Callable[[Any], Awaitable[None]]
 on_one_engine = pytest.mark.parametrize("engine", KINDS[:1], indirect=True)
 on_the_other = pytest.mark.parametrize("engine", KINDS[-1:], indirect=True)
 
@@ -58,24 +58,19 @@ def layers_folder(folder: Path) -> Path:
 
 
 def _environ(index: Index) -> dict[str, str]:
-    return {"PIP_INDEX_URL": index.url, "PIP_CONFIG_FILE": "/dev/null", "PIP_RETRIES": "0", "HOME": "/nonexistent"}
+    return {**QUIET, "PIP_INDEX_URL": index.url, "PIP_RETRIES": "0"}
 
 
-def _open(engine: str, folder: Path, environ: dict[str, str], **more: Any) -> Layers:
-    config = SandboxConfig(backend="docker", engine=engine, image=daemons.IMAGE, memory_mb=1024, **more)
-    return open_layers(folder, config, environ)
+def _settings(engine: str) -> dict[str, Any]:
+    return {"backend": "docker", "engine": engine, "image": daemons.IMAGE, "memory_mb": 1024}
 
 
-def _play(engine: str, folder: Path, environ: dict[str, str], work: Work, **more: Any) -> None:
-    async def main() -> None:
-        layers = _open(engine, folder, environ, **more)
-        try:
-            async with asyncio.timeout(100):
-                await work(layers)
-        finally:
-            await layers.aclose()
+def _open(engine: str, folder: Path, environ: dict[str, str]) -> Layers:
+    return open_layers(folder, SandboxConfig(**_settings(engine)), environ)
 
-    asyncio.run(main())
+
+def _play(engine: str, folder: Path, environ: dict[str, str], work: Work) -> None:
+    play(folder, environ, work, **_settings(engine))
 
 
 async def _left_on(engine: str, folder: Path) -> list[str]:
@@ -85,16 +80,6 @@ async def _left_on(engine: str, folder: Path) -> list[str]:
     containers = [str(found["Names"]) for found in await asked.labelled(label)]
     rooms = [str(path) for room in ("building", "half") for path in (folder / room).glob("[0-9a-f]*")]
     return containers + await asked.volumes(label) + rooms
-
-
-async def _say(make: MakeBackend, layers: list[Layer], script: str) -> str:
-    backend = make()
-    try:
-        sandbox = await backend.provision(SandboxSpec(key="sesn_1", network=NO_NETWORK, layers=layers))
-        return (await sandbox.run("a", Shell(script=script))).output.decode()
-    finally:
-        await backend.destroy("sesn_1")
-        await backend.aclose(stop=True)
 
 
 @on_one_engine
@@ -221,7 +206,7 @@ def test_what_a_hostile_package_leaves_is_data(
             about = (top / name).stat()
             assert (about.st_mode & 0o7777, about.st_uid) == (mode, os.geteuid())
         assert os.readlink(top / "link") == str(victim)
-        assert (await _say(make_backend, [layer], f"cat /opt/hostler/layers/{layer.key}/python/link")).count("No such")
+        assert (await say(make_backend(), [layer], f"cat /opt/hostler/layers/{layer.key}/python/link")).count("No such")
         assert (top / "said").read_text() == said  # nothing of the build runs any more
         assert await _left_on(engine, layers_folder) == []
 

@@ -56,3 +56,9 @@ def with_store(
             await store.close()
 
     run(work)
+
+
+def key_line(key: Any, created_at: str) -> str:
+    """A key of either kind in a list for people."""
+    state = "revoked" if key.revoked_at else "active"
+    return f"{key.id}  {state:8}{created_at[:19]}  ...{key.hint}  {key.name}"

@@ -68,7 +68,7 @@ class _Copy:
     async def _read(self, start: str, most: int) -> bytes:
         self._calls += 1
         call_id = f"log_{self._calls}"
-        argv = ["sh", "-c", _READ, "sh", f"{start}", _PATH, str(most)]
+        argv = ["sh", "-c", _READ, "sh", start, _PATH, str(most)]
         result = await self._sandbox.run(call_id, Exec(argv=argv, timeout_ms=_TIMEOUT_MS))
         await self._sandbox.acknowledge(call_id)
         return result.output[:most]
