@@ -10,6 +10,7 @@ import socket
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 _SCHEME = re.compile(r"https?://")
+_ADDRESS = re.compile(r"[0-9a-fx.]*|[0-9a-f:.]*")  # also some names
 
 # Written out, because the standard library's own idea of "global" changed between Python versions.
 _NOT_PUBLIC_4 = [
@@ -128,8 +129,17 @@ def bare_host(entry: str) -> str:
 
 def covers(pattern: str, host: str) -> bool:
     """Whether a host is meant by an entry: by its name, or by `*.example.com`, which means the names below it, not
-    itself."""
-    pattern, host = bare_host(pattern), host.lower().rstrip(".")
+    itself. An address is meant in every spelling, with and without brackets."""
+    pattern, host = bare_host(pattern), bare_host(host)
     if pattern.startswith("*."):
         return host.endswith(pattern[1:]) and len(host) > len(pattern) - 1
-    return host == pattern
+    return host == pattern or (_ADDRESS.fullmatch(host) is not None and _spelled(host) == _spelled(pattern))
+
+
+def _spelled(host: str) -> str:
+    """An address in the usual spelling, a name as it is."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return socket.inet_ntoa(socket.inet_aton(host)) if _ADDRESS.fullmatch(host) and is_numeric(host) else host
+    return str(getattr(address, "ipv4_mapped", None) or address)

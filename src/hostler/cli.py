@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import sys
@@ -86,11 +87,18 @@ def serve(
     HOSTLER_MODEL_BASE_URL; or route models to providers in the config file. To try the server offline, without a key,
     start it with --scripted: a built-in scripted model then answers.
     """
+    gc.disable()  # what a start makes is there to stay: to look for garbage in it is a tenth of its time
     from hostler import serving
 
     _log_to_stderr()
     settings = load(host=host, port=port, data_dir=data_dir, database=database, config_file=config, scripted=scripted)
-    run(lambda: serving.serve(settings, _announce))
+    run(lambda: serving.serve(settings, _ready))
+
+
+def _ready(house: Rooms, url: str, first_key: str | None) -> None:
+    gc.freeze()  # nor is it looked through later: a full collection would stop all sessions for it
+    gc.enable()
+    _announce(house, url, first_key)
 
 
 def _announce(house: Rooms, url: str, first_key: str | None) -> None:

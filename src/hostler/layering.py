@@ -15,15 +15,15 @@ import msgspec
 from sqlalchemy import select
 
 from hostler.configuration import configuration, open_store
-from hostler.errors import InvalidRequest
+from hostler.errors import InvalidRequest, Unavailable
 from hostler.sandbox.backends import open_layers
-from hostler.sandbox.layers import packagelists, storage
+from hostler.sandbox.layers import packagelists
 from hostler.sandbox.layers.packages import Kept, Layers, LayerUnavailable, PackageSet, Progress
 from hostler.services.environments import Environments
 from hostler.services.reading import rows
 from hostler.settings import Settings
 from hostler.skills import requirements
-from hostler.store.folder import make_data_dir
+from hostler.store.folder import find_data_dir
 from hostler.store.sql import Tx
 from hostler.store.tables import environments, sessions
 
@@ -78,7 +78,7 @@ async def shown(settings: Settings) -> list[Shown]:
     layers = await _open(settings)
     try:
         users = await _users(settings, layers)
-        mounted = await asyncio.to_thread(storage.in_use, settings.data_dir / "sandboxes")
+        mounted = await _mounted(settings, layers)
         return [
             Shown(layer=kept, used_by=users.get(kept.key, []), mounted=kept.key in mounted)
             for kept in await layers.kept()
@@ -101,8 +101,15 @@ async def prune(settings: Settings, *, older_than: float, dry_run: bool) -> Remo
         await layers.aclose()
 
 
+async def _mounted(settings: Settings, layers: Layers) -> set[str]:
+    try:
+        return await layers.mounted(settings.data_dir / "sandboxes")
+    except LayerUnavailable as problem:
+        raise Unavailable(str(problem)) from problem
+
+
 async def _open(settings: Settings) -> Layers:
-    await asyncio.to_thread(make_data_dir, settings.data_dir)
+    await asyncio.to_thread(find_data_dir, settings.data_dir)
     return open_layers(settings.data_dir / "layers", configuration(settings).sandbox, settings.environ)
 
 
@@ -147,7 +154,7 @@ async def _watched(layers: Layers, packages: PackageSet, tell: Tell) -> Any:
 
 async def _said(layers: Layers, packages: PackageSet, position: int) -> Progress | None:
     with contextlib.suppress(LayerUnavailable):  # not yet: what it is built upon may bring what it needs
-        return await layers.progress(packages, position)
+        return await packagelists.progress(layers, packages, position)
     return None
 
 
@@ -183,9 +190,7 @@ async def _users(settings: Settings, layers: Layers) -> dict[str, list[str]]:
 
 async def _count(layers: Layers, packages: PackageSet, user: str, users: dict[str, list[str]]) -> None:
     """Note the layer that a session would have: where that of apt is not there, the one without it."""
-    try:
-        without = packages.base is not None and await layers.find(packages.base) is None
-        for each in [packages, *([packagelists.alone(packages)] if without else [])]:
+    without = not await packagelists.has_base(layers, packages)
+    for each in [packages, *([packagelists.alone(packages)] if without else [])]:
+        with contextlib.suppress(LayerUnavailable):  # it can have none here
             users.setdefault(await layers.key(each), []).append(user)
-    except LayerUnavailable:
-        return  # it can have none here

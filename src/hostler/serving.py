@@ -20,9 +20,9 @@ from sqlalchemy import select
 from hostler.api.app import create_app
 from hostler.api.connection import Connection
 from hostler.app import Rooms, rooms
-from hostler.errors import Unavailable
 from hostler.models.protocol import Model
 from hostler.settings import BadSettings, Settings
+from hostler.store.rounds import survived
 from hostler.store.sql import Tx
 from hostler.store.tables import sessions
 
@@ -160,11 +160,11 @@ async def _reap(house: Rooms) -> None:
         rows = yield select(sessions.c.id).where(sessions.c.wake_at.is_not(None))
         return {row[0] for row in rows}
 
-    try:
+    async def end() -> None:
         await house.sandboxes.reap(await house.store.read(tx))
-        await _forget_ended(house)
-    except (Unavailable, OSError) as error:
-        log.warning("could not look for sandboxes of an earlier start: %s", error)
+
+    await survived(end(), log, "sandboxes of an earlier start may still run")
+    await survived(_forget_ended(house), log, "sandboxes of sessions that have ended may still have files")
 
 
 async def _forget_ended(house: Rooms) -> None:
@@ -188,11 +188,8 @@ async def _forget_ended(house: Rooms) -> None:
 async def _sweep_files(house: Rooms) -> None:
     """Remove expired files, and contents that nothing names."""
     while True:
-        try:
-            await house.services.skills.sweep()
-            await house.services.files.sweep()
-        except (Unavailable, OSError) as error:
-            log.warning("could not sweep the files: %s", error)
+        for sweep in (house.services.skills.sweep, house.services.files.sweep):
+            await survived(sweep(), log, "could not sweep the files")
         await asyncio.sleep(SWEEP_FILES_SECONDS)
 
 

@@ -35,6 +35,10 @@ def test_keys_of_workers_beside_a_running_server(tmp_path: Path, databases: Data
         def polled(key: str) -> int:
             return httpx2.get(poll, headers={**server.headers, "authorization": f"Bearer {key}"}).status_code
 
+        for name in ("", "n" * 257):
+            assert "1 to 256 characters" in complaint(
+                hostler("environments", "keys", "create", environment, name, *place)
+            )
         plain = keys("create", environment).strip()
         named = json.loads(keys("create", environment, "second", "--json"))
         assert plain.startswith("sk-ant-oat01-")

@@ -105,3 +105,26 @@ def test_a_build_of_the_server_is_waited_for(api: Api, index: Index, tmp_path: P
     events = api.turn(str(session), "run: python3 -c 'import hostler_wheel as w; print(w.VERSION)'")
     assert errors(events) == []
     assert sum(path.endswith("hostler_wheel-1.0-py3-none-any.whl") for path in index.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("environments", "build", "env_1"),
+        ("environments", "layers"),
+        ("environments", "prune"),
+        ("environments", "keys", "list", "env_1"),
+        ("sessions", "egress", "sesn_1"),
+    ],
+    ids=" ".join,
+)
+def test_a_data_folder_that_is_not_there_is_not_made(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    wrong = tmp_path / "wrong"
+    assert f"There is no data folder {wrong}" in complaint(hostler(*arguments, "--data-dir", wrong))
+    assert not wrong.exists()
+
+
+def test_a_session_without_connections_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+    done = hostler("sessions", "egress", "sesn_1", "--data-dir", tmp_path)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert f"No connections of sesn_1 are written down in {tmp_path}" in done.stderr

@@ -282,6 +282,7 @@ def following(opened: Any) -> Iterator[Follower]:
         yield follower
     finally:
         follower.close(opened.response)
+        opened.close()
 
 
 def _frames(response: httpx2.Response) -> Iterator[tuple[str, Any]]:

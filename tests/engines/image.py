@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import re
@@ -92,6 +93,9 @@ def _python() -> dict[str, Path]:
     found = {f"usr/bin/{name}": program for name in ("python3", program.name)}
     for source in _tree(library):
         found[f"usr/lib/{library.name}/{source.relative_to(library)}"] = source.resolve()
+    pip = Path(str(importlib.util.find_spec("pip").origin)).parent  # type: ignore[union-attr]
+    for source in _tree(pip):
+        found[f"usr/lib/{library.name}/pip/{source.relative_to(pip)}"] = source.resolve()
     return found
 
 

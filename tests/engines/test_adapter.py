@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from engines.simulated import Container, SimulatedEngine
+from hostler.sandbox.container import egress as container_egress
 from hostler.sandbox.container.channels import BrokenStream, Channels, Kind
 from hostler.sandbox.contract import (
     NO_NETWORK,
     Layer,
     Limits,
+    Network,
     SandboxSpec,
     SandboxUnavailable,
     Shell,
@@ -261,3 +264,66 @@ def test_a_container_that_breaks_the_rules_loses_its_connections_alone(frames: b
     with pytest.raises(BrokenStream):
         asyncio.run(Channels(stream, never).run())
     assert stream.closed
+
+
+def test_a_connection_that_fails_by_a_fault_ends_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    async def faulty() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if not tried:
+            tried.append(1)
+            raise RuntimeError("a fault")
+        ours.sendall(b"hello")
+        return await asyncio.open_unix_connection(sock=theirs)
+
+    async def main() -> None:
+        async with asyncio.timeout(10):
+            await Channels(stream, faulty).run()
+
+    tried: list[int] = []
+    stream = _Open(_frame(Kind.OPEN, 1, 0) + _frame(Kind.OPEN, 2, 0))
+    ours, theirs = socket.socketpair()
+    with ours:
+        asyncio.run(main())
+    assert _frame(Kind.RESET, 1, 0) in stream.written
+    assert "a connection of a container failed" in caplog.text
+
+
+def test_a_fault_leaves_a_container_its_way_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    opened = asyncio.Event()
+
+    async def open_stream(argv: Sequence[str]) -> _Open:
+        if "the connections of a container were ended" in caplog.text:
+            opened.set()
+            await asyncio.Event().wait()
+        raise RuntimeError("a fault")
+
+    async def egress(listener: socket.socket, key: str, network: Network) -> None:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        serving = asyncio.create_task(container_egress.serve(egress, open_stream, tmp_path / "s", "k", Network()))
+        async with asyncio.timeout(10):
+            await opened.wait()
+        serving.cancel()
+        await asyncio.wait({serving})
+        assert serving.cancelled()
+
+    asyncio.run(main())
+
+
+class _Open(_Frames):
+    """One that gives these bytes, and ends when it is told `hello`."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.end = asyncio.Event()
+        self.written = b""
+
+    async def read(self) -> bytes:
+        if not self.parts:
+            await self.end.wait()
+        return await super().read()
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+        if b"hello" in data:
+            self.end.set()

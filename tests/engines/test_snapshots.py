@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from engines.conftest import MakeBackend
+from engines.said import Said
 from hostler.sandbox import snapshots
 from hostler.sandbox.container import records, transfer
 from hostler.sandbox.contract import NO_NETWORK, SandboxSpec, SandboxUnavailable, Shell, Snapshot, SnapshotDamaged
@@ -105,25 +105,6 @@ def test_a_restore_that_fails_leaves_nothing(
     _with(make_backend, work)
 
 
-class _Said:
-    """A pipe from a program that the agent has bent."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = io.BytesIO(data)
-
-    def read(self, count: int) -> bytes:
-        data = self._data.read(count)
-        if len(data) < count:
-            raise SandboxUnavailable("ended early")
-        return data
-
-    def write(self, data: bytes) -> None:
-        raise AssertionError
-
-    def answer(self) -> str:
-        raise AssertionError
-
-
 def _words(
     kind: bytes, path: bytes = b"", size: int = 0, *, top: int = 0, link: bytes = b"", extents: int = 0
 ) -> bytes:
@@ -149,13 +130,13 @@ def _words(
 )
 def test_what_a_bent_program_says_is_no_snapshot(tmp_path: Path, said: bytes) -> None:
     with pytest.raises(SandboxUnavailable):
-        records.write(_Said(said), ["/workspace"], b"", tmp_path / "file", Budget(None))
+        records.write(Said(said), ["/workspace"], b"", tmp_path / "file", Budget(None))
     assert [*tmp_path.iterdir()] == []
 
 
 def test_endless_files_are_too_much(tmp_path: Path) -> None:
     with pytest.raises(TooMuch):
-        records.write(_Said(_words(b"0", b"a", 1 << 60)), ["/workspace"], b"", tmp_path / "file", Budget(1 << 20))
+        records.write(Said(_words(b"0", b"a", 1 << 60)), ["/workspace"], b"", tmp_path / "file", Budget(1 << 20))
     assert [*tmp_path.iterdir()] == []
 
 

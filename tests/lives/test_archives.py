@@ -194,6 +194,7 @@ def test_hostile_archives_leave_nothing(api: Api, other: Api, tmp_path: Path) ->
         "empty": b"",
         "no archive": b"hello",
         "cut": archive[: len(archive) // 2],
+        "cut by a byte": archive[:-1],
         "changed": archive[:2000] + b"\xff" + archive[2001:],
         "version": build(version=2),
         "format": build(format="zip"),

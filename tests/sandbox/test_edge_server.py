@@ -47,6 +47,9 @@ def test_from_the_vault_to_the_site(tmp_path: Path) -> None:
             words = hostler("sessions", "egress", session, "--data-dir", server.data_dir).stdout
             assert f"allowed https {HOST}:{port}" in " ".join(words.split())
             assert VALUE not in words + server.log()
+            fork = api.post(f"/v1/sessions/{session}/fork", {})["id"]  # its shell has the placeholder from before
+            results(api.turn(fork, f'run: curl -sS -H "X-Key: $TOKEN" https://{HOST}:{port}/'))
+            assert seen == [VALUE, VALUE]
             folder = server.data_dir / "egress"
             assert stat.S_IMODE((folder / "authority.pem").stat().st_mode) == 0o600
             api.http.delete(f"/v1/sessions/{session}").raise_for_status()

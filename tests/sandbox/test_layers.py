@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,13 @@ import msgspec
 import pytest
 
 from hostler.sandbox import interpreter
-from hostler.sandbox.backends import SandboxConfig, open_layers
 from hostler.sandbox.bubblewrap import BubblewrapBackend
 from hostler.sandbox.contract import NO_NETWORK, Folder, SandboxSpec, Shell
-from hostler.sandbox.layers import manifests, pip, pipindex
+from hostler.sandbox.layers import building, manifests, pip, pipindex
 from hostler.sandbox.layers.building import BuiltLayers
 from hostler.sandbox.layers.packages import Layers, LayerUnavailable, PackageSet
 from sandbox import ordinary
+from sandbox.layered import QUIET, play, run_in
 from sandbox.wheels import Index, serving, wheel
 
 BUILDING = Path(__file__).with_name("building.py")
@@ -48,32 +48,7 @@ def folder(folder: Path) -> Path:
 
 
 def environ(index: Index, **more: str) -> dict[str, str]:
-    return {"PIP_INDEX_URL": index.url, "PIP_CONFIG_FILE": "/dev/null", "HOME": "/nonexistent", **more}
-
-
-def play(folder: Path, settings: dict[str, str], work: Callable[[Any], Awaitable[None]], **config: Any) -> None:
-    async def main() -> None:
-        layers = open_layers(folder, SandboxConfig(**config), settings)
-        try:
-            async with asyncio.timeout(100):
-                await work(layers)
-        finally:
-            await layers.aclose()
-
-    asyncio.run(main())
-
-
-def run_in(layers_of: list[Any], script: str, folder: Path) -> str:
-    async def main() -> str:
-        backend = BubblewrapBackend(folder)
-        try:
-            sandbox = await backend.provision(SandboxSpec(key="s", network=NO_NETWORK, layers=layers_of))
-            return (await sandbox.run("c", Shell(script=script))).output.decode()
-        finally:
-            await backend.destroy("s")
-            await backend.aclose(stop=True)
-
-    return asyncio.run(main())
+    return {**QUIET, "PIP_INDEX_URL": index.url, **more}
 
 
 def names(folder: Path) -> set[str]:
@@ -109,7 +84,7 @@ def test_a_layer_is_built_once_and_imported(folder: Path, index: Index) -> None:
         [built[0]],
         "python3 -c 'import hostler_probe as p; print(p.VERSION, p.__file__, p.__cached__)'; ls $(dirname $(python3 -c "
         "'import hostler_probe as p; print(p.__cached__)')); pip list 2>/dev/null; env; cat ~/.config/pip/pip.conf",
-        folder.with_name("sandboxes"),
+        folder,
     )
     place = f"/opt/hostler/layers/{built[0].key}/python"
     assert f"1.0 {place}/hostler_probe.py" in said
@@ -290,6 +265,22 @@ def test_an_ordinary_user_builds_and_imports(index: Index, child_environment: di
     assert (started, len(key)) == ("started", 32)
 
 
+def test_a_fault_of_the_server_is_a_failed_build(
+    folder: Path, index: Index, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("a fault")
+
+    async def work(layers: Layers) -> None:
+        with pytest.raises(LayerUnavailable, match="the server failed; its log says why"):
+            await layers.ensure(PROBE)
+
+    monkeypatch.setattr(manifests, "inspect", fails)
+    play(folder, environ(index), work)
+    assert "RuntimeError: a fault" in caplog.text
+    assert names(folder) == set()
+
+
 def test_old_layers_go_and_used_ones_stay(folder: Path, index: Index) -> None:
     async def work(layers: BuiltLayers) -> None:
         old = await layers.ensure(PackageSet(lines=("hostler_needed",)))
@@ -300,6 +291,25 @@ def test_old_layers_go_and_used_ones_stay(folder: Path, index: Index) -> None:
         (folder / "half" / f"{old.key}-left").mkdir()
         assert await layers.ensure(PROBE) == used  # asked for: in use again
         await layers.sweep()
+        assert names(folder) == {used.key}
+
+    play(folder, environ(index), work)
+
+
+def test_old_layers_go_from_a_server_that_runs_for_long(
+    folder: Path, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(layers: BuiltLayers) -> None:
+        old = await layers.ensure(PackageSet(lines=("hostler_needed",)))
+        used = await layers.ensure(PROBE)
+        await asyncio.gather(*layers._begun)
+        month = time.time() - 40 * 24 * 3600
+        os.utime(old.source / manifests.MANIFEST, (month, month))
+        await layers.ensure(PROBE)
+        assert names(folder) == {old.key, used.key}
+        monkeypatch.setattr(building, "SWEEP_SECONDS", 0.0)  # a day has passed
+        await layers.ensure(PROBE)
+        await asyncio.gather(*layers._begun)
         assert names(folder) == {used.key}
 
     play(folder, environ(index), work)

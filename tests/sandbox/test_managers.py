@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hostler.sandbox.backends import SandboxConfig, open_layers
-from hostler.sandbox.bubblewrap import BubblewrapBackend
-from hostler.sandbox.contract import NO_NETWORK, Layer, SandboxSpec, Shell
+from hostler.sandbox.contract import Layer
 from hostler.sandbox.layers import toolchains
 from hostler.sandbox.layers.packages import Layers, LayerUnavailable, PackageSet
 from sandbox import ordinary, registries
+from sandbox.layered import play, run_in
 from sandbox.registries import serving
 
 BUILDING = Path(__file__).with_name("building_many.py")
@@ -33,19 +30,6 @@ def needs(*programs: str) -> pytest.MarkDecorator:
 def folder(folder: Path) -> Path:
     registries.share_base(folder.with_name("layers"))
     return folder.with_name("layers")
-
-
-def play(folder: Path, settings: dict[str, str], work: Callable[[Any], Awaitable[None]], **config: Any) -> None:
-    async def main() -> None:
-        environ = {"HOME": "/nonexistent", "PIP_CONFIG_FILE": "/dev/null", **settings}
-        layers = open_layers(folder, SandboxConfig(**config), environ)
-        try:
-            async with asyncio.timeout(200):
-                await work(layers)
-        finally:
-            await layers.aclose()
-
-    asyncio.run(main())
 
 
 def build(folder: Path, settings: dict[str, str], packages: PackageSet, **config: Any) -> Layer:
@@ -68,19 +52,6 @@ def refusal(folder: Path, settings: dict[str, str], packages: PackageSet, **conf
 
     play(folder, settings, work, **config)
     return refused[0]
-
-
-def run_in(layers: list[Layer], script: str, folder: Path) -> str:
-    async def main() -> str:
-        backend = BubblewrapBackend(folder.with_name("sandboxes"))
-        try:
-            sandbox = await backend.provision(SandboxSpec(key="s", network=NO_NETWORK, layers=layers))
-            return (await sandbox.run("c", Shell(script=script))).output.decode()
-        finally:
-            await backend.destroy("s")
-            await backend.aclose(stop=True)
-
-    return asyncio.run(main())
 
 
 def assert_no_login(folder: Path, said: str) -> None:

@@ -15,6 +15,7 @@ import pytest
 from hostler.sandbox import disks, files, rootfs, seccomp
 from hostler.sandbox.bubblewrap import BubblewrapBackend
 from hostler.sandbox.contract import NO_NETWORK, Check, CommandResult, Exec, Mount, SandboxSpec, SandboxUnavailable
+from hostler.sandbox.live import BubblewrapSandbox
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
@@ -137,6 +138,31 @@ def test_a_nearly_full_disk_ends_what_runs(folder: Path, monkeypatch: pytest.Mon
     result = asyncio.run(main())
     assert result.exit_code is None
     assert b"nearly full" in result.errors
+
+
+def test_a_fault_does_not_end_the_watch_over_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looked: list[int] = []
+    again = asyncio.Event()
+
+    def live() -> list[BubblewrapSandbox]:
+        looked.append(1)
+        if len(looked) < 3:
+            raise RuntimeError("a fault")
+        again.set()
+        return []
+
+    async def main() -> None:
+        watching = asyncio.create_task(disks.Disks(tmp_path, live).watch())
+        async with asyncio.timeout(10):
+            await again.wait()
+        watching.cancel()
+        await asyncio.wait({watching})
+
+    monkeypatch.setattr(disks, "LOOK_SECONDS", 0.001)
+    asyncio.run(main())
+    assert "cannot look at what the sandboxes keep on the disk" in caplog.text
 
 
 def test_a_server_with_many_descriptors_ends_its_sandboxes(folder: Path) -> None:

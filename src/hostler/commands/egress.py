@@ -31,11 +31,16 @@ def egress(session_id: str, data_dir: Path | None, config: Path | None, as_json:
     """Print where the sandbox of session ID has connected to, and what was refused, oldest first."""
     from hostler.sandbox.edge.ledger import Entry
     from hostler.sandbox.edge.outgoing import open_log
+    from hostler.store.folder import find_data_dir
 
     if not _ID.fullmatch(session_id):
         raise click.BadParameter("this is no id of a session", param_hint="ID")
-    journal = open_log(load(data_dir=data_dir, config_file=config).data_dir)
+    folder = load(data_dir=data_dir, config_file=config).data_dir
+    find_data_dir(folder)
+    journal = open_log(folder)
+    found = False
     for line in journal.read(session_id):
+        found = True
         if as_json:
             click.echo(msgspec.json.encode(line).decode())
         elif isinstance(line, Entry):
@@ -43,6 +48,8 @@ def egress(session_id: str, data_dir: Path | None, config: Path | None, as_json:
         else:
             click.echo(f"{line.dropped} connections were not written down")
     journal.close()
+    if not found:
+        click.echo(f"No connections of {session_id} are written down in {folder}.", err=True)
 
 
 def _words(entry: Entry) -> str:

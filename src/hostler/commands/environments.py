@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hostler.commands.options import DATA_DIR, DATABASE, JSON, with_store
+from hostler.commands.options import DATA_DIR, DATABASE, JSON, key_line, with_store
 
 if TYPE_CHECKING:
     from hostler.services.environment_keys import EnvironmentKeys
@@ -59,8 +59,7 @@ def list_keys(environment_id: str, data_dir: Path | None, database: str | None, 
             click.echo(f"[{', '.join(_json(key) for key in found)}]")
             return
         for key in found:
-            state = "revoked" if key.revoked_at else "active"
-            click.echo(f"{key.id}  {state:8}{key.created_at[:19]}  ...{key.hint}  {key.name}")
+            click.echo(key_line(key, key.created_at))
 
     _with_keys(act, data_dir, database)
 
@@ -93,4 +92,4 @@ def _with_keys(act: Callable[[EnvironmentKeys], Awaitable[None]], data_dir: Path
     async def work(store: Store) -> None:
         await act(EnvironmentKeys(store))
 
-    with_store(work, data_dir, database)
+    with_store(work, data_dir, database, found=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hostler.commands.options import DATA_DIR, DATABASE, JSON, run, with_store
+from hostler.commands.options import DATA_DIR, DATABASE, JSON, key_line, run, with_store
 from hostler.settings import load
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ def list_keys(data_dir: Path | None, database: str | None, as_json: bool) -> Non
             click.echo(json.dumps([_key(key, timestamp) for key in found]))
             return
         for key in found:
-            state = "revoked" if key.revoked_at else "active"
-            click.echo(f"{key.id}  {state:8}{timestamp(key.created_at)[:19]}  ...{key.hint}  {key.name}")
+            click.echo(key_line(key, timestamp(key.created_at)))
 
     _with_keys(act, data_dir, database)
 

@@ -37,11 +37,16 @@ def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return runner.run(work())
 
 
-def with_store(act: Callable[[Store], Awaitable[None]], data_dir: Path | None, database: str | None) -> None:
-    """Do something with the database, also while a server runs on it."""
+def with_store(
+    act: Callable[[Store], Awaitable[None]], data_dir: Path | None, database: str | None, *, found: bool = False
+) -> None:
+    """Do something with the database, also while a server runs on it; `found`: with none but one that is there."""
     from hostler.configuration import open_store
+    from hostler.store.folder import find_data_dir
 
     settings = load(data_dir=data_dir, database=database)
+    if found and settings.database is None:
+        find_data_dir(settings.data_dir)
 
     async def work() -> None:
         store = await open_store(settings, owner=False)
@@ -51,3 +56,9 @@ def with_store(act: Callable[[Store], Awaitable[None]], data_dir: Path | None, d
             await store.close()
 
     run(work)
+
+
+def key_line(key: Any, created_at: str) -> str:
+    """A key of either kind in a list for people."""
+    state = "revoked" if key.revoked_at else "active"
+    return f"{key.id}  {state:8}{created_at[:19]}  ...{key.hint}  {key.name}"

@@ -11,7 +11,8 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -29,6 +30,7 @@ from hostler.log.append import Appended, StaleLease, append_tx
 from hostler.log.entries import Draft
 from hostler.log.log import Log
 from hostler.sandbox.contract import Backend, SandboxUnavailable, Snapshot, SnapshotDamaged
+from hostler.store.rounds import survived
 from hostler.store.sql import Tx
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 30.0
 SWEPT_AT_ONCE = 100
-AGAIN_SECONDS = 3600.0  # until one that could not be hibernated is tried again
+AGAIN_SECONDS = 3600.0  # until one with which nothing could be done is tried again
 ROOM = 4  # times `checkpoint_mb` that must be free for a checkpoint that nobody has asked for
 DAY_US = 86_400 * 1_000_000
 SUFFIX = ".tar.zst"
@@ -66,7 +68,7 @@ class Life:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._yielding: dict[str, asyncio.Future[Snapshot | None]] = {}  # what gives way to a session that is woken
         self._counted = False
-        self._later: dict[str, float] = {}  # sessions that could not be hibernated, and when to try again
+        self._later: dict[str, float] = {}  # sessions with which nothing could be done, and when to try again
 
     def path(self, session_id: str, checkpoint_id: str) -> Path:
         return self._folder / session_id / f"{checkpoint_id}{SUFFIX}"
@@ -176,6 +178,7 @@ class Life:
         # Cut off here, nobody knows whether it was committed: then the file stays, and the next start looks.
         if not await self._store.write(lambda: rows.keep_tx(made, state, hibernated=hibernates)):
             target.unlink(missing_ok=True)
+            await self._resting(session_id)  # which raises for one that was deleted or archived meanwhile
             raise InvalidRequest(BUSY.format(id=session_id))
         if hibernates:
             await self._backend.destroy(session_id)
@@ -286,43 +289,48 @@ class Life:
         pause = min(SWEEP_SECONDS, max(0.2, self._config.hibernate_seconds / 2 or SWEEP_SECONDS))
         pause = min(pause, max(0.2, self._config.retention_days * 86_400 / 4))
         while True:
-            try:
-                await self.sweep()
-            except (Unavailable, OSError) as problem:
-                log.warning("sandboxes that are due could not be looked for: %s", problem)
+            await survived(self.sweep(), log, "sandboxes that are due could not be looked for")
             await asyncio.sleep(pause)
 
     async def sweep(self) -> None:
-        """Do what is due now."""
+        """Do what is due now; what fails with one session is only that one's."""
         now, loop = clock.now(), asyncio.get_running_loop()
         if not self._counted:
             await self._store.write(lambda: rows.count_from_tx(now))
             self._counted = True
         rest = self._config.hibernate_seconds
         rested_before = now - int(rest * 1_000_000) if rest else None
-        due = await self._store.read(lambda: rows.due_tx(now - self._retention_us, rested_before, SWEPT_AT_ONCE))
-        for session_id in due[0]:
-            await self.expire(session_id)
-        for session_id in due[1]:
-            if self._later.get(session_id, 0.0) > loop.time():
-                continue
-            self._later.pop(session_id, None)
-            if not await self.attempt(session_id, hibernates=True):
+        self._later = {session_id: again for session_id, again in self._later.items() if again > loop.time()}
+        most = SWEPT_AT_ONCE + len(self._later)  # those must not stand in the others' way
+        due = await self._store.read(lambda: rows.due_tx(now - self._retention_us, rested_before, most))
+        works: list[tuple[str, Callable[[str], Awaitable[object]]]] = [
+            (session_id, self.expire) for session_id in due[0]
+        ]
+        works += [(session_id, partial(self.hibernate, yielding=True)) for session_id in due[1]]
+        for session_id, work in works:
+            if session_id not in self._later and not await self._attempt(session_id, work):
                 self._later[session_id] = loop.time() + AGAIN_SECONDS
 
-    async def attempt(self, session_id: str, *, hibernates: bool) -> bool:
-        """Hibernate or write down a session that nobody has asked it of; False when that can't be done. Copies are only
-        made where the disk has room for them."""
-        if not hibernates and shutil.disk_usage(self._folder.parent).free < ROOM * self._checkpoint_bytes:
-            return False
-        try:
-            await self._keep(session_id, yielding=True, hibernates=hibernates)
-        except (NotFound, InvalidRequest):
-            return True  # it runs, or is gone
-        except (SandboxUnavailable, Unavailable, OSError) as problem:
-            log.warning("session %s: its sandbox could not be written down: %s", session_id, problem)
-            return False
-        return True
+    async def save(self, session_id: str) -> None:
+        """Write down a session that nobody has asked it of, where the disk has room for the copy."""
+
+        async def work(session_id: str) -> None:
+            if shutil.disk_usage(self._folder.parent).free >= ROOM * self._checkpoint_bytes:
+                await self._keep(session_id, yielding=True, hibernates=False)
+
+        await self._attempt(session_id, work)
+
+    async def _attempt(self, session_id: str, work: Callable[[str], Awaitable[object]]) -> bool:
+        """Do what nobody has asked for; False when it can't be done, which is no other session's matter."""
+
+        async def careful() -> None:
+            with contextlib.suppress(NotFound, InvalidRequest):  # it runs, or is gone
+                try:
+                    await work(session_id)
+                except SandboxUnavailable as problem:
+                    raise Unavailable(str(problem)) from problem
+
+        return await survived(careful(), log, f"session {session_id}: its sandbox could not be put away")
 
     async def clear(self, sandboxes: Iterable[str]) -> None:
         """At start: remove what a killed process has left: directories of sandboxes that are snapshots by now, or have
@@ -331,10 +339,10 @@ class Life:
         for at in range(0, len(names), 500):
             some = names[at : at + 500]
             for session_id in set(some) - await self._store.read(lambda some=some: rows.here_tx(some)):  # type: ignore[misc]
-                await self._clear_directory(session_id)
+                await self._attempt(session_id, self._clear_directory)
         folders = await asyncio.to_thread(lambda: [path.name for path in self._folder.glob("*")])
         for session_id in folders:
-            await self._clear_files(session_id)
+            await self._attempt(session_id, self._clear_files)
 
     async def _clear_directory(self, session_id: str) -> None:
         async with self.alone(session_id):

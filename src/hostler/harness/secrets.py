@@ -46,7 +46,7 @@ RESERVED = frozenset(
     """.split()  # noqa: SIM905
 )
 
-_VAULTS = select(sessions.c.vault_ids).where(sessions.c.id == bindparam("s"))
+_VAULTS = select(sessions.c.vault_ids, sessions.c.thread_id).where(sessions.c.id == bindparam("s"))
 
 
 class Variables(Protocol):
@@ -57,9 +57,9 @@ class Variables(Protocol):
     async def opened(self, vault_ids: Sequence[str]) -> list[Variable]: ...
 
 
-def _vault_ids_tx(session_id: str) -> Tx[list[str]]:
+def _vaults_tx(session_id: str) -> Tx[tuple[list[str], str]]:
     rows = yield _VAULTS, {"s": session_id}
-    return msgspec.json.decode(rows[0][0], type=list[str]) if rows else []
+    return (msgspec.json.decode(rows[0][0], type=list[str]), rows[0][1]) if rows else ([], "")
 
 
 class SessionSecrets:
@@ -73,14 +73,14 @@ class SessionSecrets:
     async def at_edge(self, session_id: str) -> list[Secret]:
         """The `Secrets` of a session's sandbox."""
         try:
-            vault_ids = await self._store.read(lambda: _vault_ids_tx(session_id))
+            vault_ids, thread_id = await self._store.read(lambda: _vaults_tx(session_id))
             found = await self._variables.opened(vault_ids)
         except Unavailable as problem:
             log.warning("session %s: its secrets can't be read: %s", session_id, problem.message)
             return []
         return [
             Secret(
-                placeholder=placeholder(session_id, variable.name),
+                placeholder=placeholder(thread_id, variable.name),
                 value=variable.value,
                 hosts=variable.hosts,
                 header=variable.header,
@@ -94,7 +94,7 @@ class SessionSecrets:
         """The variables of a sandbox that starts now."""
         found = await self._variables.names(wake.row.vault_ids)
         return {
-            variable.name: placeholder(wake.session_id, variable.name)
+            variable.name: placeholder(wake.row.thread_id, variable.name)
             for variable in found
             if variable.name.upper() not in RESERVED and not variable.name.startswith("LD_")
         }
@@ -104,7 +104,7 @@ class SessionSecrets:
         if not wake.row.vault_ids:
             return content
         values = {
-            variable.value: placeholder(wake.session_id, variable.name)
+            variable.value: placeholder(wake.row.thread_id, variable.name)
             for variable in await self._variables.opened(wake.row.vault_ids)
             if len(variable.value) >= SHORTEST_SCRUBBED
         }
@@ -124,9 +124,10 @@ class SessionSecrets:
         ]
 
 
-def placeholder(session_id: str, name: str) -> str:
-    """What stands for a secret inside: the same as long as the session lives, also for the secret's successor."""
-    digest = hashlib.sha256(f"{session_id} {name}".encode()).hexdigest()
+def placeholder(thread_id: str, name: str) -> str:
+    """What stands for a secret inside: the same as long as the session lives, also for the secret's successor. It is
+    made of the primary thread's id, which forks have in common: their shells and files hold it already."""
+    digest = hashlib.sha256(f"{thread_id} {name}".encode()).hexdigest()
     return f"secret_placeholder_{digest[:32]}"
 
 

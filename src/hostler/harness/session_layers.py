@@ -105,7 +105,7 @@ class SessionLayers:
         for _ in range(MOST_NOTES):
             await asyncio.sleep(NOTE_SECONDS)
             try:
-                progress = await self._layers.progress(want.packages, position)
+                progress = await packagelists.progress(self._layers, want.packages, position)
             except LayerUnavailable:  # not yet: what it is built upon may bring what it needs
                 continue
             if progress is None:

@@ -213,7 +213,7 @@ class Supervisor:
             for session_id, used in list(self._unsaved.items()):
                 if used < before and session_id not in self._runs:
                     self._unsaved.pop(session_id, None)
-                    await self._deps.life.attempt(session_id, hibernates=False)
+                    await self._deps.life.save(session_id)
 
     async def _hibernate(self, session_id: str) -> None:
         try:

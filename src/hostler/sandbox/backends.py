@@ -13,7 +13,7 @@ import msgspec
 from hostler.sandbox.contract import Backend, Limits, SandboxUnavailable
 from hostler.sandbox.edge.given import NOTHING, Given
 from hostler.sandbox.kubernetes.settings import KubernetesConfig
-from hostler.sandbox.layers.packages import Layers, NoLayers
+from hostler.sandbox.layers.packages import Layers, Manager, NoLayers
 from hostler.sandbox.layers.reach import Reach
 from hostler.sandbox.unusable import UnusableBackend
 
@@ -25,6 +25,12 @@ BACKENDS = {
     "podman": "hostler.sandbox.engine.opening:open_podman",
     "kubernetes": "hostler.sandbox.kubernetes.opening:open_kubernetes",
     "none": "hostler.sandbox.backends:open_none",
+}
+# Those with package layers: each names a `LayersOpener`.
+LAYERED = {
+    "bubblewrap": "hostler.sandbox.backends:open_bubblewrap_layers",
+    "docker": "hostler.sandbox.engine.opening:open_docker_layers",
+    "podman": "hostler.sandbox.engine.opening:open_podman_layers",
 }
 
 
@@ -72,6 +78,14 @@ class Opener(Protocol):
         environ: Mapping[str, str],
         **more: Given,
     ) -> Backend: ...
+
+
+class LayersOpener(Protocol):
+    """Raises ValueError for an address of a registry or proxy that is none."""
+
+    def __call__(
+        self, folder: Path, config: SandboxConfig, environ: Mapping[str, str], managers: Mapping[str, Manager]
+    ) -> Layers: ...
 
 
 def open_backend(
@@ -127,10 +141,15 @@ def _why_no_raw_network(config: SandboxConfig) -> str:
 
 def open_layers(folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Layers:
     """The package layers of this machine, for the sandboxes of the configured backend."""
-    if config.backend != "bubblewrap":
+    from hostler.sandbox.layers.managers import open_managers
+
+    path = LAYERED.get(config.backend)
+    if path is None:
         return NoLayers(f"The sandbox backend {config.backend!r} has no package layers.")
+    module, _, name = path.partition(":")
+    opener: LayersOpener = getattr(import_module(module), name)
     try:
-        return _open_built(folder, config, environ)
+        return opener(folder, config, environ, open_managers(environ, config.proxy or None))
     except ValueError:  # whose words may repeat an address with its password
         return NoLayers(
             "The address of a package index or of the proxy to it is not valid: check the PIP_* variables, pip.conf, "
@@ -138,15 +157,18 @@ def open_layers(folder: Path, config: SandboxConfig, environ: Mapping[str, str])
         )
 
 
-def _open_built(folder: Path, config: SandboxConfig, environ: Mapping[str, str]) -> Layers:
+def open_bubblewrap_layers(
+    folder: Path, config: SandboxConfig, environ: Mapping[str, str], managers: Mapping[str, Manager]
+) -> Layers:
     """Raises ValueError."""
     from hostler.sandbox.layers.building import BuiltLayers
-    from hostler.sandbox.layers.managers import open_managers
+    from hostler.sandbox.layers.places import Machine
 
-    managers = open_managers(environ, config.proxy or None)
+    building = folder / "building"
+    backends = {name: _builder(building, config, manager.reach) for name, manager in managers.items()}
     return BuiltLayers(
         folder,
-        {name: _builder(folder / "building", config, manager.reach) for name, manager in managers.items()},
+        Machine(building, backends),
         managers,
         build_seconds=config.layer_build_seconds,
         max_bytes=config.layer_mb * 1024 * 1024,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import os
 import secrets
 import socket
@@ -46,6 +47,7 @@ DEFAULTS = Limits(memory_bytes=4 * 1024**3, cpus=None, processes=1024, file_byte
 _GROUP_TRIES = 100
 _ENDLESS = 1 << 62
 _SLACK = 2  # times the disk limit: what was over it when its processes were ended can still be written down
+_log = logging.getLogger(__name__)
 
 
 class BubblewrapBackend:
@@ -136,8 +138,12 @@ class BubblewrapBackend:
             if name in keep or not specs.KEY.fullmatch(name):
                 continue
             async with self._lock(name):
-                if name not in self._live:  # else somebody has taken it up meanwhile
+                if name in self._live:
+                    continue  # somebody has taken it up meanwhile
+                try:
                     await self._put_to_sleep(name)
+                except (SandboxUnavailable, OSError) as error:
+                    _log.warning("a sandbox of an earlier server is left alone: %s", error)
 
     def probe(self) -> list[Check]:
         checks = machine.checks(self._folder, self._groups_here(), self._limits)

@@ -11,7 +11,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from hostler.sandbox.contract import SandboxUnavailable
@@ -41,12 +41,15 @@ class Disks:
             group.create_task(self._repeat(self.look), name="disk limits of the sandboxes")
             group.create_task(self._repeat(self.look_at_reserve), name="reserve of the disk")
 
-    async def _repeat(self, look: Callable[[], object]) -> None:
+    async def _repeat(self, look: Callable[[], Awaitable[None]]) -> None:
         loop, took = asyncio.get_running_loop(), 0.0
         while True:
             await asyncio.sleep(max(LOOK_SECONDS, 20 * took))  # at most a twentieth of a core
             begun = loop.time()
-            await look()  # type: ignore[misc]
+            try:
+                await look()
+            except Exception:
+                _log.exception("cannot look at what the sandboxes keep on the disk")
             took = loop.time() - begun
 
     async def look(self) -> None:
@@ -55,7 +58,9 @@ class Disks:
             with contextlib.suppress(SandboxUnavailable):  # it ended meanwhile
                 try:
                     await self._look_at(sandbox)
-                except OSError:
+                except SandboxUnavailable:
+                    raise
+                except Exception:  # the limits of the others must hold on
                     _log.exception("cannot look at the files of a sandbox")
 
     async def _look_at(self, sandbox: BubblewrapSandbox) -> None:

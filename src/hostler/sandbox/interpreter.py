@@ -21,7 +21,7 @@ from hostler.sandbox.rootfs import HOME, Layout
 
 _log = logging.getLogger(__name__)
 _SECONDS = 20
-_FACTS = """
+FACTS = """
 import importlib.util, json, site, sys, sysconfig
 tag = [sys.implementation.cache_tag, sysconfig.get_config_var("SOABI"), sysconfig.get_platform()]
 pip = importlib.util.find_spec("pip") is not None
@@ -49,7 +49,7 @@ def find() -> Interpreter | None:
 
 @lru_cache(maxsize=8)
 def _ask(path: Path, mtime_ns: int) -> Interpreter | None:
-    command, environment = [str(path), "-c", _FACTS], {"HOME": HOME, "LANG": "C.UTF-8"}
+    command, environment = [str(path), "-c", FACTS], {"HOME": HOME, "LANG": "C.UTF-8"}
     try:
         done = subprocess.run(
             command,
@@ -60,9 +60,18 @@ def _ask(path: Path, mtime_ns: int) -> Interpreter | None:
             timeout=_SECONDS,
             check=True,
         )
-        return msgspec.json.decode(done.stdout, type=Interpreter)
-    except (OSError, subprocess.SubprocessError, msgspec.MsgspecError) as error:
+    except (OSError, subprocess.SubprocessError) as error:
         _log.warning("%s does not say what it is: %s", path, error)
+        return None
+    return understood(done.stdout)
+
+
+def understood(said: bytes | str) -> Interpreter | None:
+    """What a Python is that was asked for FACTS; None when it does not say so."""
+    try:
+        return msgspec.json.decode(said, type=Interpreter)
+    except msgspec.MsgspecError as error:
+        _log.warning("a Python does not say what it is: %s", error)
         return None
 
 

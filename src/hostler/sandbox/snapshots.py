@@ -29,6 +29,7 @@ LEVEL = 3
 SHELL_STATE = b".hostler/shell.state"
 MAX_SHELL_STATE = 64 * 1024 * 1024
 MAX_WINDOW = 8 * 1024 * 1024  # what a reader sets aside for one archive
+_EMPTY_FRAME = b"\x50\x2a\x4d\x18\0\0\0\0"  # zstd skips it where a frame may stand, and nowhere else
 HALF = ".restore."  # what the name of a directory begins with that is being restored
 _EXTRA = re.compile(rb"[0-9a-f]{16}")
 _TOPS = {tuple(inside.encode().split(b"/"))[1:]: name for name, inside in WRITABLE.items()}
@@ -95,6 +96,7 @@ class Source:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._digest = hashlib.sha256()
+        self._ending = False
         decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
         self._stream = decompressor.stream_reader(cast(IO[bytes], self), closefd=False)
         self.reader = Reader(self._stream.read)
@@ -102,10 +104,15 @@ class Source:
     def read(self, count: int = -1) -> bytes:
         data = self._file.read(count)
         self._digest.update(data)
+        if not data and self._ending:
+            self._ending = False
+            return _EMPTY_FRAME
         return data
 
     def finish(self) -> str:
-        """Read what is left; return the digest of the whole file. Raises BadTar when anything follows the archive."""
+        """Read what is left; return the digest of the whole file. Raises BadTar when anything follows the archive, and
+        ZstdError when the end of it is missing: what then stands in its place does not fit."""
+        self._ending = True
         if self._stream.read(1):
             raise BadTar("something stands behind the end")
         while self.read(1 << 20):

@@ -16,8 +16,20 @@ T = TypeVar("T")
 
 
 async def stoppable(limit_bytes: int | None, work: Callable[[Budget], T]) -> T:
+    """Run `work`, as `in_thread`. Raises SnapshotTooLarge and SandboxUnavailable, and what else `work` raises."""
+    try:
+        return await in_thread(limit_bytes, work)
+    except TooMuch as error:
+        raise SnapshotTooLarge(f"The sandbox can't be kept as a snapshot, or made from one: {error}.") from error
+    except Stopped as error:
+        raise SandboxUnavailable("the snapshot was stopped") from error
+    except OSError as error:
+        raise SandboxUnavailable(f"a snapshot could not be written or read: {error.strerror}") from error
+
+
+async def in_thread(limit_bytes: int | None, work: Callable[[Budget], T]) -> T:
     """Run `work` in a thread. When it is cancelled, the thread is stopped and waited for, so that nothing goes on
-    behind the caller's back. Raises SnapshotTooLarge and SandboxUnavailable, and what else `work` raises."""
+    behind the caller's back. Raises what `work` raises."""
     stop = threading.Event()
     task = asyncio.ensure_future(asyncio.to_thread(work, Budget(limit_bytes, stop.is_set)))
     try:
@@ -28,9 +40,3 @@ async def stoppable(limit_bytes: int | None, work: Callable[[Budget], T]) -> T:
         if not task.cancelled():
             task.exception()
         raise
-    except TooMuch as error:
-        raise SnapshotTooLarge(f"The sandbox can't be kept as a snapshot, or made from one: {error}.") from error
-    except Stopped as error:
-        raise SandboxUnavailable("the snapshot was stopped") from error
-    except OSError as error:
-        raise SandboxUnavailable(f"a snapshot could not be written or read: {error.strerror}") from error

@@ -20,6 +20,7 @@ _EXTENDED = b"x"
 _XATTR = b"SCHILY.xattr."
 _SPARSE_NAME = b"GNUSparseFile.0/sparse"
 _CHUNK = 1 << 20
+_MOST = 2**63 - 1  # of what the system takes: sizes, and seconds of a time
 _OCTAL_MAX = 8**11 - 1
 
 
@@ -249,7 +250,7 @@ def _octal(field: bytes) -> int:
 
 
 def _number(text: bytes) -> int:
-    if not text.isdigit() or len(text) > 19:
+    if not text.isdigit() or len(text) > 19 or int(text) > _MOST:
         raise BadTar("a number is damaged")
     return int(text)
 

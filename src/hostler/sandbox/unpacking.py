@@ -10,11 +10,12 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from hostler.sandbox.packing import FOLDER_FLAGS, MAX_DEPTH, XATTRS, Budget
-from hostler.sandbox.tarstream import FIFO, FOLDER, HARD_LINK, SYMLINK, Member, Reader
+from hostler.sandbox.tarstream import FIFO, FOLDER, HARD_LINK, SYMLINK, Member
 
 _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # What an archive asks for that no agent's files can be.
@@ -35,6 +36,14 @@ def plain(path: bytes) -> tuple[bytes, ...]:
     return parts
 
 
+class Data(Protocol):
+    """Where the data of entries comes from."""
+
+    def chunks(self, member: Member) -> Iterator[tuple[int, bytes]]:
+        """Of the current entry: pieces, each with its offset in the file."""
+        ...
+
+
 Locate = Callable[[tuple[bytes, ...]], tuple[Path, tuple[bytes, ...]]]
 
 
@@ -49,7 +58,7 @@ class Unpacker:
         self._folders: list[Member] = []
         self._parent: tuple[tuple[Path, tuple[bytes, ...]], int] | None = None
 
-    def unpack(self, reader: Reader, member: Member) -> None:
+    def unpack(self, data: Data, member: Member) -> None:
         """Make one entry. Raises Misplaced, TooMuch and OSError."""
         self._budget.look()
         self._budget.entry(member.data_bytes)
@@ -61,7 +70,7 @@ class Unpacker:
         elif not rest:
             raise Misplaced("a folder of the agent's is something else")
         try:
-            self._make(reader, member, self._open_parent(top, rest[:-1]), rest[-1])
+            self._make(data, member, self._open_parent(top, rest[:-1]), rest[-1])
         except OSError as error:
             if error.errno in _IMPOSSIBLE:
                 raise Misplaced(f"an entry can't be made: {error.strerror}") from error
@@ -82,7 +91,7 @@ class Unpacker:
     def _place(self, path: bytes) -> tuple[Path, tuple[bytes, ...]]:
         return self._locate(plain(path))
 
-    def _make(self, reader: Reader, member: Member, parent: int, raw: bytes) -> None:
+    def _make(self, data: Data, member: Member, parent: int, raw: bytes) -> None:
         name = os.fsdecode(raw)
         if member.kind == FOLDER:
             os.mkdir(name, 0o700, dir_fd=parent)
@@ -98,12 +107,12 @@ class Unpacker:
         elif member.kind == HARD_LINK:
             self._link(member, parent, name)
         else:
-            self._make_file(reader, member, parent, name)
+            self._make_file(data, member, parent, name)
 
-    def _make_file(self, reader: Reader, member: Member, parent: int, name: str) -> None:
+    def _make_file(self, data: Data, member: Member, parent: int, name: str) -> None:
         fd = os.open(name, _MAKE, 0o600, dir_fd=parent)
         try:
-            for offset, chunk in reader.chunks(member):
+            for offset, chunk in data.chunks(member):
                 self._budget.look()
                 _write_at(fd, chunk, offset)
             os.ftruncate(fd, member.size)

@@ -24,6 +24,7 @@ from hostler.wire.environments import Environment, SelfHostedConfig
 from hostler.wire.work import EnvironmentKey
 
 PREFIX = "sk-ant-oat01-"
+MAX_NAME = 256
 MAX_KEYS = 1000  # of an environment, revoked ones included
 
 _c = table.c
@@ -44,6 +45,8 @@ class EnvironmentKeys:
 
     async def create(self, environment_id: str, name: str) -> EnvironmentKey:
         """Make a key. What is returned is the only place where it stands in full."""
+        if not 1 <= len(name) <= MAX_NAME:
+            raise InvalidRequest(f"name: must have 1 to {MAX_NAME} characters")
         secret = PREFIX + secrets.token_urlsafe(48)
         now = clock.now()
         row = {

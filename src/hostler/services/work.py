@@ -17,7 +17,7 @@ import msgspec
 from sqlalchemy import and_, bindparam, case, func, insert, or_, select
 
 from hostler import clock
-from hostler.errors import Conflict, InvalidRequest, PreconditionFailed, Unavailable
+from hostler.errors import Conflict, InvalidRequest, PreconditionFailed
 from hostler.harness.workqueue import WorkHints
 from hostler.log.log import Log
 from hostler.services import environments, work_losses
@@ -41,6 +41,7 @@ from hostler.services.work_rows import (
     shown,
     stopped_tx,
 )
+from hostler.store.rounds import survived
 from hostler.store.sql import Tx
 from hostler.store.tables import work, work_tokens
 from hostler.wire.base import encode, timestamp
@@ -230,15 +231,13 @@ class WorkQueue:
         purge_at = 0.0
         loop = asyncio.get_running_loop()
         while True:
-            wait = SWEEP_SECONDS
-            try:
-                wait = await self._expire()
-                if loop.time() >= purge_at:
-                    purge_at = loop.time() + PURGE_SECONDS
-                    await self._store.write(lambda: work_losses.purge_tx(clock.now()))
-            except Unavailable as problem:
-                log.warning("the leases of workers could not be looked at: %s", problem.message)
-            await asyncio.sleep(wait)
+            expiry = asyncio.ensure_future(self._expire())
+            looked = await survived(expiry, log, "the leases of workers could not be looked at")
+            if loop.time() >= purge_at:
+                purge_at = loop.time() + PURGE_SECONDS
+                purge = self._store.write(lambda: work_losses.purge_tx(clock.now()))
+                await survived(purge, log, "old work items could not be forgotten")
+            await asyncio.sleep(expiry.result() if looked else SWEEP_SECONDS)
 
     async def _expire(self) -> float:
         """Seconds until there is something to look at again."""

@@ -37,6 +37,12 @@ def make_data_dir(folder: Path) -> None:
         ) from error
 
 
+def find_data_dir(folder: Path) -> None:
+    """For commands that have no use without what a server has put there. Raises BadSettings."""
+    if not folder.is_dir():
+        raise BadSettings(f"There is no data folder {folder}. Name the server's with --data-dir.")
+
+
 @contextlib.contextmanager
 def owned(folder: Path) -> Iterator[None]:
     """Hold the data folder: two servers on one would both run its sessions."""

@@ -7,12 +7,14 @@ cheap. A write has happened, and is on disk, when `write` returns; until then it
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 from hostler.errors import HostlerError
 from hostler.store.sql import Tx
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -63,7 +65,10 @@ class Pending(Generic[T]):
     def settle(self) -> None:
         """Hand the outcome over; runs on the event loop."""
         if self.error is None and self.then is not None:
-            self.then(self.value)
+            try:
+                self.then(self.value)
+            except Exception:  # it is written all the same, and others wait for theirs
+                log.exception("what was written could not be told of")
         if self.future.done():
             return
         if self.error is not None:

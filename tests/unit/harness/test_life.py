@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import sqlalchemy as sql
 from stage import SESSION, Stage
 
 from hostler import clock
+from hostler.errors import InvalidRequest, NotFound
 from hostler.harness import checkpoints as rows
+from hostler.harness import life
 from hostler.harness.loop import advance
 from hostler.harness.state import SANDBOX_RESET
-from hostler.sandbox.contract import Snapshot
+from hostler.sandbox.contract import SandboxUnavailable, Snapshot
+from hostler.store import tables
+from hostler.store.rounds import survived
+from hostler.store.sql import Tx
+from hostler.store.store import AlreadyOpen
 
 CALL = {"tools": [{"name": "bash", "input": {"command": "x"}}]}
 SCRIPT: dict[str, Any] = {
@@ -110,6 +118,41 @@ def test_one_that_expires_while_nobody_sweeps_is_fresh_all_the_same(tmp_path: Pa
         assert stage.backend.destroyed.count(SESSION) == 2  # type: ignore[attr-defined]
 
     play(tmp_path, work)
+
+
+@pytest.mark.parametrize("problem", [SandboxUnavailable("no engine"), RuntimeError("a fault"), OSError("no disk")])
+def test_a_sandbox_that_can_not_be_put_away_ends_nobody_elses_sweep(
+    tmp_path: Path, time: Clock, problem: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(stage: Stage) -> None:
+        async def fails(*_: object, **__: object) -> None:
+            raise problem
+
+        await turn(stage)
+        stage.backend.hibernate = stage.backend.destroy = stage.backend.snapshot = fails  # type: ignore[assignment]
+        time.pass_days(1.1)
+        await stage.deps.life.sweep()
+        await stage.deps.life.save(SESSION)
+        await stage.deps.life.clear(["sesn_other"])
+        stage.deps.life._later.clear()
+        time.pass_days(30)
+        await stage.deps.life.sweep()
+        assert await stage.column("sandbox") == "expired"
+
+    play(tmp_path, work, checkpoint_mb=1)
+    assert len([line for line in caplog.messages if "its sandbox could not be put away" in line]) == 4
+
+
+def test_a_round_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixture) -> None:
+    async def fails(error: Exception) -> None:
+        raise error
+
+    log = logging.getLogger("here")
+    assert asyncio.run(survived(asyncio.sleep(0), log, "it failed"))
+    assert not asyncio.run(survived(fails(ValueError("odd")), log, "it failed"))
+    assert "ValueError: odd" in caplog.text
+    with pytest.raises(AlreadyOpen):
+        asyncio.run(survived(fails(AlreadyOpen()), log, "it failed"))
 
 
 def test_one_at_work_does_not_expire(tmp_path: Path, time: Clock) -> None:
@@ -208,14 +251,66 @@ def test_one_that_nobody_asked_for_gives_way(tmp_path: Path, time: Clock) -> Non
 
         await turn(stage)
         stage.backend.snapshot = snapshot  # type: ignore[method-assign]
-        asked = asyncio.create_task(stage.deps.life.attempt(SESSION, hibernates=True))
+        asked = asyncio.create_task(stage.deps.life.hibernate(SESSION, yielding=True))
         await begun.wait()
         assert "agent.tool_result" in await turn(stage)
         assert ended.is_set()
-        assert await asked
+        with pytest.raises(InvalidRequest):
+            await asked
         assert await stage.column("sandbox") == "here"
 
     play(tmp_path, work)
+
+
+def test_one_that_is_deleted_meanwhile_is_not_called_running(tmp_path: Path, time: Clock) -> None:
+    async def work(stage: Stage) -> None:
+        def delete() -> Tx[None]:
+            yield sql.delete(tables.sessions)
+
+        async def snapshot(key: str, target: Path, *, limit_bytes: int | None = None) -> Snapshot:
+            put(target)
+            await stage.store.write(delete)
+            return Snapshot(bytes=1, sha256="0" * 64)
+
+        await turn(stage)
+        stage.backend.snapshot = snapshot  # type: ignore[method-assign]
+        with pytest.raises(NotFound):
+            await stage.deps.life.hibernate(SESSION)
+        assert names(tmp_path / "snapshots" / SESSION) == []
+
+    play(tmp_path, work)
+
+
+def test_those_that_can_not_be_put_away_do_not_stand_in_the_others_way(
+    tmp_path: Path, time: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def work(stage: Stage) -> None:
+        def other() -> Tx[None]:
+            (row,) = yield sql.select(tables.sessions)
+            columns = [column.name for column in tables.sessions.columns]
+            made = {
+                **dict(zip(columns, row, strict=True)),
+                "id": "sesn_2",
+                "last_at": row[columns.index("last_at")] + 1,
+            }
+            yield sql.insert(tables.sessions), made
+
+        async def hibernate(key: str) -> None:
+            asked.append(key)
+            raise SandboxUnavailable("no engine")
+
+        await turn(stage)
+        await stage.store.write(other)
+        stage.backend.hibernate = hibernate  # type: ignore[method-assign]
+        time.pass_days(1.1)
+        for _ in range(3):
+            await stage.deps.life.sweep()
+
+    monkeypatch.setattr(life, "SWEPT_AT_ONCE", 1)
+    play(tmp_path, work)
+    assert asked == [SESSION, "sesn_2"]
 
 
 def test_a_directory_that_vanished_is_not_asked_for_again(tmp_path: Path, time: Clock) -> None:

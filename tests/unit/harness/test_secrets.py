@@ -42,8 +42,8 @@ def test_a_secret_is_of_use_where_both_lists_meet(
 
 
 def test_a_placeholder_is_the_same_for_a_session_and_name_and_for_nothing_else() -> None:
-    assert placeholder("sesn_1", "A") == placeholder("sesn_1", "A")
-    assert len({placeholder(s, n) for s in ("sesn_1", "sesn_2") for n in ("A", "B")}) == 4
+    assert placeholder("sthr_1", "A") == placeholder("sthr_1", "A")
+    assert len({placeholder(s, n) for s in ("sthr_1", "sthr_2") for n in ("A", "B")}) == 4
 
 
 def test_no_secret_is_shown_when_it_is_printed() -> None:

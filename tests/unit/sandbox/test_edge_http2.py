@@ -9,8 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from edge_world import PLACEHOLDER, VALUE, World, secret, world
+from h2.config import H2Configuration
 from h2.connection import ConnectionState, H2Connection
+from h2.events import Event, ResponseReceived, StreamReset
+from h2.settings import SettingCodes, Settings
 from h2world import H2Client, Lasting, Request, h2_server, say
+
+from hostler.sandbox.edge.h2side import Side
+from hostler.sandbox.edge.route import Refusal
+from hostler.sandbox.edge.streams import Plain
 
 P, V = PLACEHOLDER.encode(), VALUE.encode()
 
@@ -141,3 +148,21 @@ def test_a_reset_goes_through(tmp_path: Path) -> None:
         assert answer.reset == 11
 
     run(tmp_path, work, answering)
+
+
+def test_a_refusal_ends_the_request_also_of_a_client_that_takes_no_body() -> None:
+    client = H2Connection(H2Configuration(client_side=True))
+    client.local_settings = Settings(client=True, initial_values={SettingCodes.INITIAL_WINDOW_SIZE: 0})
+    client.initiate_connection()
+    request = [(":method", "GET"), (":scheme", "https"), (":authority", "other.test"), (":path", "/")]
+    client.send_headers(1, request, end_stream=True)
+
+    async def main() -> list[Event]:
+        side = Side(Plain(None, None), client=False)  # type: ignore[arg-type]  # nothing is sent here
+        side.receive(client.data_to_send())
+        side.refuse(1, Refusal(421, "another host"))
+        return client.receive_data(side.http.data_to_send())
+
+    happened = asyncio.run(main())
+    assert any(isinstance(each, ResponseReceived) for each in happened)
+    assert any(isinstance(each, StreamReset) for each in happened)

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hostler.addresses import is_own, is_public
 from hostler.sandbox.contract import NO_NETWORK, Network
 from hostler.sandbox.edge import egress as egress_module
-from hostler.sandbox.edge import exchange
+from hostler.sandbox.edge import exchange, streams
 from hostler.sandbox.edge.egress import EgressLimits, EgressPolicy, EgressProxy
 from hostler.sandbox.edge.gateway import GatewayRequest, GatewayResponse
 from hostler.sandbox.edge.streams import CHUNK
@@ -168,6 +168,40 @@ def test_a_reader_gets_what_is_left_when_the_server_has_closed(
 
     with socket.socket(socket.AF_UNIX) as listener:
         asyncio.run(asyncio.wait_for(main(f"{tmp_path}/socket"), 20))
+
+
+@pytest.mark.parametrize("looked_into", [False, True])
+@pytest.mark.parametrize("tunnels", [True, False])
+def test_an_answer_before_the_end_of_an_upload_comes_though_the_server_hangs_up(
+    tunnels: bool, looked_into: bool
+) -> None:
+    async def refuse(reader: StreamReader, writer: StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbig!")
+
+    async def upload(port: int, far: int) -> bytes:
+        reader, writer = await streams.connect("127.0.0.1", port, CHUNK)
+        target = f"127.0.0.1:{far}"
+        if tunnels:
+            writer.write(f"CONNECT {target} HTTP/1.1\r\n\r\n".encode())
+            await reader.readuntil(b"\r\n\r\n")
+        path = "/" if tunnels else f"http://{target}/"
+        writer.write(f"POST {path} HTTP/1.1\r\nHost: {target}\r\nContent-Length: 8000000\r\n\r\n".encode())
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                writer.write(bytes(80_000))
+                await writer.drain()
+        got = await reader.readuntil(b"big!")
+        writer.close()
+        return got
+
+    async def main() -> None:
+        network = Network(hosts=("127.0.0.1",)) if looked_into else None
+        async with server(refuse) as far, proxy(network=network) as port:
+            for _ in range(5):
+                assert (await upload(port, far)).startswith(b"HTTP/1.1 413 ")
+
+    asyncio.run(asyncio.wait_for(main(), 30))
 
 
 def _room() -> int:
@@ -532,6 +566,30 @@ def test_the_allowlist() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    ("entry", "host", "meant"),
+    [
+        ("*.Example.com.", "a.EXAMPLE.com", True),
+        ("*.example.com", "a.b.example.com.", True),
+        ("*.example.com", "example.com", False),
+        ("*.example.com", "anexample.com", False),
+        ("https://Example.com/", "example.com.", True),
+        ("::1", "[::1]", True),
+        ("[2001:db8:0:0::1]", "[2001:DB8::1]", True),
+        ("2001:db8::1", "[2001:db8::2]", False),
+        ("1.2.3.4", "[::ffff:1.2.3.4]", True),
+        ("1.2.3.4", "0x1020304", True),
+        ("1.2.3.4", "1.2.772", True),
+        ("1.2.3.4", "1.2.3.5", False),
+        ("face.cafe", "face.cafe", True),
+        ("face.cafe", "1.2.3.4", False),
+    ],
+)
+def test_what_an_entry_of_a_list_of_hosts_means(entry: str, host: str, meant: bool) -> None:
+    assert EgressPolicy(allowed_hosts=(entry,)).permits(host) is meant
+    assert EgressPolicy(blocked=(entry,)).blocks(host) is meant
+
+
 def test_slow_lookups_keep_their_place_and_stop_no_other_sandbox() -> None:
     under_way: list[str] = []
 
@@ -604,6 +662,26 @@ def test_a_failure_of_ours_ends_one_connection_only(caplog: pytest.LogCaptureFix
 
     asyncio.run(main())
     assert "egress of sesn_1: a connection failed" in caplog.text
+
+
+def test_a_connection_that_can_not_be_closed_ends_no_other(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(writer: StreamWriter, seconds: float) -> None:
+        await exchange.close(writer, seconds)
+        raise AttributeError("a fault of a library")
+
+    async def main() -> None:
+        async with server(echo) as far, proxy() as port:
+            for _ in range(2):
+                reader, writer = await tunnel(port, f"127.0.0.1:{far}")
+                writer.write_eof()
+                assert await reader.read() == b"<>"
+                writer.close()
+
+    monkeypatch.setattr(egress_module, "close", broken)
+    asyncio.run(main())
+    assert "egress of sesn_1: a connection was not ended in order" in caplog.text
 
 
 # -- behind another proxy

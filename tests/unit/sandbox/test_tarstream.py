@@ -6,9 +6,12 @@ import io
 import random
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hostler.sandbox import snapshots
+from hostler.sandbox.contract import SnapshotDamaged
 from hostler.sandbox.packing import Budget, Stopped, TooMuch, pack
 from hostler.sandbox.tarstream import (
     FIFO,
@@ -79,6 +82,28 @@ def test_damage_is_told() -> None:
             read(bytes(damaged))
         except BadTar:
             continue
+
+
+@pytest.mark.parametrize("more", [{"mtime_ns": 10**28}, {"mtime_ns": -(10**28) + 1}, {"size": 2**63, "extents": []}])
+def test_numbers_that_no_system_has_are_damage(more: dict[str, Any]) -> None:
+    out = io.BytesIO()
+    Writer(out.write).add(Member(path=b"a", **more))
+    with pytest.raises(BadTar):
+        read(out.getvalue() + bytes(1024))
+
+
+def test_a_compressed_archive_whose_end_is_missing(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    snapshots.write(file, lambda writer: writer.add(Member(path=b"workspace/a", size=5), [b"hello"]))
+    whole = file.read_bytes()
+    snapshots.check(file, Budget(None))
+    for end in range(len(whole)):
+        file.write_bytes(whole[:end])
+        with pytest.raises(SnapshotDamaged):
+            snapshots.check(file, Budget(None))
+    file.write_bytes(whole + b"\0")
+    with pytest.raises(SnapshotDamaged):
+        snapshots.check(file, Budget(None))
 
 
 def claiming(size: int, kind: bytes = b"x") -> bytes:

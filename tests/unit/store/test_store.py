@@ -92,6 +92,26 @@ def test_then_is_called_in_commit_order_even_for_a_cancelled_caller(databases: D
     asyncio.run(main())
 
 
+def test_a_then_that_fails_holds_up_nobody(databases: Databases, caplog: pytest.LogCaptureFixture) -> None:
+    def fails(key_id: str) -> None:
+        raise RuntimeError(f"a fault after {key_id}")
+
+    async def main() -> None:
+        store = await databases.open()
+        async with asyncio.timeout(20):
+            writes = [
+                store.write(lambda: add("a"), fails),
+                store.write(lambda: add("b")),
+                store.write(lambda: add("c")),
+            ]
+            assert await asyncio.gather(*writes) == ["a", "b", "c"]
+            assert await store.write(lambda: add("d")) == "d"
+        await store.close()
+
+    asyncio.run(main())
+    assert "a fault after a" in caplog.text
+
+
 def test_many_rows_and_a_row_count(databases: Databases) -> None:
     def fill() -> Tx[int]:
         yield Many(INSERT, [{"id": f"m{i:03}", "hash": f"h{i}", **KEY} for i in range(100)])

@@ -162,6 +162,13 @@ class ContainerBackend:
         async with self._lock(key):
             await self._erase(key)
 
+    @contextlib.asynccontextmanager
+    async def resting(self, key: str) -> AsyncIterator[OpenStream]:
+        """A way to the files of a sandbox that rests, in which nothing of the agent's runs. Raises
+        `SandboxUnavailable`."""
+        async with self._lock(key), self._awake(SandboxSpec(key=key, network=NO_NETWORK)) as life:
+            yield self._opener(key, life)
+
     async def reap(self, keep: set[str]) -> None:
         try:
             found = await self._containers.keys()
@@ -172,8 +179,12 @@ class ContainerBackend:
             if key in keep or not KEY.fullmatch(key):
                 continue
             async with self._lock(key):
-                if key not in self._live:  # else somebody has taken it up meanwhile
+                if key in self._live:
+                    continue  # somebody has taken it up meanwhile
+                try:
                     await self._put_to_sleep(key)
+                except (SandboxUnavailable, OSError) as error:
+                    _log.warning("a sandbox of an earlier server is left alone: %s", error)
 
     def probe(self) -> list[Check]:
         return self._containers.probe(self._limits)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import struct
 from collections.abc import Awaitable, Callable
 from enum import IntEnum
@@ -20,6 +21,8 @@ MAX_CHANNELS = 256
 _PART = 16 * 1024
 _HEAD = struct.Struct("<BII")
 _PING_SECONDS = 60.0
+
+log = logging.getLogger(__name__)
 
 Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
@@ -129,7 +132,9 @@ class Channels:
                 both.create_task(self._outward(number, channel, writer))
                 both.create_task(self._inward(number, channel, reader))
             self._open.pop(number, None)
-        except* OSError:
+        except* Exception as failed:
+            if (fault := failed.subgroup(lambda error: not isinstance(error, OSError))) is not None:
+                log.error("a connection of a container failed", exc_info=fault)
             if self._open.pop(number, None) is not None:
                 self._put(Kind.RESET, number)
         finally:

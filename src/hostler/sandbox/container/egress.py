@@ -6,7 +6,7 @@ A stream that breaks off is opened anew: what connects meanwhile waits at the in
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -20,6 +20,7 @@ from hostler.sandbox.contract import Network, SandboxUnavailable
 
 Egress = Callable[[socket.socket, str, Network], Coroutine[Any, Any, None]]
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
+log = logging.getLogger(__name__)
 
 
 async def serve(egress: Egress, open_stream: OpenStream, socket_path: Path, key: str, network: Network) -> None:
@@ -37,7 +38,11 @@ async def _carry(open_stream: OpenStream, listener: Listener) -> None:
     loop, pause = asyncio.get_running_loop(), _FIRST_PAUSE
     while True:
         begun = loop.time()
-        with contextlib.suppress(SandboxUnavailable, OSError, EOFError, BrokenStream):
+        try:
             await Channels(await open_stream(CHANNELS), listener.connect).run()
+        except (SandboxUnavailable, OSError, EOFError, BrokenStream):
+            pass
+        except Exception:  # a fault of ours: the container keeps its way out
+            log.exception("the connections of a container were ended")
         pause = _FIRST_PAUSE if loop.time() - begun > _LONGEST_PAUSE else min(2 * pause, _LONGEST_PAUSE)
         await asyncio.sleep(pause)

@@ -61,6 +61,10 @@ class Pipe(Protocol):
         ...
 
 
+class Unreadable(SandboxUnavailable):
+    """Our program says that it can't read a file or folder."""
+
+
 class Contents(msgspec.Struct, frozen=True):
     """What a snapshot that was looked through needs: folders beyond the usual ones, and the state of the shell."""
 
@@ -79,10 +83,10 @@ def write(pipe: Pipe, folders: Sequence[str], shell: bytes, target: Path, budget
     def fill(writer: Writer) -> None:
         if shell and len(shell) <= MAX_SHELL_STATE:
             writer.add(Member(path=SHELL_STATE, mode=0o600, size=len(shell)), [shell])
-        while (member := _take(pipe, tops)) is not None:
+        while (member := take(pipe, tops)) is not None:
             budget.look()
             budget.entry(member.data_bytes)
-            writer.add(member, _data(pipe, member, budget))
+            writer.add(member, (chunk for _, chunk in data(pipe, member, budget)))
 
     return snapshots.write(target, fill)
 
@@ -93,8 +97,9 @@ def _archived(folder: str) -> bytes:
     return snapshots.prefix(name or setup.extra_name(folder))
 
 
-def _take(pipe: Pipe, tops: Sequence[bytes]) -> Member | None:
-    """The next record; none at the end. Raises SandboxUnavailable for what our program never says."""
+def take(pipe: Pipe, tops: Sequence[bytes]) -> Member | None:
+    """The next record of `pack`, named by which of `tops` it lies in; none at the end. Raises TooMuch, Unreadable, and
+    SandboxUnavailable for what our program never says."""
     kind_, sparse, top, mode, size, seconds, nanos, path_len, link_len, xattrs_len, extents = _RECORD.unpack(
         pipe.read(_RECORD.size)
     )
@@ -109,7 +114,7 @@ def _take(pipe: Pipe, tops: Sequence[bytes]) -> Member | None:
     if kind == _TOO_MUCH:
         raise TooMuch(path[:200].decode(errors="replace"))
     if kind == _FAILED:
-        raise SandboxUnavailable(f"the sandbox's files can't be read: {path[:200].decode(errors='replace')}")
+        raise Unreadable(f"the sandbox's files can't be read: {path[:200].decode(errors='replace')}")
     if kind not in _KINDS or top >= len(tops) or nanos >= 10**9 or not _are_pieces(pieces, size):
         raise _nonsense()
     member = Member(path=_below(tops[top], path), kind=kind, mode=mode & 0o7777, mtime_ns=seconds * 10**9 + nanos)
@@ -153,13 +158,14 @@ def _read_xattrs(data: bytes) -> dict[bytes, bytes]:
     return found
 
 
-def _data(pipe: Pipe, member: Member, budget: Budget) -> Iterator[bytes]:
-    for _, left in member.data:
+def data(pipe: Pipe, member: Member, budget: Budget) -> Iterator[tuple[int, bytes]]:
+    """The data of a record that was just taken: pieces, each with its offset in the file."""
+    for offset, left in member.data:
         while left:
             budget.look()
             chunk = pipe.read(min(left, _CHUNK))
-            left -= len(chunk)
-            yield chunk
+            yield offset, chunk
+            offset, left = offset + len(chunk), left - len(chunk)
 
 
 def _nonsense() -> SandboxUnavailable:

@@ -58,9 +58,9 @@ class EgressProxy:
             Upstream.of(policy.upstream)  # refuse a wrong one at the start of the server
         self._policy = policy
         self._limits = limits or EgressLimits()
-        # Each takes two descriptors, of which agents shall never have more than half.
+        # Each takes three descriptors, of which agents shall never have more than half.
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._seats = asyncio.Semaphore(max(1, min(self._limits.in_all, descriptors // 4)))
+        self._seats = asyncio.Semaphore(max(1, min(self._limits.in_all, descriptors // 6)))
         self._threads = ThreadPoolExecutor(_RESOLVER_THREADS, "egress-resolver")
         self._resolve = resolve or system_resolver(self._threads)
         self._connect = connect
@@ -145,7 +145,10 @@ class EgressSession:
         finally:
             if self._journal is not None:
                 self._journal.append(self._way.key, record.entry())
-            await close(writer, linger)
+            try:
+                await close(writer, linger)
+            except Exception:  # those of others, and those to come, must not end with it
+                log.exception("egress of %s: a connection was not ended in order", self._way.key)
 
 
 async def _accept(listener: socket.socket) -> socket.socket | None:

@@ -91,6 +91,12 @@ class Exchange:
         except (OSError, EOFError, BadMessage) as e:
             # One of the two ends went away, fell silent or broke off.
             self._record.fail("failed", _words(e))
+        if self._answered:
+            with suppress(OSError):
+                async with asyncio.timeout(0):  # it has been taken already, or is not there
+                    more = await self._reader.read(CHUNK)
+                if more:
+                    await self._take_rest()
 
     def _refused(self, refusal: Refusal) -> None:
         self._record.fail("refused" if refusal.status in (400, 403, 421) else "failed", refusal.text)
@@ -301,7 +307,7 @@ class Exchange:
         return write
 
     async def _refuse(self, refusal: Refusal) -> None:
-        """Say why, and take what the client still sends: closing on unread bytes would lose the answer."""
+        """Say why."""
         text = f"hostler egress: {refusal.text}\n".encode()
         fields = [
             ("Content-Type", "text/plain; charset=utf-8"),
@@ -313,12 +319,17 @@ class Exchange:
             async with asyncio.timeout(LINGER_SECONDS):
                 self._writer.write(encode(f"HTTP/1.1 {refusal.status} {phrase}", fields) + text)
                 await self._writer.drain()
-                self._writer.write_eof()
-                left = _LINGER_BYTES
-                while left > 0 and (data := await self._reader.read(CHUNK)):
-                    left -= len(data)
+                await self._take_rest()
         except OSError:
             pass
+
+    async def _take_rest(self) -> None:
+        """Take what the client still sends, for a moment: closing on unread bytes would lose the answer."""
+        async with asyncio.timeout(LINGER_SECONDS):
+            self._writer.write_eof()
+            left = _LINGER_BYTES
+            while left > 0 and (data := await self._reader.read(CHUNK)):
+                left -= len(data)
 
 
 def _same(host: str, name: str | None) -> bool:

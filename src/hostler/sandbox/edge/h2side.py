@@ -133,7 +133,9 @@ class Side:
         with suppress(ProtocolError):
             self.http.send_headers(stream, [*fields, (b"content-length", str(len(text)).encode())])
             self.http.send_data(stream, text, end_stream=True)
+        with suppress(ProtocolError):  # also where the client has no room for the words
             self.http.reset_stream(stream, ErrorCodes.NO_ERROR)
+        self.wake()
 
     def decline(self, stream: int) -> None:
         self.reset(stream, ErrorCodes.REFUSED_STREAM)

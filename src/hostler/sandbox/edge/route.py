@@ -22,6 +22,7 @@ from hostler.addresses import bare_host, covers, is_metadata, is_numeric, is_own
 from hostler.sandbox.contract import Network
 from hostler.sandbox.edge.httpframing import HEADER_BYTES, BadMessage, encode, read_head
 from hostler.sandbox.edge.registries import METADATA_HOSTS, REGISTRY_HOSTS
+from hostler.sandbox.edge.streams import connect
 
 Streams = tuple[StreamReader, StreamWriter]
 Resolve = Callable[[str, int], Awaitable[list[str]]]
@@ -129,7 +130,7 @@ def system_resolver(executor: Executor) -> Resolve:
 
 async def connect_to_address(address: str, port: int) -> Streams:
     """`address` is numeric: no name is resolved here."""
-    return await asyncio.open_connection(address, port, limit=HEADER_BYTES, flags=socket.AI_NUMERICHOST)
+    return await connect(address, port, HEADER_BYTES)
 
 
 class Route:

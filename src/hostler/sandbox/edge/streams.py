@@ -6,13 +6,16 @@ TLS itself is the standard library's `ssl` (OpenSSL) in both directions. It must
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
-from asyncio import StreamReader, StreamWriter
+from asyncio import StreamReader, StreamReaderProtocol, StreamWriter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 
 CHUNK = 65536
+_REST = 1024 * 1024
 
 
 class Stream(Protocol):
@@ -134,10 +137,71 @@ class Tls:
             await self._inner.write(data)
 
 
+class PatientReader(StreamReader):
+    """Gives all that has come before it tells of a connection that broke. A server may answer a request that it does
+    not want to the end, and hang up: the answer has come, though sending fails."""
+
+    _failure: BaseException | None = None
+
+    @property
+    def _exception(self) -> BaseException | None:  # what StreamReader asks first
+        return None if self._buffer else self._failure  # type: ignore[attr-defined]
+
+    @_exception.setter
+    def _exception(self, failure: BaseException | None) -> None:
+        self._failure = failure
+        if failure is not None:
+            self._eof = True  # for whoever wants more than has come
+
+
+class _PatientProtocol(StreamReaderProtocol):
+    """An event loop closes a connection as soon as sending fails, and forgets what lies unread in the kernel: it is
+    read through another descriptor."""
+
+    _other = -1
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._other = os.dup(transport.get_extra_info("socket").fileno())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        try:
+            if exc is not None and (rest := _unread(self._other)):
+                with suppress(RuntimeError):  # a reader that has enough wants to pause what is closed
+                    self.data_received(rest)
+        finally:
+            os.close(self._other)
+        super().connection_lost(exc)
+
+
+def _unread(descriptor: int) -> bytes:
+    data = b""
+    with suppress(OSError):
+        while len(data) < _REST and (more := os.read(descriptor, CHUNK)):
+            data += more
+    return data
+
+
+async def connect(address: str, port: int, limit: int) -> tuple[StreamReader, StreamWriter]:
+    """A connection with a patient reader. `address` is numeric: no name is resolved here."""
+    loop = asyncio.get_running_loop()
+    reader = PatientReader(limit=limit, loop=loop)
+    protocol = _PatientProtocol(reader, loop=loop)
+    transport, _ = await loop.create_connection(lambda: protocol, address, port, flags=socket.AI_NUMERICHOST)
+    return reader, StreamWriter(transport, protocol, reader, loop)
+
+
+class Unwanted(ConnectionError):
+    """The other side takes no more; what it has sent before may still come."""
+
+
 async def pump(source: Stream, sink: Stream) -> None:
-    """Carry bytes to the end of the source, and say it on."""
+    """Carry bytes to the end of the source, and say it on. Raises `Unwanted` where the sink takes no more."""
     while data := await source.read():
-        await sink.write(data)
+        try:
+            await sink.write(data)
+        except ConnectionError as error:
+            raise Unwanted(*error.args) from error
     await sink.end()
 
 
@@ -164,5 +228,17 @@ async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 async def join(client: Stream, server: Stream) -> None:
-    """Carry bytes both ways; the end of one direction leaves the other open."""
-    await together(pump(client, server), pump(server, client))
+    """Carry bytes both ways; the end of one direction leaves the other open, also where a server takes no more."""
+    answered = asyncio.Event()
+
+    async def up() -> None:
+        try:
+            await pump(client, server)
+        except Unwanted:
+            await answered.wait()
+
+    async def down() -> None:
+        await pump(server, client)
+        answered.set()
+
+    await together(up(), down())

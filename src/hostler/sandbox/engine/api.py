@@ -74,6 +74,11 @@ class Engine:
             str(state.get("Error") or ""),
         )
 
+    async def mounts(self, container: str) -> list[str]:
+        """Where something is mounted in a container; nothing when there is none."""
+        found = await _unless_gone(self.http.ask_json("GET", f"{_API}/containers/{container}/json"))
+        return [str(mount.get("Destination")) for mount in (found or {}).get("Mounts") or []]
+
     async def remove(self, container: str) -> None:
         """End a container at once and delete it; its volumes stay. No-op when there is none."""
         with contextlib.suppress(EngineError):  # it is not there, or does not run: the next call says so

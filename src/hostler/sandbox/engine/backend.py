@@ -82,18 +82,20 @@ class EngineContainers:
                 await self.engine.remove_volume(volume)
 
     async def keys(self) -> set[str]:
-        made = await self.ground.known()
-        found = await self.engine.labelled(f"{words.FOLDER_LABEL}={made.install}")
-        await self._remove_helpers(found)
+        found = await self.remove_helpers()
         return {(one.get("Labels") or {}).get(words.SESSION_LABEL, "") for one in found}
 
-    async def _remove_helpers(self, found: list[dict[str, Any]]) -> None:
-        """Those that a killed server left. One that is young may be another process's at work."""
+    async def remove_helpers(self) -> list[dict[str, Any]]:
+        """Those that a killed server left. One that is young may be another process's at work. Returns all containers
+        that there were."""
+        made = await self.ground.known()
+        found = await self.engine.labelled(f"{words.FOLDER_LABEL}={made.install}")
         for one in found:
             old = time.time() - float(one.get("Created") or 0) > _HELPER_SECONDS
             if words.SESSION_LABEL not in (one.get("Labels") or {}) and old:
                 with contextlib.suppress(SandboxUnavailable):
                     await self.engine.remove(str(one.get("Id")))
+        return found
 
     def probe(self, limits: Limits) -> list[Check]:
         return probe.checks(self._settings, limits)
@@ -109,4 +111,5 @@ class EngineBackend(ContainerBackend):
         containers = EngineContainers(folder, settings)
         self.engine = containers.engine
         self.ground = containers.ground
+        self.remove_helpers = containers.remove_helpers
         super().__init__(folder, containers, limits=limits, egress=egress)

@@ -12,6 +12,7 @@ import platform
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -46,6 +47,14 @@ def machine_of(info: dict[str, object]) -> str:
     """The engine's machine in the words of Python's `platform`."""
     name = str(info.get("Architecture", ""))
     return _MACHINES.get(name, name)
+
+
+async def find_image(engine: Engine, name: str) -> dict[str, Any]:
+    """Raises `SandboxUnavailable` where it is missing."""
+    found = await engine.image(name)
+    if found is None:
+        raise SandboxUnavailable(f"the engine has no image {name!r}: build it (docker/Dockerfile) or pull it there")
+    return found
 
 
 class Ground:
@@ -114,11 +123,7 @@ class Ground:
 
     async def _check_image(self) -> bool:
         """Whether it has a health check of its own. Raises `SandboxUnavailable` where it is missing."""
-        found = await self._engine.image(self._settings.image)
-        if found is None:
-            raise SandboxUnavailable(
-                f"the engine has no image {self._settings.image!r}: build it (docker/Dockerfile) or pull it there"
-            )
+        found = await find_image(self._engine, self._settings.image)
         return bool((found.get("Config") or {}).get("Healthcheck"))
 
     async def _bring_programs(self, made: Made) -> None:

@@ -12,14 +12,18 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-from hostler.sandbox.contract import Exec, Folder, Layer
+from hostler.sandbox.contract import Exec, Folder
 from hostler.sandbox.layers import manifests
 from hostler.sandbox.layers.aptsources import ETC, AptSources
-from hostler.sandbox.layers.packages import Missing
+from hostler.sandbox.layers.packages import Missing, Programs
 
 _STATUS = Path("/var/lib/dpkg/status")
 _NEEDS = ("/usr/bin/apt-get", "/usr/bin/dpkg")
 _NO_APT = "the server's machine has no apt and dpkg, which only Debian, Ubuntu and their kin have"
+_NOT_IN_IMAGES = (
+    "what apt installs would change the system's own folders, which in a container are the image's: put the packages "
+    "into the image"
+)
 _SPLIT_USR = "the server's machine has a /bin of its own beside /usr: only systems with a merged /usr have apt layers"
 _LINE = re.compile(r"[a-z0-9][a-z0-9+.-]*(?::[a-z0-9-]+)?(?:[=/][A-Za-z0-9.+:~_-]+)?")
 _BLAMES = re.compile(
@@ -72,8 +76,10 @@ class Apt:
         self._sources = sources
         self.reach = sources.reach
 
-    def fingerprint(self, base: Layer | None) -> str:
+    def fingerprint(self, programs: Programs) -> str:
         """The machine's own packages: what is installed is chosen by what there is already. Raises Missing."""
+        if not programs.of_machine:
+            raise Missing(_NOT_IN_IMAGES)
         if not all(Path(program).exists() for program in _NEEDS):
             raise Missing(_NO_APT)
         if not Path("/bin").is_symlink():
@@ -89,7 +95,7 @@ class Apt:
             if not _LINE.fullmatch(line) or line.endswith("-"):
                 raise ValueError(f"{line!r} is not a package like name or name=1.0-1")
 
-    def environment(self, base: Layer | None) -> dict[str, str]:
+    def environment(self, programs: Programs) -> dict[str, str]:
         return {
             "HOME": "/root",
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -99,7 +105,7 @@ class Apt:
             "DEBCONF_NONINTERACTIVE_SEEN": "true",
         }
 
-    def folders(self) -> list[Folder]:
+    def folders(self, programs: Programs) -> list[Folder]:
         return self._sources.folders
 
     def files(self) -> dict[str, bytes]:

@@ -2,7 +2,7 @@
 
 A build runs whatever packages bring along, so it happens in a sandbox of its own, never on the host. What is in the
 folder under its final name is whole: it gets there by one rename, after everything in it has been looked at. It must
-not know sessions or skills.
+not know sessions or skills, nor where builds run.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
@@ -20,24 +19,32 @@ from typing import Any
 import msgspec
 
 from hostler.sandbox import files, machine
-from hostler.sandbox.contract import Backend, CommandResult, Layer, Limits, SandboxSpec, SandboxUnavailable
-from hostler.sandbox.layers import buildlog, manifests, systembase
-from hostler.sandbox.layers.packages import Kept, LayerUnavailable, Manager, Missing, PackageSet, Progress
+from hostler.sandbox.contract import CommandResult, Exec, Layer, Limits, Sandbox, SandboxSpec, SandboxUnavailable
+from hostler.sandbox.layers import buildlog, manifests
+from hostler.sandbox.layers.packages import (
+    Kept,
+    LayerUnavailable,
+    Manager,
+    Missing,
+    PackageSet,
+    Programs,
+    Progress,
+)
+from hostler.sandbox.layers.places import BUILT, Place, provisioned
 from hostler.sandbox.layers.storage import LayerFolder
-from hostler.sandbox.rootfs import Layout
 
 log = logging.getLogger(__name__)
 
 FORMAT = 2  # of what a build makes: counted up, everything is built anew
-BUILT = "/workspace/layer"
 KEEP_SECONDS = 30 * 24 * 3600.0
+SWEEP_SECONDS = 24 * 3600.0  # until what nobody has used is looked for again, whenever a layer is asked for
 RETRY_SECONDS = 60.0
 BUILDS_AT_ONCE = 2
 _MOST_LINES, _LONGEST_LINE = 1000, 1000
 
 
 class BuiltLayers:
-    """The layers of one folder, built in sandboxes of the manager's backend, whose folders are all `folder/building`.
+    """The layers of one folder, built in sandboxes of `place`, which keeps what it knows of them in `folder/building`.
 
     Several processes may share the folder: a lock of each key's own lets one build and the others wait.
     """
@@ -45,14 +52,14 @@ class BuiltLayers:
     def __init__(
         self,
         folder: Path,
-        backends: Mapping[str, Backend],
+        place: Place,
         managers: Mapping[str, Manager],
         *,
         build_seconds: float = 600.0,
         max_bytes: int = 2 * 1024**3,
     ) -> None:
         self._folder = LayerFolder(folder)
-        self._backends = backends
+        self._place = place
         self._managers = managers
         self._build_seconds = build_seconds
         self._max_bytes = max_bytes
@@ -60,7 +67,7 @@ class BuiltLayers:
         self._failed: dict[str, tuple[float, LayerUnavailable]] = {}
         self._seats = asyncio.Semaphore(BUILDS_AT_ONCE)
         self._begun: set[asyncio.Task[None]] = set()
-        self._swept = False
+        self._swept_at = float("-inf")
 
     # -- the contract --
 
@@ -77,12 +84,12 @@ class BuiltLayers:
         task.add_done_callback(self._begun.discard)
 
     async def ensure(self, packages: PackageSet, *, again: bool = False) -> Layer:
-        if not self._swept:
-            self._swept = True
+        if time.monotonic() - self._swept_at > SWEEP_SECONDS:
+            self._swept_at = time.monotonic()
             self._spawn(self.sweep())
         if packages.base is not None:
             await self.ensure(packages.base)  # which may bring the very program that these need
-        key = await asyncio.to_thread(self._key, packages)
+        key = await self.key(packages)
         if (layer := await asyncio.to_thread(self._folder.take, key)) is not None:
             return layer
         if key not in self._builds:
@@ -94,57 +101,63 @@ class BuiltLayers:
         return await asyncio.shield(self._builds[key])
 
     async def find(self, packages: PackageSet) -> Layer | None:
-        return await asyncio.to_thread(lambda: self._folder.look(self._key(packages)))
+        key = await self.key(packages)
+        return await asyncio.to_thread(self._folder.look, key)
 
     async def key(self, packages: PackageSet) -> str:
         """The name that the layer has, or would have. Raises LayerUnavailable."""
-        return await asyncio.to_thread(self._key, packages)
+        base = await self.key(packages.base) if packages.base else None
+        try:
+            programs = await self._place.programs(self._folder.layer(base) if base else None)
+        except SandboxUnavailable as error:
+            raise LayerUnavailable(f"{packages.manager} can't install packages here: {error}.") from error
+        return await asyncio.to_thread(self._name, packages, programs, base)
 
     async def progress(self, packages: PackageSet, position: int = 0) -> Progress | None:
-        def look() -> Progress | None:
-            log_file = self._folder.layout(self._key(packages)).files / "workspace" / buildlog.NAME
-            return buildlog.read(log_file, position, self._managers[packages.manager].reach.redact)
-
-        return await asyncio.to_thread(look)
+        log_file, redact = self._log(await self.key(packages)), self._managers[packages.manager].reach.redact
+        return await asyncio.to_thread(buildlog.read, log_file, position, redact)
 
     async def obstacle(self, manager: str = "pip") -> str | None:
-        def look() -> str | None:
-            try:
-                self._managers[manager].fingerprint(None)
-                self._managers[manager].folders()
-            except Missing as missing:
-                return str(missing)
-            return None
+        try:
+            programs = await self._place.programs(None)
+            await asyncio.to_thread(self._managers[manager].fingerprint, programs)
+            await asyncio.to_thread(self._managers[manager].folders, programs)
+        except (Missing, SandboxUnavailable) as missing:
+            return str(missing)
+        return None
 
-        return await asyncio.to_thread(look)
+    async def mounted(self, sandboxes: Path) -> set[str]:
+        try:
+            return await self._place.in_use(sandboxes)
+        except SandboxUnavailable as error:
+            raise LayerUnavailable(f"Nobody knows which layers are in use: {error}.") from error
 
     async def aclose(self) -> None:
         tasks = [*self._begun, *self._builds.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for backend in self._backends.values():
-            await backend.aclose(stop=False)
+        await self._place.aclose()
 
     # -- names --
 
-    def _key(self, packages: PackageSet) -> str:
-        """Raises LayerUnavailable."""
+    def _name(self, packages: PackageSet, programs: Programs, base: str | None) -> str:
+        """`base` is the name of what they are built upon. Raises LayerUnavailable."""
         manager, lines = self._managers[packages.manager], packages.lines
-        base = self._folder.layer(key) if (key := self._base_key(packages)) else None
         try:
             if len(lines) > _MOST_LINES or any(len(line) > _LONGEST_LINE for line in lines):
                 raise ValueError(f"there may be {_MOST_LINES} packages, each of {_LONGEST_LINE} characters")
             manager.check(lines)
-            about = [FORMAT, manager.name, manager.fingerprint(base), packages.compile, sorted(set(lines)), key]
+            needed = programs.identity + manager.fingerprint(programs)
+            about = [FORMAT, manager.name, needed, packages.compile, sorted(set(lines)), base]
         except ValueError as error:
             raise LayerUnavailable(f"{manager.name} can't install these packages: {error}.") from error
         except Missing as missing:
             raise LayerUnavailable(f"{manager.name} can't install packages here: {missing}.") from missing
         return hashlib.sha256(msgspec.json.encode(about)).hexdigest()[:32]
 
-    def _base_key(self, packages: PackageSet) -> str | None:
-        return self._key(packages.base) if packages.base else None
+    def _log(self, key: str) -> Path:
+        return self._folder.layout(key).files / "workspace" / buildlog.NAME
 
     def _ended(self, key: str, task: asyncio.Task[Layer]) -> None:
         self._builds.pop(key, None)
@@ -173,8 +186,17 @@ class BuiltLayers:
             raise LayerUnavailable(_no_sandbox(packages, error)) from error
         except Missing as missing:
             raise LayerUnavailable(f"{packages.manager} can't install packages here: {missing}.") from missing
+        except manifests.Unfit as unfit:
+            raise LayerUnavailable(f"The packages of {packages.manager} cannot be used: {unfit}.") from unfit
         except OSError as error:
             raise LayerUnavailable(f"The packages of {packages.manager} cannot be kept: {error.strerror}.") from error
+        except LayerUnavailable:
+            raise
+        except Exception as error:  # sessions go on without them, whatever it was
+            log.exception("layer %s: the server failed", key)
+            raise LayerUnavailable(
+                f"The packages of {packages.manager} cannot be installed: the server failed; its log says why."
+            ) from error
         return layer
 
     async def _build_once(self, key: str, packages: PackageSet, base: Layer | None) -> Layer:
@@ -190,40 +212,59 @@ class BuiltLayers:
 
     async def _run(self, key: str, packages: PackageSet, base: Layer | None) -> Path:
         """Install in a sandbox that goes again; return where the result lies then."""
-        manager, backend = self._managers[packages.manager], self._backends[packages.manager]
+        manager, backend = self._managers[packages.manager], self._place.backend(packages.manager)
+        name, half = self._folder.place(key), self._folder.half(key)
         # What a process that was killed has left may still be at it.
-        await backend.destroy(self._folder.place(key))
-        spec = SandboxSpec(
-            key=self._folder.place(key),
-            env=await asyncio.to_thread(manager.environment, base),
-            shared=manager.folders(),
+        await backend.destroy(name)
+        spec = await self._spec(name, manager, base)
+        try:
+            sandbox = await provisioned(backend, spec)
+            if await self.key(packages) != key:
+                raise LayerUnavailable(f"What the packages of {packages.manager} depend on has changed meanwhile.")
+            async with self._place.hearing(sandbox, self._log(key)):
+                result = await self._install(sandbox, manager, packages, key)
+            self._check(result, key, packages)
+            # Only once everything in it is dead can nothing change the result any more.
+            await backend.hibernate(name)
+            await self._place.take_out(manager, name, half)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                await asyncio.shield(asyncio.to_thread(files.remove_tree, half))
+            raise
+        finally:
+            await asyncio.shield(backend.destroy(name))
+        return half
+
+    async def _spec(self, name: str, manager: Manager, base: Layer | None) -> SandboxSpec:
+        programs = await self._place.programs(base)
+        return SandboxSpec(
+            key=name,
+            env=await asyncio.to_thread(manager.environment, programs),
+            shared=await asyncio.to_thread(manager.folders, programs),
             layers=[base] if base else [],
             limits=Limits(disk_bytes=2 * self._max_bytes),  # what is downloaded, and what is unpacked of it
             system=manager.system,
         )
-        half, steps = self._folder.half(key), manager.steps(packages.lines, BUILT, key, compile=packages.compile)
-        try:
-            sandbox = await backend.provision(spec)
-            wrapped = [*map(buildlog.writing, manager.files().items()), *map(buildlog.logged, steps)]
-            for number, step in enumerate(wrapped):
-                limited = msgspec.structs.replace(step, timeout_ms=int(self._build_seconds * 1000))
-                self._check(await sandbox.run(f"step_{number}", limited), key, packages)
-            # Only once everything in it is dead can nothing change the result any more.
-            await backend.hibernate(self._folder.place(key))
-            await asyncio.to_thread(_take_out, self._folder.layout(key), manager, half)
-        finally:
-            await asyncio.shield(backend.destroy(self._folder.place(key)))
-        return half
+
+    async def _install(self, sandbox: Sandbox, manager: Manager, packages: PackageSet, key: str) -> CommandResult:
+        """The last command's end: that of the one that failed, if any did."""
+        steps = manager.steps(packages.lines, BUILT, key, compile=packages.compile)
+        wrapped: list[Exec] = [*map(buildlog.writing, manager.files().items()), *map(buildlog.logged, steps)]
+        result = CommandResult(exit_code=0)
+        for number, step in enumerate(wrapped):
+            limited = msgspec.structs.replace(step, timeout_ms=int(self._build_seconds * 1000))
+            result = await sandbox.run(f"step_{number}", limited)
+            if result.exit_code != 0:
+                break
+        return result
 
     def _finish(self, key: str, half: Path, packages: PackageSet) -> None:
-        """Look at what was built, describe it, and give it its name. Raises LayerUnavailable, OSError."""
+        """Look at what was built, describe it, and give it its name. Raises Unfit, OSError."""
         manager = self._managers[packages.manager]
         try:
             size = manifests.inspect(half, manager.tops, self._max_bytes)
             manifests.write(half, packages.manager, packages.lines, manager.installed(half), size)
             self._folder.keep(key, half)
-        except manifests.Unfit as unfit:
-            raise LayerUnavailable(f"The packages of {packages.manager} cannot be used: {unfit}.") from unfit
         finally:
             with contextlib.suppress(OSError):
                 files.remove_tree(half)
@@ -233,7 +274,7 @@ class BuiltLayers:
         if result.exit_code == 0:
             return
         manager = self._managers[packages.manager]
-        tail = buildlog.tail(self._folder.layout(key).files / "workspace" / buildlog.NAME)
+        tail = buildlog.tail(self._log(key))
         said = manager.reach.redact(tail)[-buildlog.TAIL_CHARACTERS :].strip()
         package = packages.lines[0] if len(packages.lines) == 1 else manager.blame(said)
         about = f" {package}" if package else " the packages"
@@ -244,13 +285,15 @@ class BuiltLayers:
 
     async def sweep(self, keep_seconds: float = KEEP_SECONDS) -> None:
         """Remove what no session has asked for in that time, and what builds that were killed have left behind."""
+        with contextlib.suppress(SandboxUnavailable):
+            await self._place.tidy()
         for key in await asyncio.to_thread(self._folder.names):
             with contextlib.suppress(OSError, SandboxUnavailable):
                 async with self._folder.locked(key, wait=False):
                     await asyncio.to_thread(self._folder.remove_halves, key)
                     await asyncio.to_thread(self._folder.remove, key, keep_seconds)
                     if key not in self._builds and self._folder.layout(key).folder.exists():
-                        await next(iter(self._backends.values())).destroy(self._folder.place(key))
+                        await self._place.destroy(self._folder.place(key))
 
     async def kept(self) -> list[Kept]:
         return await asyncio.to_thread(self._folder.kept)
@@ -261,14 +304,6 @@ class BuiltLayers:
                 return await asyncio.to_thread(self._folder.remove, key, keep_seconds)
         except OSError:
             return False
-
-
-def _take_out(layout: Layout, manager: Manager, half: Path) -> None:
-    """Raises OSError."""
-    if manager.system:
-        systembase.collect(layout, half)
-    else:
-        os.rename(layout.files / "workspace" / "layer", half)  # of a link, the link itself
 
 
 def _no_sandbox(packages: PackageSet, error: SandboxUnavailable) -> str:

@@ -13,9 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hostler.sandbox.contract import Exec, Folder, Layer
-from hostler.sandbox.layers import toolchains
-from hostler.sandbox.layers.packages import Missing
+from hostler.sandbox.contract import Exec, Folder
+from hostler.sandbox.layers.packages import Missing, Programs
 from hostler.sandbox.layers.prefixed import Prefixed
 from hostler.sandbox.layers.reach import reach
 from hostler.sandbox.rootfs import HOME
@@ -28,6 +27,7 @@ _PROVIDING = (_PROVIDERS, "credential-provider")
 _SECRETS = ("token", "secret-key")
 _CARGO_HOME = f"{HOME}/.cargo"
 _RUST = "/mnt/rust"
+_SHARED_RUSTUP = "/usr/local/rustup"
 
 
 class Cargo(Prefixed):
@@ -46,27 +46,27 @@ class Cargo(Prefixed):
 
     rustup: Path | None = None  # the toolchain of the server's own user, where the system has none
 
-    def program(self, name: str, base: Layer | None) -> str:
+    def program(self, name: str, programs: Programs) -> str:
         try:
-            return super().program(name, base)
+            return super().program(name, programs)
         except Missing:
-            if self.rustup is None or not (self.rustup / "bin" / name).is_file():
+            if self.rustup is None or not programs.of_machine or not (self.rustup / "bin" / name).is_file():
                 raise
             return f"{_RUST}/bin/{name}"
 
-    def fingerprint(self, base: Layer | None) -> str:
-        lent = self.program("cargo", base).startswith(_RUST) and self.rustup
-        return f"{super().fingerprint(base)} {lent.name if lent else ''}"
+    def fingerprint(self, programs: Programs) -> str:
+        lent = self.program("cargo", programs).startswith(_RUST) and self.rustup
+        return f"{super().fingerprint(programs)} {lent.name if lent else ''}"
 
-    def folders(self) -> list[Folder]:
-        lent = self.rustup is not None and toolchains.find("cargo") is None
+    def folders(self, programs: Programs) -> list[Folder]:
+        lent = self.rustup is not None and programs.of_machine and programs.find("cargo") is None
         return [Folder(source=self.rustup, target=_RUST)] if lent and self.rustup else []
 
-    def environment(self, base: Layer | None) -> dict[str, str]:
+    def environment(self, programs: Programs) -> dict[str, str]:
         more = {"CARGO_HOME": _CARGO_HOME, "CARGO_TARGET_DIR": "/tmp/cargo", "CARGO_TERM_PROGRESS_WHEN": "never"}
-        if Path("/usr/local/rustup").is_dir():
-            more["RUSTUP_HOME"] = "/usr/local/rustup"
-        return {**super().environment(base), **more}
+        if programs.is_folder(_SHARED_RUSTUP):
+            more["RUSTUP_HOME"] = _SHARED_RUSTUP
+        return {**super().environment(programs), **more}
 
     def steps(self, lines: tuple[str, ...], folder: str, key: str, *, compile: bool) -> list[Exec]:
         # --locked would refuse the many crates that come without a lock file of today.

@@ -16,7 +16,7 @@ import msgspec
 
 MANIFEST = "layer.json"
 _DEEPEST = 60
-_MOST_FILES = 200_000
+MOST_FILES = 200_000
 _MOST_NAMES = 5000  # of what is installed
 _LONGEST_FILE = 64 * 1024 * 1024
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -67,9 +67,13 @@ def inspect(folder: Path, tops: frozenset[str], max_bytes: int) -> Size:
     for about, depth in _walk(folder, 0):
         count += 1
         total += about.st_size if stat.S_ISREG(about.st_mode) else 0
-        if total > max_bytes or count > _MOST_FILES or depth > _DEEPEST:
-            raise Unfit(f"they are larger than {max_bytes // 1024**2} MiB (`layer_mb`), or too many or too deep")
+        if total > max_bytes or count > MOST_FILES or depth > _DEEPEST:
+            raise too_large(max_bytes)
     return Size(total, count)
+
+
+def too_large(max_bytes: int) -> Unfit:
+    return Unfit(f"they are larger than {max_bytes // 1024**2} MiB (`layer_mb`), or too many or too deep")
 
 
 def _walk(path: Path, depth: int) -> Iterator[tuple[os.stat_result, int]]:

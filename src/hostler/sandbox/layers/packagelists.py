@@ -5,12 +5,13 @@ It must not know sessions, nor how a layer is built.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from hostler.sandbox.contract import Layer
-from hostler.sandbox.layers.packages import Layers, LayerUnavailable, PackageSet
+from hostler.sandbox.layers.packages import Layers, LayerUnavailable, PackageSet, Progress
 
 ORDER = ("apt", "cargo", "gem", "go", "npm", "pip")
 
@@ -38,9 +39,23 @@ async def ensure(layers: Layers, packages: PackageSet, *, again: bool = False) -
 
 async def find(layers: Layers, packages: PackageSet) -> Layer | None:
     """The layer that there is now. Raises LayerUnavailable where there can be none."""
-    if packages.base is not None and await layers.find(packages.base) is None:
-        packages = alone(packages)
-    return await layers.find(packages)
+    return await layers.find(packages if await has_base(layers, packages) else alone(packages))
+
+
+async def progress(layers: Layers, packages: PackageSet, position: int) -> Progress | None:
+    """What a build of these says, upon the packages of apt or without them. Raises LayerUnavailable."""
+    with contextlib.suppress(LayerUnavailable):  # there can be none upon them, or not yet
+        if packages.base is not None and (said := await layers.progress(packages, position)) is not None:
+            return said
+    return await layers.progress(alone(packages), position)
+
+
+async def has_base(layers: Layers, packages: PackageSet) -> bool:
+    """Whether the packages of apt that these are used with are there, if there are any."""
+    try:
+        return packages.base is None or await layers.find(packages.base) is not None
+    except LayerUnavailable:
+        return False
 
 
 def alone(packages: PackageSet) -> PackageSet:

@@ -11,6 +11,7 @@ from typing import Protocol
 import msgspec
 
 from hostler.sandbox.contract import Exec, Folder, Layer
+from hostler.sandbox.interpreter import Interpreter
 from hostler.sandbox.layers.reach import Reach
 
 
@@ -26,7 +27,7 @@ class LayerUnavailable(Exception):
 
 
 class Missing(Exception):
-    """What a package manager needs is not on this machine."""
+    """What a package manager needs is not there, where builds and sessions run."""
 
 
 class PackageSet(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +59,35 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     last_used_at: float
 
 
+class Programs(Protocol):
+    """The programs of the place where builds and sessions run. `of_machine` says that they are those of the server's
+    own machine, whose folders can be lent to a build; `identity` tells the place from another of its kind."""
+
+    @property
+    def of_machine(self) -> bool: ...
+
+    @property
+    def identity(self) -> str: ...
+
+    def find(self, name: str) -> str | None:
+        """Where a program is inside; None when it is not there."""
+        ...
+
+    def fingerprint(self, program: str) -> str:
+        """Changes with the program that `find` has found, as far as `identity` does not."""
+        ...
+
+    def python(self) -> Interpreter | None:
+        """What `python3` is inside; None where there is none."""
+        ...
+
+    def is_folder(self, path: str) -> bool: ...
+
+    def lacking(self, name: str, remedy: str) -> str:
+        """That there is no such program, and what to do: `remedy` where the programs are the machine's."""
+        ...
+
+
 class Manager(Protocol):
     """A package manager. All that it names is run in a build sandbox.
 
@@ -68,7 +98,7 @@ class Manager(Protocol):
     tops: frozenset[str]
     system: bool
 
-    def fingerprint(self, base: Layer | None) -> str:
+    def fingerprint(self, programs: Programs) -> str:
         """What the packages depend on beside their lines: versions and machine. Raises `Missing`."""
         ...
 
@@ -76,11 +106,13 @@ class Manager(Protocol):
         """Raise ValueError unless all lines name packages."""
         ...
 
-    def environment(self, base: Layer | None) -> dict[str, str]:
+    def environment(self, programs: Programs) -> dict[str, str]:
         """Variables of a build. Raises `Missing`."""
         ...
 
-    def folders(self) -> list[Folder]: ...
+    def folders(self, programs: Programs) -> list[Folder]:
+        """What a build is lent. Raises `Missing`."""
+        ...
 
     def files(self) -> dict[str, bytes]:
         """Settings that a build needs: absolute paths inside, and contents, which may hold passwords."""
@@ -133,6 +165,11 @@ class Layers(Protocol):
         """All layers that there are."""
         ...
 
+    async def mounted(self, sandboxes: Path) -> set[str]:
+        """The layers that running sandboxes of this folder may have mounted: removing one would empty it under their
+        programs. Raises `LayerUnavailable` where nobody can tell."""
+        ...
+
     async def remove(self, key: str, keep_seconds: float) -> bool:
         """Remove a layer unless it was used within that time, or somebody is at it. The caller knows that no sandbox
         has it."""
@@ -169,6 +206,9 @@ class NoLayers:
 
     async def kept(self) -> list[Kept]:
         return []
+
+    async def mounted(self, sandboxes: Path) -> set[str]:
+        return set()
 
     async def remove(self, key: str, keep_seconds: float) -> bool:
         return False

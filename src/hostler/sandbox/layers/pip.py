@@ -9,10 +9,10 @@ import importlib.util
 import re
 from pathlib import Path
 
-from hostler.sandbox import interpreter
-from hostler.sandbox.contract import LAYERS, Exec, Folder, Layer
+from hostler.sandbox.contract import LAYERS, Exec, Folder
+from hostler.sandbox.interpreter import Interpreter
 from hostler.sandbox.layers import manifests
-from hostler.sandbox.layers.packages import Missing
+from hostler.sandbox.layers.packages import Missing, Programs
 from hostler.sandbox.layers.pipindex import PipIndex
 
 _PIP = "/mnt/pip"
@@ -35,12 +35,9 @@ class Pip:
         self._index = index
         self.reach = index.reach
 
-    def fingerprint(self, base: Layer | None) -> str:
+    def fingerprint(self, programs: Programs) -> str:
         """What compiled packages depend on. Raises Missing."""
-        python = interpreter.find()
-        if python is None:
-            raise Missing(NO_PYTHON)
-        return python.tag
+        return _python(programs).tag
 
     def check(self, lines: tuple[str, ...]) -> None:
         """Raise ValueError unless each line is a requirement: options and paths of the host are none."""
@@ -48,16 +45,16 @@ class Pip:
             if not line or line[0] in "-./~#" or "\n" in line or "\0" in line or "file:" in line:
                 raise ValueError(f"{line!r} is not a requirement like name==1.0")
 
-    def environment(self, base: Layer | None) -> dict[str, str]:
+    def environment(self, programs: Programs) -> dict[str, str]:
         """Variables of a build. Index addresses with their passwords are among them."""
         # The proxy is for all hosts: an index on the operator's own machine is not in the sandbox.
         variables = {**self._index.variables, "NO_PROXY": "", "no_proxy": ""}
-        home = self._home()
+        home = _home(programs)
         return {**variables, "PYTHONPATH": home[1]} if home else variables
 
-    def folders(self) -> list[Folder]:
+    def folders(self, programs: Programs) -> list[Folder]:
         """Raises Missing."""
-        home = self._home()
+        home = _home(programs)
         return [*self._index.folders, home[0]] if home else self._index.folders
 
     def steps(self, lines: tuple[str, ...], folder: str, key: str, *, compile: bool) -> list[Exec]:
@@ -83,12 +80,22 @@ class Pip:
         names = manifests.names_inside(folder, "python")
         return [name.removesuffix(".dist-info") for name in names if name.endswith(".dist-info")]
 
-    def _home(self) -> tuple[Folder, str] | None:
-        """Where the sandbox's Python has no pip: a pip of the server's, and the PYTHONPATH that it needs."""
-        python = interpreter.find()
-        if python is None:
-            raise Missing(NO_PYTHON)
-        return None if python.has_pip else lent_pip()
+
+def _python(programs: Programs) -> Interpreter:
+    """Raises Missing."""
+    python = programs.python()
+    if python is None:
+        raise Missing(NO_PYTHON if programs.of_machine else programs.lacking("python3", ""))
+    return python
+
+
+def _home(programs: Programs) -> tuple[Folder, str] | None:
+    """Where the sandbox's Python has no pip: a pip of the server's, and the PYTHONPATH that it needs."""
+    if _python(programs).has_pip:
+        return None
+    if not programs.of_machine:
+        raise Missing(programs.lacking("pip", ""))
+    return lent_pip()
 
 
 def lent_pip() -> tuple[Folder, str]:

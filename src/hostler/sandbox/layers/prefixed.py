@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from hostler.sandbox.contract import Folder, Layer
+from hostler.sandbox.contract import Folder
 from hostler.sandbox.layers import toolchains
-from hostler.sandbox.layers.packages import Missing
+from hostler.sandbox.layers.packages import Missing, Programs
 from hostler.sandbox.layers.reach import Reach
 
 # The proxy is for all hosts: a registry on the operator's own machine is not in the sandbox.
@@ -40,22 +40,22 @@ class Prefixed:
         self._variables = variables
         self._files = files
 
-    def fingerprint(self, base: Layer | None) -> str:
+    def fingerprint(self, programs: Programs) -> str:
         """Raises Missing."""
-        programs = [toolchains.fingerprint(self.program(need, base)) for need in self.needs]
-        return "\n".join([platform.machine(), *programs])
+        found = [programs.fingerprint(self.program(need, programs)) for need in self.needs]
+        return "\n".join([platform.machine(), *found])
 
     def check(self, lines: tuple[str, ...]) -> None:
         for line in lines:
             if not self.line.fullmatch(line) or ".." in line:
                 raise ValueError(f"{line!r} is not a package like {self.example}")
 
-    def environment(self, base: Layer | None) -> dict[str, str]:
+    def environment(self, programs: Programs) -> dict[str, str]:
         """Raises Missing."""
-        path = toolchains.path_with(self.program(self.needs[0], base))
+        path = toolchains.path_with(self.program(self.needs[0], programs))
         return {**self._variables, **_ALL_PROXIED, "PATH": path}
 
-    def folders(self) -> list[Folder]:
+    def folders(self, programs: Programs) -> list[Folder]:
         return self._folders
 
     def files(self) -> dict[str, bytes]:
@@ -65,11 +65,11 @@ class Prefixed:
         found = self.blames.search(said)
         return next((word for word in found.groups() if word), None) if found else None
 
-    def program(self, name: str, base: Layer | None) -> str:
+    def program(self, name: str, programs: Programs) -> str:
         """Raises Missing."""
-        found = toolchains.find(name, base)
+        found = programs.find(name)
         if found is None:
-            raise Missing(f"there is no {name} for the sandbox: {self.remedy}")
+            raise Missing(programs.lacking(name, self.remedy))
         return found
 
     def installed(self, folder: Path) -> list[str]:

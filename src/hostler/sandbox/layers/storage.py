@@ -123,18 +123,6 @@ class LayerFolder:
         return True
 
 
-def in_use(sandboxes: Path) -> set[str]:
-    """The layers that sandboxes of this folder may have mounted: removing one would empty it under their programs."""
-    found: set[str] = set()
-    with contextlib.suppress(OSError):
-        for folder in sandboxes.iterdir():
-            layout = Layout(folder)
-            if layout.state.exists():
-                with contextlib.suppress(OSError):
-                    found |= set(os.listdir(layout.root / "opt/hostler/layers"))
-    return found
-
-
 def _try_lock(fd: int) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
