@@ -50,7 +50,7 @@ class Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: ASYNC220 - it does not wait
                 [sys.executable, "-m", _PROCESS],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
@@ -59,8 +59,7 @@ class Worker:
                 start_new_session=True,
             )
         reader, writer = await asyncio.open_connection(sock=ours, limit=m.MAX_MESSAGE)
-        worker = cls(process, reader, writer)
-        return worker
+        return cls(process, reader, writer)
 
     async def run(self, begin: m.Begin, serve: Serve, *, stall_seconds: float) -> int:
         """Let it work, and answer what it asks, until it ends; its exit status. Cancelled, it is killed. Raises
@@ -115,7 +114,8 @@ class Worker:
     async def ask(self, make: Callable[[int], m.Query | m.Ping], seconds: float) -> m.OfWorker:
         """Raises TimeoutError."""
         number = next(self._ids)
-        waiting = self._answers[number] = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[m.OfWorker] = asyncio.get_running_loop().create_future()
+        self._answers[number] = waiting
         try:
             async with asyncio.timeout(seconds):
                 await self._send(make(number))

@@ -68,7 +68,7 @@ class Dispatcher(Protocol):
 
 
 class _Statements:
-    """What is asked of a table whose rows are worked on. It has `id`, `wake_at`, `fence` and the lease's two columns."""
+    """What is asked of a table whose rows are worked on: it has `id`, `wake_at`, `fence`, the lease's two columns."""
 
     def __init__(self, table: Table) -> None:
         c = table.c

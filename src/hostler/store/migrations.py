@@ -163,5 +163,30 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
             slug TEXT NOT NULL, version TEXT NOT NULL, path TEXT NOT NULL, blob TEXT NOT NULL,
             size_bytes BIGINT NOT NULL, PRIMARY KEY (slug, version, path))""",
         "CREATE INDEX runbook_files_blob ON runbook_files (blob)",
+        """CREATE TABLE tenants (
+            id TEXT PRIMARY KEY, slug TEXT NOT NULL UNIQUE, name TEXT NOT NULL, status TEXT NOT NULL,
+            body BYTES NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL)""",
+        """CREATE TABLE entities (
+            id TEXT PRIMARY KEY, tenant_id TEXT NOT NULL, slug TEXT NOT NULL, name TEXT NOT NULL, body BYTES NOT NULL,
+            created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, UNIQUE (tenant_id, slug))""",
+        """CREATE TABLE workflows (
+            id TEXT PRIMARY KEY, tenant_id TEXT NOT NULL, entity_id TEXT NOT NULL, runbook TEXT NOT NULL, name TEXT,
+            body BYTES NOT NULL, next_at BIGINT, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL)""",
+        "CREATE INDEX workflows_entity ON workflows (entity_id)",
+        "CREATE INDEX workflows_next ON workflows (next_at) WHERE next_at IS NOT NULL",
+        """CREATE TABLE registered_agents (
+            id TEXT PRIMARY KEY, tenant_id TEXT NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL,
+            external_ref TEXT NOT NULL, key_hash TEXT NOT NULL UNIQUE, key_hint TEXT NOT NULL, body BYTES NOT NULL,
+            secret BYTES, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL)""",
+        "CREATE UNIQUE INDEX registered_agents_name ON registered_agents (tenant_id, name)",
+        """CREATE TABLE agent_runs (
+            task_id TEXT NOT NULL, key TEXT NOT NULL, agent_id TEXT NOT NULL, session_id TEXT, base_url TEXT,
+            started_at BIGINT NOT NULL, ended_at BIGINT, body BYTES NOT NULL, PRIMARY KEY (task_id, key))""",
+        "CREATE INDEX agent_runs_session ON agent_runs (session_id)",
+        "CREATE INDEX agent_runs_live ON agent_runs (agent_id) WHERE ended_at IS NULL",
+        """CREATE TABLE data_connections (
+            id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, body BYTES NOT NULL, secret BYTES,
+            created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL)""",
+        "ALTER TABLE api_keys ADD COLUMN tenant_id TEXT",
     ),
 }

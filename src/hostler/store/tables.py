@@ -36,6 +36,7 @@ api_keys = Table(
     _text("hint"),
     _int("created_at"),
     _int("revoked_at", null=True),
+    _text("tenant_id", null=True),  # where it opens the Workspace API of this tenant, and nothing else
 )
 
 agents = Table(
@@ -373,4 +374,83 @@ runbook_files = Table(
     _text("path", key=True),
     _text("blob"),
     _int("size_bytes"),
+)
+
+# -- the Workspace's side: `body` is JSON, what its room alone reads --
+tenants = Table(
+    "tenants",
+    metadata,
+    _text("id", key=True),
+    _text("slug"),
+    _text("name"),
+    _text("status"),
+    _json("body"),
+    _int("created_at"),
+    _int("updated_at"),
+)
+entities = Table(
+    "entities",
+    metadata,
+    _text("id", key=True),
+    _text("tenant_id"),
+    _text("slug"),
+    _text("name"),
+    _json("body"),
+    _int("created_at"),
+    _int("updated_at"),
+)
+workflows = Table(
+    "workflows",
+    metadata,
+    _text("id", key=True),
+    _text("tenant_id"),
+    _text("entity_id"),
+    _text("runbook"),
+    _text("name", null=True),
+    _json("body"),
+    _int("next_at", null=True),
+    _int("created_at"),
+    _int("updated_at"),
+)
+
+# Agents that runbooks may call. `secret` is the sealed key of the server where one lives, when that is another one.
+registered_agents = Table(
+    "registered_agents",
+    metadata,
+    _text("id", key=True),
+    _text("tenant_id"),
+    _text("name"),
+    _text("kind"),
+    _text("external_ref"),
+    _text("key_hash"),
+    _text("key_hint"),
+    _json("body"),
+    _json("secret", null=True),
+    _int("created_at"),
+    _int("updated_at"),
+)
+
+# Calls of agents by tasks. A row stands before its session is made: the session is found by the run's mark.
+agent_runs = Table(
+    "agent_runs",
+    metadata,
+    _text("task_id", key=True),
+    _text("key", key=True),
+    _text("agent_id"),
+    _text("session_id", null=True),
+    _text("base_url", null=True),
+    _int("started_at"),
+    _int("ended_at", null=True),
+    _json("body"),
+)
+data_connections = Table(
+    "data_connections",
+    metadata,
+    _text("id", key=True),
+    _text("kind"),
+    _text("name"),
+    _json("body"),
+    _json("secret", null=True),
+    _int("created_at"),
+    _int("updated_at"),
 )

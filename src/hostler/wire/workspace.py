@@ -1,7 +1,7 @@
-"""The Workspace API as its published clients read and write it: camelCase, and what is not known is left out, never null.
+"""The Workspace API as its published clients read and write it: camelCase, and what is unknown is left out, never null.
 
-Those clients refuse null where they want an object or a list, ignore keys that they don't know, and know no other states
-than those here. The one list of shapes; it must not know how anything is kept.
+Those clients refuse null where they want an object or a list, ignore keys that they don't know, and know no other
+states than those here. The one list of shapes; it must not know how anything is kept.
 """
 
 from __future__ import annotations

@@ -69,7 +69,8 @@ class Link:
             return m.Answer(id=query.id, error=f"{type(error).__name__}: {error}")
 
     async def _ask(self, message: Any) -> list[Entry]:
-        waiting = self._waiting[message.id] = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[m.Reply] = asyncio.get_running_loop().create_future()
+        self._waiting[message.id] = waiting
         self.send(message)
         await self._writer.drain()
         reply = await waiting
@@ -116,7 +117,7 @@ def _prepared(begin: m.Begin) -> tuple[Any, Any]:
     from ntro.workflow.runtime import set_runtime
 
     runtime = DurableRuntime(lambda cls: next((s for s, c in registry._registry.items() if c is cls), None))
-    set_runtime(runtime)  # type: ignore[arg-type]
+    set_runtime(runtime)
     agents.stand_in()
     for slug in begin.slugs:
         registry.register_workflow(slug, Elsewhere(slug))
@@ -143,7 +144,7 @@ def _argument(found: type, given: Any) -> Any:
 
 
 def _takes_one(method: Any) -> bool:
-    return method.__code__.co_argcount > 1
+    return bool(method.__code__.co_argcount > 1)
 
 
 async def main() -> None:
