@@ -188,6 +188,13 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
         """CREATE TABLE data_connections (
             id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, body BYTES NOT NULL, secret BYTES,
             created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL)""",
+        """CREATE TABLE capabilities (
+            id TEXT PRIMARY KEY, name TEXT NOT NULL, version TEXT NOT NULL, body BYTES NOT NULL,
+            created_at BIGINT NOT NULL, UNIQUE (name, version))""",
+        """CREATE TABLE runbook_feedback (
+            id TEXT PRIMARY KEY, runbook TEXT NOT NULL, task_id TEXT, tenant_id TEXT, feedback TEXT NOT NULL,
+            created_at BIGINT NOT NULL)""",
+        "CREATE INDEX runbook_feedback_runbook ON runbook_feedback (runbook, created_at, id)",
         "ALTER TABLE api_keys ADD COLUMN tenant_id TEXT",
     ),
 }

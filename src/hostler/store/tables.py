@@ -463,3 +463,24 @@ data_connections = Table(
     _int("created_at"),
     _int("updated_at"),
 )
+
+# What people say a platform can do, for the clients that register it; nothing here goes by it. No version is "".
+capabilities = Table(
+    "capabilities",
+    metadata,
+    _text("id", key=True),
+    _text("name"),
+    _text("version"),
+    _json("body"),
+    _int("created_at"),
+)
+runbook_feedback = Table(
+    "runbook_feedback",
+    metadata,
+    _text("id", key=True),
+    _text("runbook"),
+    _text("task_id", null=True),
+    _text("tenant_id", null=True),
+    _text("feedback"),
+    _int("created_at"),
+)
