@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from hostler.runbooks.config import RunbooksConfig
+from hostler.runbooks.dataplane.asked import Asked
+from hostler.runbooks.dataplane.plane import DataPlane
 from hostler.runbooks.invoking.agents import Agents, Home
 from hostler.runbooks.invoking.directory import Registered
-from hostler.runbooks.invoking.passback import Documents
 from hostler.runbooks.library import Library
 from hostler.runbooks.runner import Runner, Settings
 from hostler.store.dispatch import EmbeddedDispatcher
@@ -28,24 +29,27 @@ class Runbooks:
         self,
         store: Store,
         sealer: Sealer,
-        documents: Documents,
+        data: DataPlane,
         folder: Path,
         config: RunbooksConfig,
         environ: Mapping[str, str],
     ) -> None:
         """`folder` is this room's own. Of `environ` a bundle sees what `config` names."""
         self.store = store
+        self.data = data
         self.library = Library(store, folder / "bundles")
         self.agents = Agents(
             store,
             Registered(store, sealer),
-            documents,
+            data,
             folder=folder / "incoming",
             max_bytes=config.document_mb * MIB,
         )
         seen = {name: environ[name] for name in config.environ if name in environ}
         settings = Settings(stall_seconds=config.stall_seconds, environ={**seen, **config.variables})
-        self.runner = Runner(store, EmbeddedDispatcher(store, tasks), self.library, self.agents, settings)
+        self.runner = Runner(
+            store, EmbeddedDispatcher(store, tasks), self.library, self.agents, Asked(store, data), settings
+        )
 
     async def run(self, home: Home) -> NoReturn:
         """Work on tasks until cancelled; the next start goes on. `home` is where agents of this server are called."""
@@ -54,3 +58,4 @@ class Runbooks:
 
     async def aclose(self) -> None:
         await self.agents.aclose()
+        await self.data.aclose()
