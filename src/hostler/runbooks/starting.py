@@ -20,7 +20,7 @@ from hostler.runbooks.registry.entities import EntityRow
 from hostler.runbooks.registry.finding import RETRY_SECONDS, new_id
 from hostler.runbooks.registry.tenants import TenantRow
 from hostler.runbooks.registry.workflows import WorkflowRow
-from hostler.runbooks.runner import Library
+from hostler.runbooks.contract import Library
 from hostler.runbooks.tasks import FAILED, TaskRow
 from hostler.store.sql import Tx
 from hostler.store.store import Store

@@ -181,6 +181,10 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
             started_at BIGINT NOT NULL, ended_at BIGINT, body BYTES NOT NULL, PRIMARY KEY (task_id, key))""",
         "CREATE INDEX agent_runs_session ON agent_runs (session_id)",
         "CREATE INDEX agent_runs_live ON agent_runs (agent_id) WHERE ended_at IS NULL",
+        """CREATE TABLE task_lines (
+            task_id TEXT NOT NULL, position BIGINT NOT NULL, event_id TEXT NOT NULL, at BIGINT NOT NULL,
+            kind TEXT NOT NULL, text TEXT NOT NULL, agent_id TEXT NOT NULL, session_id TEXT NOT NULL,
+            PRIMARY KEY (task_id, position))""",
         """CREATE TABLE data_connections (
             id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, body BYTES NOT NULL, secret BYTES,
             created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL)""",

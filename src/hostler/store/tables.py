@@ -438,6 +438,20 @@ agent_runs = Table(
     _int("ended_at", null=True),
     _json("body"),
 )
+
+# What those agents do, line by line, for the people who look at the task.
+task_lines = Table(
+    "task_lines",
+    metadata,
+    _text("task_id", key=True),
+    _int("position", key=True),
+    _text("event_id"),
+    _int("at"),
+    _text("kind"),
+    _text("text"),
+    _text("agent_id"),
+    _text("session_id"),
+)
 data_connections = Table(
     "data_connections",
     metadata,
