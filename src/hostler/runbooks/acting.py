@@ -6,7 +6,7 @@ the same one sent again changes nothing, whether its gate is still open or anoth
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 import msgspec
@@ -16,12 +16,15 @@ from hostler import clock
 from hostler.errors import Conflict, InvalidRequest
 from hostler.runbooks import gates, tasks
 from hostler.runbooks.gates import FILE, REVIEW, Gate, Sent
+from hostler.runbooks.invoking.rows import Question, Reply
 from hostler.runbooks.registry.finding import sent_again
 from hostler.runbooks.tasks import TaskRow
 from hostler.store.sql import Tx
 from hostler.store.store import Store
 from hostler.store.tables import tasks as table
 
+KNOWN_REPLIES = 1000
+Replies = Callable[[str, str, Reply], Awaitable[None]]
 _CANCEL = (
     update(table)
     .where(table.c.id == bindparam("t"), table.c.closed_at.is_(None), table.c.cancelled_at.is_(None))
@@ -52,9 +55,12 @@ class Acted(msgspec.Struct, frozen=True):
 
 
 class Acting:
-    def __init__(self, store: Store, wake: Callable[[str], None]) -> None:
+    def __init__(self, store: Store, wake: Callable[[str], None], reply: Replies) -> None:
+        """`reply` gives an agent's session the answer to its question."""
         self._store = store
         self._wake = wake
+        self._reply = reply
+        self._replied: dict[str, tuple[dict[str, Any], int]] = {}  # by the named task: what was said last, and when
 
     async def decide(
         self,
@@ -79,23 +85,43 @@ class Acting:
         if by is not None:
             action["acted_by"] = by
 
-        def tx() -> Tx[Acted]:
+        def tx() -> Tx[tuple[Acted, Gate | None]]:
             named = yield from gates.find_tx(task_id, scope)
             tree = yield from gates.tree_tx(named)
             before = yield from _decided_tx(tree, action)
             found = [each for each in (yield from gates.open_tx(tree)) if each.kind == REVIEW]
             meant = _meant(found, gate)
             if before is not None and (meant is None or (gate is None and before[1].at > looked_at)):
-                return Acted(named, before[0])
+                return Acted(named, before[0]), None
             if meant is None:
                 raise Conflict(_closed(named, gate))
+            if meant.asked is not None:
+                return Acted(named, meant.task), meant
             if meant.given is not None and meant.given.action != action:
                 raise Conflict(f"The gate of task {meant.task.id} has been {meant.given.decision} already.")
             if meant.given is None:
                 yield from tasks.signal_tx(meant.task.id, "user_action", action)
-            return Acted(named, meant.task)
+            return Acted(named, meant.task), None
 
-        return await self._act(tx)
+        return await self._decide(tx, action, looked_at if gate is None else clock.now())
+
+    async def _decide(
+        self, tx: Callable[[], Tx[tuple[Acted, Gate | None]]], action: dict[str, Any], looked_at: int
+    ) -> Acted:
+        """An agent's question is answered to the agent, what a runbook asks to the runbook."""
+        acted, asking = await self._store.write(tx)
+        if asking is None or asking.asked is None:
+            self._wake(acted.task.id)
+            return acted
+        same, at = self._replied.get(acted.named.id, ({}, 0))
+        if same == action and at > looked_at and sent_again(at, clock.now()):
+            return acted
+        key, question = asking.asked
+        await self._reply(asking.task.id, key, _reply(question, action))
+        if len(self._replied) >= KNOWN_REPLIES:
+            self._replied.clear()
+        self._replied[acted.named.id] = action, clock.now()
+        return acted
 
     async def row_action(
         self, task_id: str, action: dict[str, Any], *, scope: str | None = None, gate: str | None = None
@@ -186,6 +212,14 @@ def _fitting(found: list[Gate], source: str | None) -> list[Gate]:
     if source is None and len(found) > 1:
         raise InvalidRequest(f"source: several files are waited for; say which: {', '.join(sorted(sources))}")
     return [each for each, its in zip(found, sources, strict=True) if source in (None, its)]
+
+
+def _reply(question: Question, action: dict[str, Any]) -> Reply:
+    """Raises InvalidRequest."""
+    allow, text = action["type"] == "approved", action.get("comments")
+    if question.asked == "result" and allow and not text:
+        raise InvalidRequest(f"reason: the agent waits for what {question.name} gives; say it here")
+    return Reply(event_id=question.event_id, allow=allow, text=text)
 
 
 def _closed(named: TaskRow, gate: str | None) -> str:

@@ -1,6 +1,7 @@
 """Where a task waits for somebody: its own open gate, or one of a task below it. It must not answer any.
 
-A gate is known by its task and by how many waits of it were over when it opened: the position of the last of them.
+A gate is known by its task and by how many waits of it were over when it opened: the position of the last of them. An
+agent that a task has called opens one, too, for each question that it asks: that is known by the question.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from sqlalchemy import bindparam, func, select
 
 from hostler.errors import NotFound
 from hostler.runbooks import tasks
-from hostler.runbooks.tasks import TaskRow
+from hostler.runbooks.invoking.rows import AgentRun, Question, of_task_tx
+from hostler.runbooks.tasks import BLOCKED, TaskRow
 from hostler.store.sql import Tx
 from hostler.store.tables import task_entries
 from hostler.store.tables import tasks as table
@@ -46,12 +48,14 @@ class Sent(msgspec.Struct, frozen=True):
 
 
 class Gate(msgspec.Struct, frozen=True):
-    """`action` is the task's pending action, `given` the answer that it has got and not yet taken."""
+    """`action` is the task's pending action, `given` the answer that it has got and not yet taken. `asked` is there
+    when it is an agent who asks: the run's key, and the question."""
 
     task: TaskRow
     action: dict[str, Any]
     position: int
     given: Sent | None = None
+    asked: tuple[str, Question] | None = None
 
     @property
     def kind(self) -> str:
@@ -59,7 +63,7 @@ class Gate(msgspec.Struct, frozen=True):
 
     @property
     def token(self) -> str:
-        return f"{self.task.id}@{self.position}"
+        return f"{self.task.id}@{self.position if self.asked is None else self.asked[1].event_id}"
 
 
 def find_tx(task_id: str, scope: str | None) -> Tx[TaskRow]:
@@ -91,6 +95,7 @@ def open_tx(tree: list[TaskRow]) -> Tx[list[Gate]]:
     for row in tree:
         if row.closed_at is None and (action := pending(row)) is not None and action.get("kind") in (REVIEW, FILE):
             found.append((yield from _gate_tx(row, action)))
+        found += yield from _asked_tx(row)
     own = {gate.task.id for gate in found}
     by_id = {row.id: row for row in tree}
     for row in tree:
@@ -115,6 +120,30 @@ def view_of(row: TaskRow) -> dict[str, Any]:
     """What the task's runbook showed of itself last."""
     shown = msgspec.json.decode(row.view) if row.view is not None else {}
     return shown if isinstance(shown, dict) else {}
+
+
+def _asked_tx(row: TaskRow) -> Tx[list[Gate]]:
+    """What agents ask that the task has called."""
+    if row.closed_at is not None or row.status != BLOCKED:
+        return []
+    runs = yield from of_task_tx(row.id)
+    return [
+        Gate(row, _question(run, question), 0, None, (run.key, question))
+        for run in runs
+        for question in (run.questions if run.ended_at is None else ())
+    ]
+
+
+def _question(run: AgentRun, question: Question) -> dict[str, Any]:
+    """An agent's question in the form of a pending action."""
+    wants = "the result of" if question.asked == "result" else "leave to use"
+    return {
+        "kind": REVIEW,
+        "reason": f"The agent asks for {wants} {question.name}.",
+        "tools": ["ntro_task_approve", "ntro_task_reject"],
+        "payload": {"agent_id": run.agent_id, "session_id": run.session_id, **msgspec.to_builtins(question)},
+        "display_hint": {"component": "APPROVAL_FORM", "config": {}},
+    }
 
 
 def _gate_tx(row: TaskRow, action: dict[str, Any]) -> Tx[Gate]:

@@ -15,12 +15,12 @@ from sqlalchemy import bindparam, select
 from hostler import clock
 from hostler.errors import InvalidRequest
 from hostler.runbooks import tasks
+from hostler.runbooks.contract import Library
 from hostler.runbooks.registry import entities, tenants, workflows
 from hostler.runbooks.registry.entities import EntityRow
 from hostler.runbooks.registry.finding import RETRY_SECONDS, new_id
 from hostler.runbooks.registry.tenants import TenantRow
 from hostler.runbooks.registry.workflows import WorkflowRow
-from hostler.runbooks.contract import Library
 from hostler.runbooks.tasks import FAILED, TaskRow
 from hostler.store.sql import Tx
 from hostler.store.store import Store
