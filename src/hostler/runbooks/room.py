@@ -44,7 +44,9 @@ class Runbooks:
             max_bytes=config.document_mb * MIB,
         )
         seen = {name: environ[name] for name in config.environ if name in environ}
-        settings = Settings(stall_seconds=config.stall_seconds, environ={**seen, **config.variables})
+        settings = Settings(
+            stall_seconds=config.stall_seconds, rest_seconds=config.rest_seconds, environ={**seen, **config.variables}
+        )
         self.runner = Runner(store, EmbeddedDispatcher(store, tasks), self.library, self.agents, settings)
 
     async def run(self, home: Home) -> NoReturn:
