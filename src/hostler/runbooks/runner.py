@@ -15,7 +15,7 @@ from hostler import clock
 from hostler.errors import NotFound, Unavailable
 from hostler.runbooks import messages as m
 from hostler.runbooks import tasks as rows
-from hostler.runbooks.contract import Agents, Library
+from hostler.runbooks.contract import Agents, Data, Library
 from hostler.runbooks.entries import Draft, Entry
 from hostler.runbooks.journal import Taken, answer_tx, append_tx, read_tx
 from hostler.runbooks.workers import Stalled, Worker, last_words
@@ -40,12 +40,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 class Runner:
     def __init__(
-        self, store: Store, dispatcher: Dispatcher, library: Library, agents: Agents, settings: Settings
+        self, store: Store, dispatcher: Dispatcher, library: Library, agents: Agents, data: Data, settings: Settings
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._library = library
         self._agents = agents
+        self.data = data
         self._settings = settings
         self._running: dict[str, Running | None] = {}
         self._woken: set[str] = set()
@@ -130,6 +131,7 @@ class Runner:
             value=entries[0].value if entries else None,
             attempt=row.crashes + 1,
             rest_seconds=self._settings.rest_seconds,
+            tenant=await self.data.tenant(row.tenant_id),
         )
         await self._run(running, begin, row)
 
@@ -298,6 +300,9 @@ class Running:
                 case m.Rest():
                     await self._rest(message)
                     return None
+                case m.Sql():
+                    data = await self._runner.data.answer(self.lease.session_id, message)
+                    return m.Reply(id=message.id, data=data)
                 case m.Forget():
                     if (key := self._calls.pop(message.asked, None)) is not None:
                         await self._runner.forget_agent(self.lease, key)

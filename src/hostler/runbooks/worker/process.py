@@ -19,7 +19,7 @@ import msgspec
 
 from hostler.runbooks import messages as m
 from hostler.runbooks.entries import Draft, Entry
-from hostler.runbooks.worker import agents, bundle, failures, values
+from hostler.runbooks.worker import agents, bundle, data, failures, values
 from hostler.runbooks.worker.port import Refused
 from hostler.runbooks.worker.run import MAX_SEEN, Run, current
 from hostler.runbooks.worker.runtime import DurableRuntime, Elsewhere
@@ -70,6 +70,9 @@ class Link:
             return m.Answer(id=query.id, error=f"{type(error).__name__}: {error}")
 
     async def _ask(self, message: Any) -> list[Entry]:
+        return (await self._reply(message)).entries
+
+    async def _reply(self, message: Any) -> m.Reply:
         waiting: asyncio.Future[m.Reply] = asyncio.get_running_loop().create_future()
         self._waiting[message.id] = waiting
         self.send(message)
@@ -82,7 +85,7 @@ class Link:
             raise
         if reply.refused is not None:
             raise Refused(reply.refused)
-        return reply.entries
+        return reply
 
     # -- the port --
 
@@ -101,12 +104,16 @@ class Link:
     async def agent(self, key: str, call: dict[str, Any]) -> Entry:
         return (await self._ask(m.RunAgent(id=next(self._ids), key=key, call=call)))[-1]
 
+    async def sql(self, tenant: str, how: data.How, sql: str, args: bytes) -> bytes:
+        reply = await self._reply(m.Sql(id=next(self._ids), tenant=tenant, how=how, sql=sql, args=args))
+        return reply.data or b""
+
 
 async def work(link: Link, begin: m.Begin) -> None:
     """Run the task, and write down how it ended."""
     run = None
     try:
-        instance, argument = _prepared(begin)
+        instance, argument = _prepared(begin, link)
         run = link.run = Run(begin.task_id, instance, begin.entries, link, attempt=begin.attempt)
         run.rest_seconds, run.own_tasks = begin.rest_seconds, link.tasks
         current.set(run)
@@ -121,7 +128,7 @@ async def work(link: Link, begin: m.Begin) -> None:
     await (run.write(draft) if run is not None else link.append([draft], None))
 
 
-def _prepared(begin: m.Begin) -> tuple[Any, Any]:
+def _prepared(begin: m.Begin, link: Link) -> tuple[Any, Any]:
     """The runbook's instance and its argument. Raises NotLoaded."""
     from ntro.workflow import registry
     from ntro.workflow.runtime import set_runtime
@@ -129,6 +136,7 @@ def _prepared(begin: m.Begin) -> tuple[Any, Any]:
     runtime = DurableRuntime(lambda cls: next((s for s, c in registry._registry.items() if c is cls), None))
     set_runtime(runtime)
     agents.stand_in()
+    data.stand_in(link.sql, begin.tenant)
     for slug in begin.slugs:
         registry.register_workflow(slug, Elsewhere(slug))
     found = bundle.load(Path(begin.folder), begin.slug, begin.workflow_class, begin.modules)
