@@ -38,6 +38,7 @@ class Begin(Message):
     input: Any = None
     value: bytes | None = None
     attempt: int = 1
+    rest_seconds: float = 60.0
     tenant: str = ""
 
 
@@ -118,12 +119,20 @@ class Answer(Message):
     error: str | None = None
 
 
+class Rest(Message):
+    """All that is left is to wait for what somebody sends, or for a time in seconds since the epoch. Whoever starts the
+    task again will find it here; `position` is the last entry that it has seen."""
+
+    position: int
+    until: float | None = None
+
+
 class Pong(Message):
     id: int
 
 
 OfServer = Begin | Reply | Signal | Query | Cancel | Ping
-OfWorker = Append | StartChild | AwaitChild | RunAgent | Sql | Forget | Answer | Pong
+OfWorker = Append | StartChild | AwaitChild | RunAgent | Sql | Forget | Rest | Answer | Pong
 
 _encode = msgspec.msgpack.Encoder().encode
 decode_of_server = msgspec.msgpack.Decoder(OfServer).decode

@@ -21,7 +21,7 @@ from hostler.runbooks import messages as m
 from hostler.runbooks.entries import Draft, Entry
 from hostler.runbooks.worker import agents, bundle, data, failures, values
 from hostler.runbooks.worker.port import Refused
-from hostler.runbooks.worker.run import Run, current
+from hostler.runbooks.worker.run import MAX_SEEN, Run, current
 from hostler.runbooks.worker.runtime import DurableRuntime, Elsewhere
 
 SOCKET = 0  # its stdin
@@ -37,6 +37,7 @@ class Link:
         self._waiting: dict[int, asyncio.Future[m.Reply]] = {}
         self.run: Run | None = None
         self.work: asyncio.Task[Any] | None = None
+        self.tasks: set[asyncio.Task[Any] | None] = set()  # of the process itself
 
     async def receive(self) -> m.OfServer | None:
         data = await m.read(self._reader)
@@ -64,7 +65,7 @@ class Link:
     def _answer(self, query: m.Query) -> m.Answer:
         try:
             value = self.run.query(query.name, *query.args) if self.run is not None else None
-            return m.Answer(id=query.id, value=values.shown(value))
+            return m.Answer(id=query.id, value=values.whole(value, MAX_SEEN))
         except Exception as error:
             return m.Answer(id=query.id, error=f"{type(error).__name__}: {error}")
 
@@ -94,6 +95,9 @@ class Link:
     async def start_child(self, key: str, task_id: str, slug: str, value: bytes) -> Entry:
         return (await self._ask(m.StartChild(id=next(self._ids), key=key, task_id=task_id, slug=slug, value=value)))[-1]
 
+    def rest(self, position: int, until: float | None) -> None:
+        self.send(m.Rest(position=position, until=until))
+
     async def ended(self, task_id: str) -> Entry:
         return (await self._ask(m.AwaitChild(id=next(self._ids), task_id=task_id)))[-1]
 
@@ -111,6 +115,7 @@ async def work(link: Link, begin: m.Begin) -> None:
     try:
         instance, argument = _prepared(begin, link)
         run = link.run = Run(begin.task_id, instance, begin.entries, link, attempt=begin.attempt)
+        run.rest_seconds, run.own_tasks = begin.rest_seconds, link.tasks
         current.set(run)
         result = await (instance.run(argument) if _takes_one(instance.run) else instance.run())
         draft = failures.returned("ended", "", result, begin.slug)
@@ -169,6 +174,7 @@ async def main() -> None:
         return
     link.work = asyncio.create_task(work(link, begin))
     serving = asyncio.create_task(link.serve())
+    link.tasks = {asyncio.current_task(), serving}
     await asyncio.wait([link.work, serving], return_when=asyncio.FIRST_COMPLETED)
     if link.work.done():
         link.work.result()
