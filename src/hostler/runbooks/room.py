@@ -13,9 +13,10 @@ from typing import NoReturn
 from hostler.runbooks.acting import Acting
 from hostler.runbooks.catalogue import Catalogue
 from hostler.runbooks.config import RunbooksConfig
+from hostler.runbooks.dataplane.asked import Asked
+from hostler.runbooks.dataplane.plane import DataPlane
 from hostler.runbooks.invoking.agents import Agents, Home
 from hostler.runbooks.invoking.directory import Registered
-from hostler.runbooks.invoking.passback import Documents
 from hostler.runbooks.library import Library
 from hostler.runbooks.registry.agents import RegisteredAgents
 from hostler.runbooks.registry.connections import Connections
@@ -39,25 +40,30 @@ class Runbooks:
         self,
         store: Store,
         sealer: Sealer,
-        documents: Documents,
+        data: DataPlane,
         folder: Path,
         config: RunbooksConfig,
         environ: Mapping[str, str],
     ) -> None:
         """`folder` is this room's own. Of `environ` a bundle sees what `config` names."""
         self.store = store
+        self.data = data
         self.library = Library(store, folder / "bundles")
         directory = Registered(store, sealer)
         self.agents = Agents(
             store,
             directory,
-            documents,
+            data,
             folder=folder / "incoming",
             max_bytes=config.document_mb * MIB,
         )
         seen = {name: environ[name] for name in config.environ if name in environ}
-        settings = Settings(stall_seconds=config.stall_seconds, environ={**seen, **config.variables})
-        self.runner = Runner(store, EmbeddedDispatcher(store, tasks), self.library, self.agents, settings)
+        settings = Settings(
+            stall_seconds=config.stall_seconds, rest_seconds=config.rest_seconds, environ={**seen, **config.variables}
+        )
+        self.runner = Runner(
+            store, EmbeddedDispatcher(store, tasks), self.library, self.agents, Asked(store, data), settings
+        )
         self.tenants = Tenants(store)
         self.entities = Entities(store)
         self.workflows = Workflows(store, self.library)
@@ -67,7 +73,7 @@ class Runbooks:
         self.starts = Starts(store, self.library, self.runner.wake)
         self.acting = Acting(store, self.runner.wake, self.agents.reply)
         self.uploads = Uploads(
-            self.acting, documents, directory.place, folder=folder / "incoming", max_bytes=config.document_mb * MIB
+            self.acting, data, directory.place, folder=folder / "incoming", max_bytes=config.document_mb * MIB
         )
         self._schedules = Schedules(store, self.starts)
 
@@ -81,3 +87,4 @@ class Runbooks:
 
     async def aclose(self) -> None:
         await self.agents.aclose()
+        await self.data.aclose()

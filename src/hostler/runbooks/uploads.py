@@ -15,9 +15,10 @@ from pathlib import Path
 from hostler.errors import InvalidRequest, RequestTooLarge, Unavailable
 from hostler.runbooks.acting import Acted, Acting
 from hostler.runbooks.acting import Document as Told
+from hostler.runbooks.dataplane.records import Document
 from hostler.runbooks.gates import Gate
 from hostler.runbooks.invoking.agents import Place
-from hostler.runbooks.invoking.passback import Document, Documents
+from hostler.runbooks.invoking.passback import Documents
 
 _HANDED_IN = uuid.UUID("9c1f0f3e-3a55-4c0c-8e0a-0d4c4b1f7e30")
 
