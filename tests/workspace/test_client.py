@@ -98,9 +98,8 @@ def test_workflows(client: Client, world: World) -> None:
     made = world.workflow("quick", name="nightly", schedule="0 2 * * *", timezone="Europe/London", description="d")
     assert (made.runbookSlug, made.entityId, made.schedule) == ("quick", world.entity.id, "0 2 * * *")
     assert (made.entity or {})["slug"] == world.entity.slug
-    assert world.workflow(
-        "quick", name="nightly", schedule="0 2 * * *", timezone="Europe/London", description="d"
-    ).id == (made.id)
+    again = world.workflow("quick", name="nightly", schedule="0 2 * * *", timezone="Europe/London", description="d")
+    assert again.id == made.id
     with pytest.raises(ConflictError):
         world.workflow("quick", name="nightly")
     changed = client.workflows.update_sync(made.id, schedule=None, timezone=None, default_config={"note": "n"})
