@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -28,3 +30,11 @@ def client(server: Server) -> Client:
 @pytest.fixture
 def world(client: Client) -> World:
     return World(client, next(_numbers))
+
+
+@pytest.fixture
+def another(server: Server) -> Client:
+    """Somebody with a key of their own."""
+    command = [sys.executable, "-m", "hostler.cli", "keys", "create", "another", "--data-dir", str(server.data_dir)]
+    made = subprocess.run(command, capture_output=True, text=True, check=True)
+    return Client(host=f"{server.base_url}/v1", api_key=made.stdout.strip())

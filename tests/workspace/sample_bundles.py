@@ -137,7 +137,7 @@ PARENT = bundle(
 class ParentWorkflow(NtroWorkflow):
     @ui_step(name="delegate", title="Delegate")
     async def _delegate(self, ctx):
-        return await self.run_child_workflow("review", ctx.model_dump(), step_id="delegate")
+        return await self.run_child_workflow(slug="review", input=ctx.model_dump(), step_id="delegate")
 
     @runbook.run
     async def run(self, ctx: Ctx):

@@ -29,12 +29,16 @@ class World:
         return self.client.tasks.create_sync(tenantId=self.tenant.slug, workflowId=workflow.id, context=context)
 
     def until(self, task_id: str, *actions: str) -> dict[str, Any]:
-        """The next step, once it is one of these."""
-        deadline = time.monotonic() + SECONDS
-        while True:
-            step = self.client.tasks.next_step_sync(task_id)
-            if step["action"] in actions:
-                return step
-            assert time.monotonic() < deadline, step
-            assert step["action"] == "wait", step
-            time.sleep(0.05)
+        return until(self.client, task_id, *actions)
+
+
+def until(client: Client, task_id: str, *actions: str) -> dict[str, Any]:
+    """The next step of a task, once it is one of these."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        step: dict[str, Any] = client.tasks.next_step_sync(task_id)
+        if step["action"] in actions:
+            return step
+        assert step["action"] == "wait", step
+        assert time.monotonic() < deadline, step
+        time.sleep(0.05)
