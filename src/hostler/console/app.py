@@ -11,6 +11,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hostler.console import pages, web
+from hostler.console.answers import TaskAnswers
 from hostler.console.home import Home
 from hostler.console.parts import Parts
 from hostler.console.sessions import SessionPages
@@ -20,7 +21,7 @@ from hostler.errors import NotFound
 
 
 def create_console(parts: Parts) -> ASGIApp:
-    every = (Home(parts), Signing(parts.access), SessionPages(parts), TaskPages(parts))
+    every = (Home(parts), Signing(parts.access), SessionPages(parts), TaskPages(parts), TaskAnswers(parts))
     routes = [Route("/console/static/{name}", static), *(route for each in every for route in each.routes())]
     return web.Guarded(Router(routes, redirect_slashes=False, default=_nothing))
 

@@ -26,12 +26,12 @@ class Frames:
 
     @staticmethod
     def row(place: int, row_id: str, into: str | None, html: str, *, queued: bool) -> bytes:
-        body = {"id": row_id, "into": into, "html": html, "queued": queued}
+        body = {"id": row_id, "into": into, "html": str(html), "queued": queued}
         return b"id: %d\n%b" % (place, _frame("row", body))
 
     @staticmethod
     def lines(place: int, html: str) -> bytes:
-        return b"id: %d\n%b" % (place, _frame("lines", {"html": html}))
+        return b"id: %d\n%b" % (place, _frame("lines", {"html": str(html)}))
 
     @staticmethod
     def preview(frame: bytes) -> bytes:
@@ -39,9 +39,12 @@ class Frames:
         return b"event: preview\ndata: " + frame + b"\n\n"
 
     @staticmethod
-    def sections(html: Mapping[str, str], holds: Mapping[str, str] | None = None) -> bytes:
+    def sections(
+        html: Mapping[str, str], holds: Mapping[str, str] | None = None, digests: Mapping[str, str] | None = None
+    ) -> bytes:
         """Parts of the page that have changed. What somebody fills in is kept while its hold is the same."""
-        return _frame("sections", {"html": html, "holds": holds or {}})
+        plain = {name: str(text) for name, text in html.items()}
+        return _frame("sections", {"html": plain, "holds": holds or {}, "digests": digests or {}})
 
     @staticmethod
     def alive() -> bytes:

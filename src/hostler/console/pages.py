@@ -6,6 +6,7 @@ It must not read anything, nor mark anything as safe.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
@@ -15,13 +16,14 @@ from urllib.parse import quote
 
 import msgspec
 
+from hostler.console.views import cell_text
 from hostler.wire.base import parse_timestamp
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 FOLDER = Path(__file__).parent
-STATIC = {"console.css": "text/css", "base.js": "text/javascript", "session.js": "text/javascript",
+STATIC = {"console.css": "text/css", "icon.svg": "image/svg+xml", "base.js": "text/javascript", "session.js": "text/javascript",
           "task.js": "text/javascript"}  # fmt: skip
 
 
@@ -32,7 +34,7 @@ def render(template: str, **values: Any) -> str:
 def part(template: str, macro: str, *arguments: Any, **named: Any) -> str:
     """One macro of a template, as a stream sends it."""
     made: Callable[..., str] = getattr(_environment().get_template(template).module, macro)
-    return str(made(*arguments, **named))
+    return made(*arguments, **named)
 
 
 @cache
@@ -56,17 +58,19 @@ def _environment() -> Environment:
     )  # fmt: skip
     environment.filters |= {
         "clock": _clock, "moment": _moment, "iso": _iso, "span": span, "count": _count, "size": _size, "seg": segment,
-        "pretty": _pretty, "words": _words,
+        "pretty": _pretty, "words": _words, "css": _css,
     }  # fmt: skip
     environment.tests |= {"table": _is_table, "scalar": _is_scalar}
-    environment.globals["version"] = version()
+    environment.globals |= {"version": version(), "cell_text": cell_text}
     return environment
 
 
 # -- filters --
 
 
-def _time(value: int | str) -> datetime | None:
+def _time(value: int | str | datetime) -> datetime | None:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC)
     try:
         micros = parse_timestamp(value) if isinstance(value, str) else value
         return datetime.fromtimestamp(micros / 1_000_000, UTC)
@@ -74,17 +78,17 @@ def _time(value: int | str) -> datetime | None:
         return None
 
 
-def _clock(value: int | str) -> str:
+def _clock(value: int | str | datetime) -> str:
     time = _time(value)
     return time.strftime("%H:%M:%S") if time else str(value)
 
 
-def _moment(value: int | str) -> str:
+def _moment(value: int | str | datetime) -> str:
     time = _time(value)
     return time.strftime("%Y-%m-%d %H:%M:%S") if time else str(value)
 
 
-def _iso(value: int | str) -> str:
+def _iso(value: int | str | datetime) -> str:
     time = _time(value)
     return time.isoformat().replace("+00:00", "Z") if time else str(value)
 
@@ -123,6 +127,11 @@ def _pretty(value: Any) -> str:
         return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
     except (TypeError, ValueError):
         return str(value)
+
+
+def _css(value: Any) -> str:
+    """A word that a class may be called; what somebody else wrote names none of ours but by such a word."""
+    return value if isinstance(value, str) and re.fullmatch("[A-Za-z_]{1,30}", value) else ""
 
 
 def _words(name: Any) -> str:

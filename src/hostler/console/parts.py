@@ -1,39 +1,22 @@
-"""What the pages stand on: services of the floor below, and three things that are seen through Protocols.
+"""What the pages stand on: services of the floor below, and what people do to tasks, seen through Protocols.
 
 It must not know how any of them does its work.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple, Protocol
-
-import msgspec
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from datetime import datetime
+from typing import Any, Literal, NamedTuple, Protocol
 
 from hostler.console.access import Access
 from hostler.log.log import Log
+from hostler.runbooks.invoking.rows import Reply
 from hostler.services.events import Events
 from hostler.services.files import Files
 from hostler.services.sessions import Sessions
 from hostler.services.threads import Threads
 from hostler.store.store import Store
-
-
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that an agent of a task did. `position` orders the lines of a task; `at` is in microseconds."""
-
-    position: int
-    at: int
-    kind: str
-    text: str
-    agent: str
-    session_id: str | None
-
-
-class Progress(Protocol):
-    async def progress(self, task_id: str, after: int) -> Sequence[Line]:
-        """The lines of a task behind this position, oldest first, as many as one answer may hold."""
-        ...
 
 
 class Upload(NamedTuple):
@@ -45,51 +28,60 @@ class Upload(NamedTuple):
     chunks: AsyncIterator[bytes]
 
 
-class RowAction(msgspec.Struct, frozen=True, kw_only=True):
-    """`field` and `value` belong to `edit_cell`."""
-
-    action: str
-    row_id: str | int
-    field: str | None = None
-    value: str | int | float | bool | None = None
-
-
 class Acting(Protocol):
-    """Each raises NotFound; Conflict when no gate is open for it; InvalidRequest for what the gate does not take."""
+    """What people do to a task. `gate` is the token of the gate that they saw. All raise NotFound, Conflict."""
 
-    async def approve(self, task_id: str, comment: str | None) -> None: ...
+    async def decide(
+        self, task_id: str, decision: Literal["approved", "rejected"], *, comments: str | None, gate: str | None
+    ) -> Any: ...
 
-    async def reject(self, task_id: str, comment: str | None) -> None: ...
+    async def row_action(self, task_id: str, action: dict[str, Any], *, gate: str | None) -> Any: ...
 
-    async def submit_file(self, task_id: str, upload: Upload) -> None: ...
-
-    async def row_action(self, task_id: str, action: RowAction) -> None: ...
-
-    async def cancel(self, task_id: str) -> None: ...
+    async def cancel(self, task_id: str) -> Any: ...
 
 
-class Document(msgspec.Struct, frozen=True, kw_only=True):
-    id: str
-    source: str
-    filename: str
-    content_type: str
-    size_bytes: int
-    uploaded_at: int
+class Filing(Protocol):
+    async def hand_in(self, task_id: str, upload: Upload, *, gate: str | None) -> None:
+        """Keep a file among the tenant's documents, and tell the task that waits for it. Raises NotFound, Conflict,
+        InvalidRequest, Unavailable."""
+        ...
 
 
-class Content(NamedTuple):
-    filename: str
-    chunks: AsyncIterator[bytes]
+class Answering(Protocol):
+    async def reply(self, task_id: str, key: str, reply: Reply) -> None:
+        """Tell an agent of the task what a person says to its question. Raises Conflict, NotFound."""
+        ...
+
+
+class Document(Protocol):
+    """`uploaded_at` has a time zone."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def filename(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def uploaded_at(self) -> datetime: ...
+    @property
+    def task_id(self) -> str | None: ...
 
 
 class Documents(Protocol):
-    async def documents(self, tenant_id: str, task_id: str) -> Sequence[Document]:
-        """What was handed in for a task, or made by its agents, oldest first."""
+    """A tenant's documents, by its slug. All raise Unavailable."""
+
+    async def documents(self, tenant: str, *, task_id: str | None) -> Sequence[Document]:
+        """What was handed in for a task, or made by its agents, the newest first."""
         ...
 
-    async def content(self, tenant_id: str, document_id: str) -> Content:
+    async def document(self, tenant: str, document_id: str) -> Document:
         """Raises NotFound."""
         ...
+
+    def content(self, tenant: str, document_id: str) -> AsyncGenerator[bytes, None]: ...
 
 
 class Parts(NamedTuple):
@@ -101,6 +93,7 @@ class Parts(NamedTuple):
     files: Files
     access: Access
     acting: Acting
+    filing: Filing
+    answering: Answering
     documents: Documents
-    progress: Progress
     max_upload: int

@@ -56,7 +56,7 @@ class SessionPages:
         if (answer := await signing.redeemed(request, self._access, ("sessions", session_id))) is not None:
             return answer
         who = await self._may(request, session_id)
-        thread_id, before = request.query_params.get("thread"), _number(request, "before")
+        thread_id, before = request.query_params.get("thread"), web.number(request, "before")
         head = await self._head(session_id, thread_id)
         found = await self._parts.log.page(
             Page(session_id=session_id, thread_id=thread_id, limit=SHOWN + 1, descending=True, after=before)
@@ -97,7 +97,7 @@ class SessionPages:
         session_id = web.parameter(request, "session_id")
         who = await self._may(request, session_id)
         thread_id = request.query_params.get("thread")
-        after = _last_seen(request)
+        after = web.last_seen(request)
         followed = await self._parts.events.follow(session_id, previews=PREVIEWS, thread_id=thread_id)
         frames = Live(self._parts, session_id, thread_id, after)
 
@@ -208,7 +208,10 @@ class Live:
         return found[1] if found else None
 
     async def _changed_head(self) -> bytes:
-        values = await head(self._parts, self._session_id, self._thread_id)
+        try:
+            values = await head(self._parts, self._session_id, self._thread_id)
+        except NotFound:  # it is deleted: the stream says so next
+            return Frames.alive()
         return Frames.sections(
             {
                 "head": pages.part("_session.html", "head", values["session"], values["thread"]),
@@ -216,16 +219,3 @@ class Live:
                 "files": pages.part("_session.html", "files", self._session_id, values["files"]),
             }
         )
-
-
-def _number(request: Request, name: str) -> int | None:
-    text = request.query_params.get(name, "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
-
-
-def _last_seen(request: Request) -> int:
-    """Where a page is that opens its stream, or opens it again after it was cut."""
-    said = request.headers.get("last-event-id", "")
-    if said.isascii() and said.isdigit() and len(said) <= 18:
-        return int(said)
-    return _number(request, "after") or 0

@@ -43,12 +43,12 @@ class Signing:
         ]
 
     async def ask(self, request: Request) -> Response:
-        return _page(_next(request.query_params.get("next", "")))
+        return _page(next_page(request.query_params.get("next", "")))
 
     async def sign_in(self, request: Request) -> Response:
         web.check_origin(request)
         given = await web.form(request, MAX_BODY)
-        wanted = _next(given.get("next", ""))
+        wanted = next_page(given.get("next", ""))
         who = await self._access.sign_in(given.get("key", "").strip())
         if who is None:
             return _page(wanted, "This is no valid API key.", 401)
@@ -107,7 +107,7 @@ def _page(wanted: str, problem: str | None = None, status: int = 200) -> Respons
     return HTMLResponse(made, status, headers={"cache-control": "no-store"})
 
 
-def _next(path: str) -> str:
+def next_page(path: str) -> str:
     """Where to go afterwards: a page of ours, never another site's."""
     plain = path.startswith(f"{HOME}/") and "\\" not in path and path.isprintable() and path.isascii()
     return path if plain and not path.startswith("/console/sign-") else HOME

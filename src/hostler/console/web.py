@@ -220,3 +220,16 @@ def limited(receive: Receive, most: int) -> Receive:
         return message
 
     return counted
+
+
+def number(request: Request, name: str) -> int | None:
+    text = request.query_params.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
+def last_seen(request: Request) -> int:
+    """Where a page is that opens its stream, or opens it again after it was cut."""
+    said = request.headers.get("last-event-id", "")
+    if said.isascii() and said.isdigit() and len(said) <= 18:
+        return int(said)
+    return number(request, "after") or 0

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from hostler.errors import Conflict, InvalidRequest
-from hostler.runbooks.tasks import BLOCKED, FAILED, TaskRow
+from hostler.runbooks.tasks import FAILED, TaskRow
 
 MAX_ROWS = 500
 MAX_COLUMNS = 40
@@ -95,7 +95,7 @@ class Shown(msgspec.Struct, kw_only=True):
 
 
 class Gate(msgspec.Struct, kw_only=True):
-    """`token` is another one once this gate was answered: a form of an older page must not answer the next."""
+    """`token` names this gate alone: a form of an older page must not answer the next one."""
 
     kind: str
     reason: str
@@ -119,24 +119,38 @@ class View(msgspec.Struct, kw_only=True):
     snapshots: dict[str, Shown]
 
 
-def read(row: TaskRow, answers: int) -> View:
-    """What a task shows. `answers` counts the answers to gates that its journal holds."""
+def read(row: TaskRow, waited: int) -> View:
+    """What a task shows. `waited` is where its journal says that its last wait was over."""
     view = _dict(_decoded(row.view))
     snapshots = {str(name): _snapshot(_dict(snap)) for name, snap in _dict(view.get("step_snapshots")).items()}
     action = _dict(view.get("current_pending_action"))
-    state = _dict(view.get("current_ui_state"))
-    gate = _gate(row, action, str(state.get("current_step_id") or ""), answers) if action and open_(row) else None
+    gate = _gate(row, action, waited) if action and open_(row) else None
     steps = [_step(_dict(step), row, gate, snapshots) for step in _list(view.get("current_steps"))]
     return View(steps=steps, gate=gate, snapshots=snapshots)
 
 
 def open_(row: TaskRow) -> bool:
-    return row.closed_at is None and row.cancelled_at is None and row.status == BLOCKED
+    return row.closed_at is None and row.cancelled_at is None
 
 
 def outcome(row: TaskRow) -> dict[str, Any]:
     """The body of a task's end: `result`, or `error` with its `type`, `message` and `trace`."""
     return _dict(_decoded(row.outcome))
+
+
+def failure(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    return _dict(outcome.get("error"))
+
+
+def edits(table: Table, row: TableRow, given: Mapping[str, str]) -> list[dict[str, Any]]:
+    """An action for each cell that a form has changed. Raises InvalidRequest."""
+    actions = []
+    for column in table.columns:
+        text, old = given.get(f"field.{column.key}"), row.values.get(column.key)
+        if text is None or not column.editable or text.replace("\r\n", "\n") == cell_text(old):
+            continue
+        actions.append({"action": "edit_cell", "row_id": row.id, "field": column.key, "value": cell(column, old, text)})
+    return actions
 
 
 def cell(column: Column, old: Any, text: str) -> Any:
@@ -200,14 +214,13 @@ def _snapshot(snap: Mapping[str, Any]) -> Shown:
     return shown
 
 
-def _gate(row: TaskRow, action: Mapping[str, Any], step_id: str, answers: int) -> Gate:
+def _gate(row: TaskRow, action: Mapping[str, Any], waited: int) -> Gate:
     hint = _dict(action.get("display_hint"))
     config = _dict(hint.get("config"))
     kind, reason = _text(action.get("kind")) or "interactive_review", _text(action.get("reason"))
-    told = f"{row.id}\0{step_id}\0{kind}\0{reason}\0{answers}"
     gate = Gate(
         kind=kind, reason=reason, shown=_shown(hint, action.get("payload")),
-        token=hashlib.sha256(told.encode()).hexdigest()[:16],
+        token=f"{row.id}@{waited}",
         checks=_dict(action.get("checks")),
         feedback=_dict(action.get("feedback") or config.get("feedback")),
         approve_label=_text(config.get("approve_label")) or "Approve",
