@@ -58,7 +58,7 @@ def _environment() -> Environment:
     )  # fmt: skip
     environment.filters |= {
         "clock": _clock, "moment": _moment, "iso": _iso, "span": span, "count": _count, "size": _size, "seg": segment,
-        "pretty": _pretty, "words": _words, "css": _css,
+        "pretty": _pretty, "words": _words, "css": _css, "amount": _amount,
     }  # fmt: skip
     environment.tests |= {"table": _is_table, "scalar": _is_scalar}
     environment.globals |= {"version": version(), "cell_text": cell_text}
@@ -127,6 +127,12 @@ def _pretty(value: Any) -> str:
         return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
     except (TypeError, ValueError):
         return str(value)
+
+
+def _amount(value: Any) -> str:
+    """Money as it is read; text stays as the runbook wrote it."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:,.2f}" if number else cell_text(value)
 
 
 def _css(value: Any) -> str:

@@ -240,8 +240,8 @@ def _request_end(made: Row, event: Event) -> None:
 
 def _error(made: Row, event: Event) -> None:
     error = event["error"]
-    made.shape, made.title, made.tone = "message", str(error.get("type", "error")), "bad"
-    made.blocks = [Block("text", str(error.get("message", "")))]
+    made.shape, made.title, made.tone = "message", "error", "bad"
+    made.blocks = [Block("text", str(error.get("message", "")), str(error.get("type", "")))]
     rest = {name: value for name, value in error.items() if name not in ("type", "message")}
     made.blocks += fields(rest)
 

@@ -18,7 +18,9 @@ function settle(root) {
     loose?.remove();
     const state = document.querySelector(`[data-state="${CSS.escape(id)}"]`);
     const label = part.querySelector(".label");
-    if (state && label) state.replaceChildren(...[...label.cloneNode(true).childNodes]);
+    for (const piece of state && label ? label.children : []) {
+      if (piece.className) state.append(piece.cloneNode(true)); // an uneventful result has nothing to say but its time
+    }
   }
 }
 
