@@ -2,105 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx2
 import msgspec
-from sqlalchemy import insert, update
+from sqlalchemy import insert
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hostler import clock
 from hostler.api.app import create_app
 from hostler.console.access import Access
 from hostler.console.app import create_console
-from hostler.console.parts import Parts, Upload
-from hostler.errors import NotFound
+from hostler.console.parts import Parts
 from hostler.front import Front
-from hostler.runbooks import tasks
+from hostler.runbooks import gates, tasks
+from hostler.runbooks.acting import Acting
+from hostler.runbooks.dataplane.plane import DataPlane
+from hostler.runbooks.dataplane.records import Document
 from hostler.runbooks.entries import Draft
 from hostler.runbooks.invoking import rows
+from hostler.runbooks.invoking.directory import Registered
 from hostler.runbooks.invoking.rows import Reply
 from hostler.runbooks.journal import append_tx
+from hostler.runbooks.uploads import Uploads
 from hostler.store.sql import Tx
 from hostler.store.store import Store
 from hostler.store.tables import registered_agents, tenants
-from hostler.store.tables import tasks as task_table
 from serving import KEY, Server
+from tenantdata import QUICK
 
 TENANT, OTHER = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 AGENT = "33333333-3333-4333-8333-333333333333"
-
-
-class Document(NamedTuple):
-    id: str
-    source: str
-    filename: str
-    content_type: str
-    body: bytes
-    task_id: str | None
-    uploaded_at: datetime = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-
-    @property
-    def size(self) -> int:
-        return len(self.body)
-
-
-class Plane:
-    def __init__(self) -> None:
-        self.kept: dict[str, list[Document]] = {}
-        self.trouble: Exception | None = None
-
-    async def documents(self, tenant: str, *, task_id: str | None) -> Sequence[Document]:
-        if self.trouble is not None:
-            raise self.trouble
-        return [each for each in self.kept.get(tenant, []) if each.task_id == task_id]
-
-    async def document(self, tenant: str, document_id: str) -> Document:
-        for each in self.kept.get(tenant, []):
-            if each.id == document_id:
-                return each
-        raise NotFound(f"There is no document {document_id}.")
-
-    async def content(self, tenant: str, document_id: str) -> AsyncGenerator[bytes, None]:
-        yield (await self.document(tenant, document_id)).body
-
-
-class People:
-    """What people did, as it reached the journal; `then` is the runbook's answer to it."""
-
-    def __init__(self, store: Store, plane: Plane) -> None:
-        self._store = store
-        self._plane = plane
-        self.done: list[tuple[str, Any]] = []
-        self.then: Callable[[str, Any], None] = lambda task_id, what: None
-
-    async def decide(self, task_id: str, decision: str, *, comments: str | None, gate: str | None) -> None:
-        await self._say(task_id, {"type": decision, "comments": comments}, gate)
-
-    async def row_action(self, task_id: str, action: dict[str, Any], *, gate: str | None) -> None:
-        await self._say(task_id, {"kind": "row_action", "payload": action}, gate)
-
-    async def cancel(self, task_id: str) -> None:
-        await self._store.write(lambda: tasks.cancel_tx(task_id))
-
-    async def hand_in(self, task_id: str, upload: Upload, *, gate: str | None) -> None:
-        body = b"".join([chunk async for chunk in upload.chunks])
-        document = Document(str(uuid.uuid4()), "upload", upload.filename, upload.content_type, body, task_id)
-        self._plane.kept.setdefault("acme", []).append(document)
-        await self._say(task_id, {"document_ref": document.id, "filename": upload.filename}, gate)
-
-    async def reply(self, task_id: str, key: str, reply: Reply) -> None:
-        await self._store.write(lambda: rows.reply_tx(task_id, key, reply))
-        self.done.append((task_id, reply))
-
-    async def _say(self, task_id: str, what: dict[str, Any], gate: str | None) -> None:
-        await self._store.write(lambda: tasks.signal_tx(task_id, "user_action", what))
-        self.done.append((task_id, what))
-        self.then(task_id, what)
 
 
 class Console(Server):
@@ -108,31 +44,53 @@ class Console(Server):
 
     def app(self, store: Store) -> ASGIApp:
         self.store = store
-        self.plane = Plane()
-        self.people = People(store, self.plane)
+        self.data = DataPlane(self._folder / "data", QUICK, None)
+        self.then: Callable[[str], Any] = lambda task_id: None  # the runbook's answer to what people did
+        self.replies: list[tuple[str, str, Reply]] = []
         self.access = Access(store, self.services.keys, self.vault.sealer)
+        acting = Acting(store, lambda task_id: self.then(task_id), self._reply)
+        directory = Registered(store, self.vault.sealer)
+        uploads = Uploads(acting, self.data, directory.place, folder=self._folder / "incoming", max_bytes=5_000_000)
         services = self.services
         parts = Parts(
             store=store, log=self.log, sessions=services.sessions, events=services.events, threads=services.threads,
-            files=services.files, access=self.access, acting=self.people, filing=self.people, answering=self.people,
-            documents=self.plane, max_upload=5_000_000,
+            files=services.files, access=self.access, acting=acting, uploads=uploads, data=self.data,
         )  # fmt: skip
         api = create_app(self.services)
-        return _http_only(Front(api=api, workspace=api, mcp=api, console=create_console(parts)))
+        front = Front(api=api, workspace=api, mcp=api, console=create_console(parts))
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            await front(scope, receive, send)
+
+        return serve
+
+    async def _reply(self, task_id: str, key: str, reply: Reply) -> None:
+        await self.store.write(lambda: rows.reply_tx(task_id, key, reply))
+        self.replies.append((task_id, key, reply))
+
+    def stop(self) -> None:
+        self.call(self.data.aclose())
+        super().stop()
 
     # -- what there is --
 
-    def tenant_key(self, tenant_id: str = TENANT) -> str:
+    def tenant_key(self, tenant: str = "acme") -> str:
         """An API key of a tenant."""
-        from hostler.store.tables import api_keys
+        return self.call(self.services.keys.create("of a tenant", tenant=tenant))[1]
 
-        async def make() -> str:
-            key, secret = await self.services.keys.create("of a tenant")
-            change = update(api_keys).where(api_keys.c.id == key.id).values(tenant_id=tenant_id)
-            await self._write(change)
-            return secret
+    def said(self, task_id: str) -> list[dict[str, Any]]:
+        """What people sent to a task, as its journal has it."""
+        return [sent.action for sent in self.call(self.store.read(lambda: gates.signals_tx(task_id, 0)))]
 
-        return self.call(make())
+    def document(self, task_id: str | None, filename: str, body: bytes, *, source: str, tenant: str = "acme") -> str:
+        file = self._folder / "document"
+        file.write_bytes(body)
+        document = Document(
+            id=str(uuid.uuid4()), entity_slug="byng", source=source, filename=filename, content_type="text/html",
+            size=len(body), sha256=hashlib.sha256(body).hexdigest(), task_id=task_id,
+        )  # fmt: skip
+        self.call(self.data.insert_document(tenant, document, file))
+        return document.id
 
     async def _write(self, *requests: Any) -> None:
         def tx() -> Tx[None]:
@@ -191,7 +149,11 @@ class Console(Server):
         return self.call(self.store.write(tx))
 
     def asks(self, run: rows.AgentRun, *questions: rows.Question) -> None:
-        self.call(self.store.write(lambda: rows.ask_tx(run, list(questions))))
+        def tx() -> Tx[None]:
+            yield from rows.ask_tx(run, list(questions))
+            yield from tasks.asking_tx(run.task_id, bool(questions))
+
+        self.call(self.store.write(tx))
 
     def tells(self, run: rows.AgentRun, session_id: str, *said: tuple[str, str]) -> None:
         told = [rows.Told(uuid.uuid4().hex, clock.now(), kind, text) for kind, text in said]
@@ -207,13 +169,6 @@ class Console(Server):
             answer = client.post("/console/sign-in", data={"key": key, "next": ""})
             assert answer.status_code == 303, answer.text
         return client
-
-
-def _http_only(app: Front) -> ASGIApp:
-    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        await app(scope, receive, send)
-
-    return serve
 
 
 def server(folder: Path, database_url: str | None = None) -> Console:

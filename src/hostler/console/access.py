@@ -46,10 +46,12 @@ _RUN_OF_TASK = _RUN.where(
 
 class Who(msgspec.Struct, frozen=True, kw_only=True):
     """`tenant_id` narrows to a tenant. `place` narrows to what a link was signed for: ("tasks", its id). Without
-    `key_id` no key can be revoked: the server itself has signed, and only time ends it. `acts` lets answer gates."""
+    `key_id` no key can be revoked: the server itself has signed, and only time ends it. `acts` lets answer gates;
+    `name`, the key's, then says who did."""
 
     key_id: str | None = None
     tenant_id: str | None = None
+    name: str = "link"
     place: tuple[str, str] | None = None
     acts: bool = True
     until: int
@@ -68,10 +70,11 @@ class Access:
 
     async def sign_in(self, secret: str) -> Who | None:
         """The bearer of this API key; None when it is nobody's."""
-        key_id = await self._keys.verify(secret)
-        if key_id is None or (tenant := await self._tenant(key_id)) is None:
+        known = await self._keys.verify(secret)
+        if known is None or await self._tenant(known.id) is None:
             return None
-        return Who(key_id=key_id, tenant_id=tenant[0], until=clock.now() + SIGNED_IN_SECONDS * 1_000_000)
+        until = clock.now() + SIGNED_IN_SECONDS * 1_000_000
+        return Who(key_id=known.id, tenant_id=known.tenant_id, name=known.name, until=until)
 
     def sealed(self, who: Who) -> str:
         """What a cookie holds."""
@@ -101,7 +104,7 @@ class Access:
         link = Who(place=place_of(path), acts=acts, until=until)
         if by is not None:
             link = msgspec.structs.replace(
-                link, key_id=by.key_id, tenant_id=by.tenant_id, acts=acts and by.acts,
+                link, key_id=by.key_id, tenant_id=by.tenant_id, name=by.name, acts=acts and by.acts,
                 until=until if by.key_id else min(until, by.until),
             )  # fmt: skip
         return f"{path}?ticket={self._seal(TICKET, link)}"

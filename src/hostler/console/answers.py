@@ -1,4 +1,4 @@
-"""What people send from a task's page: decisions, files, changed rows, answers to agents, a cancellation.
+"""What people send from a task's page: decisions, files, changed rows, a cancellation.
 
 Each comes from a page of ours and says which gate it saw. What it does is done by `acting`; this only reads forms.
 """
@@ -13,11 +13,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from hostler.console import pages, signing, task_rows, views, web
+from hostler.console import pages, task_rows, views, web
 from hostler.console.access import Who
-from hostler.console.parts import Parts, Upload
+from hostler.console.parts import Parts
 from hostler.errors import Conflict, InvalidRequest, RequestTooLarge
-from hostler.runbooks.invoking.rows import Reply
 
 MAX_COMMENT = 8000
 MAX_FORM = 1024 * 1024
@@ -32,13 +31,12 @@ class TaskAnswers:
     def routes(self) -> list[Route]:
         place = "/console/tasks/{task_id}"
         verbs = {
-            "decision": self.decide, "rows": self.change_row, "file": self.hand_in, "reply": self.reply,
-            "cancel": self.cancel,
+            "decision": self.decide, "rows": self.change_row, "file": self.hand_in, "cancel": self.cancel,
         }  # fmt: skip
         return [Route(f"{place}/{name}", handler, methods=["POST"]) for name, handler in verbs.items()]
 
     async def decide(self, request: Request) -> Response:
-        task_id = await self._acting(request)
+        task_id, who = await self._acting(request)
         given = await web.form(request, MAX_FORM)
         verb, comment = given.get("do"), given.get("comment", "").strip()
         if verb not in ("approve", "reject"):
@@ -46,17 +44,22 @@ class TaskAnswers:
         if len(comment) > MAX_COMMENT:
             raise InvalidRequest(f"comment: String should have at most {MAX_COMMENT} characters")
         await self._parts.acting.decide(
-            task_id, "approved" if verb == "approve" else "rejected", comments=comment or None, gate=_gate(given)
+            task_id,
+            "approved" if verb == "approve" else "rejected",
+            scope=who.tenant_id,
+            comments=comment or None,
+            gate=_gate(given),
+            by=who.name,
         )
-        return _done(request, task_id, given)
+        return _done(request, task_id)
 
     async def change_row(self, request: Request) -> Response:
         """Edit the cells of a row that were changed, or reject it."""
-        task_id = await self._acting(request)
+        task_id, who = await self._acting(request)
         given = await web.form(request, MAX_FORM)
         token = _gate(given)
         row = await self._parts.store.read(lambda: task_rows.read_tx(task_id))
-        gate = views.read(row.row, row.waited).gate
+        gate = views.read(row.row, row.gates).gate
         if gate is None or gate.token != token:
             raise Conflict("This gate is not open any more: look at the task again.")
         table, found = views.find_row(gate, given.get("table", ""), given.get("row", ""), given.get("seen", ""))
@@ -65,12 +68,12 @@ class TaskAnswers:
         else:
             actions = views.edits(table, found, given)
         for action in actions:
-            await self._parts.acting.row_action(task_id, action, gate=token)
-        return _done(request, task_id, given)
+            await self._parts.acting.row_action(task_id, action, scope=who.tenant_id, gate=token)
+        return _done(request, task_id)
 
     async def hand_in(self, request: Request) -> Response:
-        task_id = await self._acting(request)
-        most = self._parts.max_upload
+        task_id, who = await self._acting(request)
+        most = self._parts.uploads.max_bytes
         length = request.headers.get("content-length", "0")
         too_large = RequestTooLarge(f"The file exceeds the limit of {most} bytes.")
         if length.isdigit() and int(length) > most + MAX_FORM:
@@ -83,36 +86,31 @@ class TaskAnswers:
             given = {name: value for name, value in form.items() if isinstance(value, str)}
             if not isinstance(file, UploadFile) or not file.filename:
                 raise InvalidRequest("file: choose a file")
-            if (file.size or 0) > most:
-                raise too_large
-            upload = Upload(_name(file.filename), file.content_type or "", file.size or 0, _chunks(file))
-            await self._parts.filing.hand_in(task_id, upload, gate=given.get("gate"))
-        return _done(request, task_id, given)
-
-    async def reply(self, request: Request) -> Response:
-        """Answer what an agent asks: leave to use a tool, or the result of one that is the client's."""
-        task_id = await self._acting(request)
-        given = await web.form(request, MAX_FORM)
-        text = given.get("text", "").strip()
-        answer = Reply(event_id=given.get("event", ""), allow=given.get("do") == "allow", text=text or None)
-        await self._parts.answering.reply(task_id, given.get("key", ""), answer)
-        return _done(request, task_id, given)
+            await self._parts.uploads.hand_in(
+                task_id,
+                _chunks(file),
+                filename=_name(file.filename),
+                content_type=file.content_type or "application/octet-stream",
+                scope=who.tenant_id,
+                source=given.get("source") or None,
+                gate=given.get("gate") or None,
+            )
+        return _done(request, task_id)
 
     async def cancel(self, request: Request) -> Response:
-        task_id = await self._acting(request)
-        await self._parts.acting.cancel(task_id)
-        return _done(request, task_id, {})
+        task_id, who = await self._acting(request)
+        await self._parts.acting.cancel(task_id, scope=who.tenant_id)
+        return _done(request, task_id)
 
-    async def _acting(self, request: Request) -> str:
-        """The task, for somebody who may act on it, from a page of ours."""
+    async def _acting(self, request: Request) -> tuple[str, Who]:
+        """The task, and who acts on it: somebody who may, from a page of ours."""
         web.check_origin(request)
         task_id = web.parameter(request, "task_id")
 
         async def may(who: Who) -> None:
             await self._access.task(who, task_id)
 
-        await web.allowed(request, self._access, may, acts=True)
-        return task_id
+        return task_id, (await web.allowed(request, self._access, may, acts=True))[0]
 
 
 def _gate(given: dict[str, str]) -> str:
@@ -121,13 +119,11 @@ def _gate(given: dict[str, str]) -> str:
     return token
 
 
-def _done(request: Request, task_id: str, given: dict[str, str]) -> Response:
+def _done(request: Request, task_id: str) -> Response:
     """Back to the page, or a short word for the page's script."""
     if not web.wants_page(request):
         return JSONResponse({"ok": True})
-    own = f"/console/tasks/{pages.segment(task_id)}"
-    back = given.get("back", "")
-    return RedirectResponse(signing.next_page(back) if back.startswith("/console/tasks/") else own, 303)
+    return RedirectResponse(f"/console/tasks/{pages.segment(task_id)}", 303)
 
 
 def _name(filename: str) -> str:

@@ -23,8 +23,13 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 FOLDER = Path(__file__).parent
-STATIC = {"console.css": "text/css", "icon.svg": "image/svg+xml", "base.js": "text/javascript", "session.js": "text/javascript",
-          "task.js": "text/javascript"}  # fmt: skip
+STATIC = {
+    "base.js": "text/javascript",
+    "console.css": "text/css",
+    "icon.svg": "image/svg+xml",
+    "session.js": "text/javascript",
+    "task.js": "text/javascript",
+}
 
 
 def render(template: str, **values: Any) -> str:

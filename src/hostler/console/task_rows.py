@@ -7,21 +7,23 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, select
 
 from hostler.console import views
 from hostler.console.access import Access, Who
-from hostler.console.parts import Document, Parts
+from hostler.console.parts import Parts
 from hostler.console.views import View
 from hostler.errors import HostlerError, NotFound
+from hostler.runbooks import gates
+from hostler.runbooks.dataplane.records import StoredDocument
 from hostler.runbooks.invoking.rows import AgentRun, of_task_tx
 from hostler.runbooks.tasks import CANCELLED, TaskRow, find_tx
 from hostler.services.reading import first, rows
 from hostler.store.sql import Row, Tx
-from hostler.store.tables import registered_agents, task_entries, tasks, tenants
+from hostler.store.tables import registered_agents, tasks, tenants
 
 MAX_CHILDREN = 200
-_t, _e = tasks.c, task_entries.c
+_t = tasks.c
 _LOOK = select(_t.updated_at, _t.status, _t.closed_at, _t.cancelled_at).where(_t.id == bindparam("t"))
 _CHILDREN = (
     select(_t.id, _t.title, _t.status, _t.runbook)
@@ -29,7 +31,6 @@ _CHILDREN = (
     .order_by(_t.created_at, _t.id)
     .limit(MAX_CHILDREN)
 )
-_WAITED = select(func.max(_e.position)).where(_e.task_id == bindparam("t"), _e.kind == "waited")
 _TENANT = select(tenants.c.slug).where(tenants.c.id == bindparam("t"))
 _AGENTS = select(registered_agents.c.id, registered_agents.c.name).where(
     registered_agents.c.tenant_id == bindparam("t")
@@ -53,7 +54,7 @@ class TaskPage(msgspec.Struct, kw_only=True):
     children: list[Child]
     runs: list[AgentRun]
     agents: dict[str, str]
-    documents: Sequence[Document]
+    documents: Sequence[StoredDocument]
     trouble: str
     acts: bool
     editing: str | None = None
@@ -82,7 +83,7 @@ class TaskPage(msgspec.Struct, kw_only=True):
 
 class _Read(NamedTuple):
     row: TaskRow
-    waited: int
+    gates: list[gates.Gate]
     children: list[Child]
     runs: list[AgentRun]
     agents: dict[str, str]
@@ -97,7 +98,7 @@ class Reader:
         self._access: Access = parts.access
         self._task_id = task_id
         self._seen: Any = None
-        self._documents: Sequence[Document] = ()
+        self._documents: Sequence[StoredDocument] = ()
         self._trouble = ""
         self._next_documents = 0.0
         self.agents: dict[str, str] = {}
@@ -118,7 +119,7 @@ class Reader:
         self.agents = read.agents
         await self._list_documents(read.tenant)
         return TaskPage(
-            row=read.row, view=views.read(read.row, read.waited), outcome=views.outcome(read.row),
+            row=read.row, view=views.read(read.row, read.gates), outcome=views.outcome(read.row),
             context=msgspec.json.decode(read.row.context), children=read.children, runs=read.runs, agents=read.agents,
             documents=self._documents, trouble=self._trouble, acts=who.acts, editing=editing,
         )  # fmt: skip
@@ -140,9 +141,9 @@ class Reader:
             return
         try:
             root = self._task_id.partition(":")[0]
-            found = list(await self._parts.documents.documents(tenant, task_id=root))
+            found = list(await self._parts.data.documents(tenant, task_id=root))
             if root != self._task_id:
-                found += await self._parts.documents.documents(tenant, task_id=self._task_id)
+                found += await self._parts.data.documents(tenant, task_id=self._task_id)
             self._documents, self._trouble = found, ""
         except HostlerError as error:
             self._trouble = error.message
@@ -158,12 +159,12 @@ def _look_tx(task_id: str) -> Tx[tuple[Row | None, Any, Any]]:
 
 def read_tx(task_id: str) -> Tx[_Read]:
     row = yield from find_tx(task_id)
-    waited = yield from first(_WAITED, {"t": task_id})
+    found = yield from gates.open_tx([row])
     children = yield from rows(_CHILDREN, {"t": task_id})
     runs = yield from of_task_tx(task_id)
     agents = yield from rows(_AGENTS, {"t": row.tenant_id})
     tenant = yield from first(_TENANT, {"t": row.tenant_id})
     return _Read(
-        row=row, waited=(waited[0] if waited else None) or 0, children=[Child(*child) for child in children],
+        row=row, gates=found, children=[Child(*child) for child in children],
         runs=runs, agents={agent[0]: agent[1] for agent in agents}, tenant=tenant[0] if tenant else None,
     )  # fmt: skip

@@ -68,10 +68,10 @@ class TaskPages:
         task_id, document_id = web.parameter(request, "task_id"), web.parameter(request, "document_id")
         who = await self._may(request, task_id)
         tenant = await task_rows.Reader(self._parts, task_id).tenant(who)
-        found = await self._parts.documents.document(tenant, document_id)
+        found = await self._parts.data.document(tenant, document_id)
         if found.task_id is None or found.task_id.partition(":")[0] != task_id.partition(":")[0]:
             raise NotFound(f"There is no document {document_id} of this task.")
-        chunks = self._parts.documents.content(tenant, document_id)
+        chunks = self._parts.data.content(tenant, document_id)
         headers = {**downloads.headers(found.filename), "content-length": str(found.size)}
         return StreamingResponse(chunks, media_type=downloads.TYPE, headers=headers)
 

@@ -13,13 +13,15 @@ from typing import Any
 import msgspec
 
 from hostler.errors import Conflict, InvalidRequest
+from hostler.runbooks import gates
+from hostler.runbooks.gates import FILE, FILES, REVIEW
+from hostler.runbooks.invoking.rows import Question
 from hostler.runbooks.tasks import FAILED, TaskRow
 
 MAX_ROWS = 500
 MAX_COLUMNS = 40
 NUMBERS = ("number", "currency", "integer", "decimal", "percent")
 FIXED = ("id", "row_id")
-UPLOADS = ("submit_file", "submit_files")
 _ROWS = ("rows", "lines", "items", "data", "records")
 
 
@@ -72,8 +74,9 @@ class Table(msgspec.Struct, kw_only=True):
 
 
 class Slot(msgspec.Struct, kw_only=True):
-    """A document that is to be handed in: `task_id` is the task that takes it."""
+    """A document that is to be handed in. `task_id` is the task that works on it, where that is another one."""
 
+    source: str
     task_id: str
     title: str
     instructions: str
@@ -95,12 +98,14 @@ class Shown(msgspec.Struct, kw_only=True):
 
 
 class Gate(msgspec.Struct, kw_only=True):
-    """`token` names this gate alone: a form of an older page must not answer the next one."""
+    """`token` names this gate alone: a form of an older page must not answer the next one. `given` is the decision
+    that it has got and not yet taken."""
 
     kind: str
     reason: str
     shown: Shown
     token: str
+    given: str = ""
     approve_label: str = "Approve"
     reject_label: str = "Reject"
     slots: list[Slot] = []
@@ -110,23 +115,37 @@ class Gate(msgspec.Struct, kw_only=True):
 
     @property
     def reviews(self) -> bool:
-        return self.kind not in (*UPLOADS, "drill_down")
+        return self.kind == REVIEW
+
+
+class Asked(msgspec.Struct, kw_only=True):
+    """What an agent of the task asks: leave to use a tool (`confirmation`), or a result that is not its to make."""
+
+    token: str
+    agent_id: str
+    asked: str
+    tool: str
+    given: dict[str, Any]
 
 
 class View(msgspec.Struct, kw_only=True):
     steps: list[Step]
     gate: Gate | None
+    asked: list[Asked]
     snapshots: dict[str, Shown]
 
 
-def read(row: TaskRow, waited: int) -> View:
-    """What a task shows. `waited` is where its journal says that its last wait was over."""
+def read(row: TaskRow, found: Iterable[gates.Gate]) -> View:
+    """What a task shows. `found` are its own open gates."""
     view = _dict(_decoded(row.view))
     snapshots = {str(name): _snapshot(_dict(snap)) for name, snap in _dict(view.get("step_snapshots")).items()}
     action = _dict(view.get("current_pending_action"))
-    gate = _gate(row, action, waited) if action and open_(row) else None
-    steps = [_step(_dict(step), row, gate, snapshots) for step in _list(view.get("current_steps"))]
-    return View(steps=steps, gate=gate, snapshots=snapshots)
+    own = next((each for each in found if each.asked is None), None)
+    gate = _gate(row, action, own) if action and open_(row) else None
+    asked = [_asked(each, *each.asked) for each in found if each.asked is not None and open_(row)]
+    waits = bool(asked) or (gate is not None and gate.kind != "drill_down")
+    steps = [_step(_dict(step), row, waits, snapshots) for step in _list(view.get("current_steps"))]
+    return View(steps=steps, gate=gate, asked=asked, snapshots=snapshots)
 
 
 def open_(row: TaskRow) -> bool:
@@ -190,12 +209,12 @@ def _number(column: Column, text: str) -> int | float:
         raise InvalidRequest(f"{column.label}: Input should be a number") from None
 
 
-def _step(step: Mapping[str, Any], row: TaskRow, gate: Gate | None, snapshots: Mapping[str, Shown]) -> Step:
+def _step(step: Mapping[str, Any], row: TaskRow, waits: bool, snapshots: Mapping[str, Shown]) -> Step:
     step_id = str(step.get("id") or "")
     status = str(step.get("status") or "pending")
     if status in ("active", "waiting_for_input"):
         failed = row.status == FAILED
-        status = "failed" if failed else "waiting" if gate is not None and gate.kind != "drill_down" else "active"
+        status = "failed" if failed else "waiting" if waits else "active"
         if row.closed_at is not None and not failed:
             status = "completed"
     snap = snapshots.get(step_id)
@@ -214,22 +233,31 @@ def _snapshot(snap: Mapping[str, Any]) -> Shown:
     return shown
 
 
-def _gate(row: TaskRow, action: Mapping[str, Any], waited: int) -> Gate:
+def _asked(gate: gates.Gate, key: str, question: Question) -> Asked:
+    payload = _dict(gate.action.get("payload"))
+    tool = f"{question.server} · {question.name}" if question.server else question.name
+    return Asked(
+        token=gate.token, agent_id=_text(payload.get("agent_id")), asked=question.asked, tool=tool,
+        given=question.input,
+    )  # fmt: skip
+
+
+def _gate(row: TaskRow, action: Mapping[str, Any], own: gates.Gate | None) -> Gate:
     hint = _dict(action.get("display_hint"))
     config = _dict(hint.get("config"))
     kind, reason = _text(action.get("kind")) or "interactive_review", _text(action.get("reason"))
     gate = Gate(
         kind=kind, reason=reason, shown=_shown(hint, action.get("payload")),
-        token=f"{row.id}@{waited}",
+        token=own.token if own else "", given=_given(own),
         checks=_dict(action.get("checks")),
         feedback=_dict(action.get("feedback") or config.get("feedback")),
         approve_label=_text(config.get("approve_label")) or "Approve",
         reject_label=_text(config.get("reject_label")) or "Reject",
     )  # fmt: skip
-    if kind == "submit_file":
-        gate.slots = [_slot(config, row.id, _dict(action.get("args")))]
-    elif kind == "submit_files":
-        gate.slots = [_slot(slot, row.id, _dict(slot.get("args"))) for slot in _dicts(config.get("expected"))]
+    if kind == FILE:
+        gate.slots = [_slot(config, _dict(action.get("args")))]
+    elif kind == FILES:
+        gate.slots = [_slot(slot, _dict(slot.get("args"))) for slot in _dicts(config.get("expected"))]
     elif kind == "drill_down":
         gate.children = [
             {name: _text(child.get(name)) for name in ("task_id", "step_id", "slug")}
@@ -238,10 +266,17 @@ def _gate(row: TaskRow, action: Mapping[str, Any], waited: int) -> Gate:
     return gate
 
 
-def _slot(config: Mapping[str, Any], task_id: str, args: Mapping[str, Any]) -> Slot:
+def _given(gate: gates.Gate | None) -> str:
+    if gate is None or gate.given is None:
+        return ""
+    return gate.given.decision or "handed in"
+
+
+def _slot(config: Mapping[str, Any], args: Mapping[str, Any]) -> Slot:
     accept = config.get("accept")
     return Slot(
-        task_id=_text(args.get("signal_task_id")) or task_id,
+        source=_text(args.get("source")) or _text(config.get("source")),
+        task_id=_text(args.get("signal_task_id")),
         title=_text(config.get("title")) or _text(args.get("source")) or _text(config.get("source")),
         instructions=_text(config.get("instructions")),
         accept=",".join(_text(each) for each in accept) if isinstance(accept, list) else _text(accept),
