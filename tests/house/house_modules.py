@@ -39,6 +39,7 @@ FLOORS = {
     "workspace": 6,
     "app": 7,
     "configuration": 7,
+    "front": 7,
     "serving": 7,
     "applying": 7,
     "cli": 7,

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import msgspec
 
@@ -40,15 +40,22 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     modules: list[str]
 
 
+class Revision(NamedTuple):
+    """One version of a runbook with the files that it was deployed with."""
+
+    version: str
+    digest: str
+
+
 class Library(Protocol):
-    async def bundle(self, slug: str, version: str) -> Bundle:
+    async def bundle(self, slug: str, digest: str) -> Bundle:
         """Raises NotFound, Unavailable."""
         ...
 
     async def slugs(self) -> list[str]: ...
 
-    def deployed_tx(self, slug: str) -> Tx[str]:
-        """The version that a new task of it has. Raises NotFound."""
+    def deployed_tx(self, slug: str, version: str | None = None) -> Tx[Revision]:
+        """What a new task of it runs: what was deployed last, of this version or of any. Raises NotFound."""
         ...
 
 
@@ -129,7 +136,7 @@ class Runner:
         task_id = lease.session_id
         row = await self._store.read(lambda: rows.find_tx(task_id))
         try:
-            bundle = await self._library.bundle(row.runbook, row.version)
+            bundle = await self._library.bundle(row.runbook, row.digest)
         except NotFound as problem:
             await self._end(lease, "BundleError", str(problem))
             return
@@ -199,14 +206,15 @@ class Runner:
             if known is not None:
                 return known
             parent = yield from rows.find_tx(parent_id)
-            version = yield from self._library.deployed_tx(asked.slug)
+            revision = yield from self._library.deployed_tx(asked.slug)
             yield from rows.create_tx(
                 asked.task_id,
                 tenant_id=parent.tenant_id,
                 entity_id=parent.entity_id,
                 workflow_id=parent.workflow_id,
                 runbook=asked.slug,
-                version=version,
+                version=revision.version,
+                digest=revision.digest,
                 title=asked.slug,
                 context={},
                 parent_id=parent_id,

@@ -29,6 +29,7 @@ class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
     workflow_id: str
     runbook: str
     version: str
+    digest: str
     title: str
     status: str
     priority: str | None
@@ -68,6 +69,7 @@ def create_tx(
     workflow_id: str,
     runbook: str,
     version: str,
+    digest: str,
     title: str,
     context: dict[str, Any],
     entity_id: str | None = None,
@@ -80,7 +82,8 @@ def create_tx(
     row: dict[str, Any] = dict.fromkeys(column.name for column in table.columns)
     row |= {
         "id": task_id, "tenant_id": tenant_id, "entity_id": entity_id, "workflow_id": workflow_id, "runbook": runbook,
-        "version": version, "title": title, "parent_id": parent_id, "priority": priority, "status": PENDING,
+        "version": version, "digest": digest,
+        "title": title, "parent_id": parent_id, "priority": priority, "status": PENDING,
         "context": msgspec.json.encode(context), "created_at": now, "updated_at": now, "next_position": 1,
         "crashes": 0, "fence": 0, "wake_at": now,
     }  # fmt: skip

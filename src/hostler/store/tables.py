@@ -326,6 +326,7 @@ tasks = Table(
     _text("workflow_id"),
     _text("runbook"),
     _text("version"),
+    _text("digest"),
     _text("title"),
     _text("status"),
     _text("priority", null=True),
@@ -357,23 +358,17 @@ task_entries = Table(
     _json("value", null=True),
 )
 
-# What was deployed: the front matter and where the class is. A version that is there never changes.
+# What was deployed: the front matter, where the class is, and the files. A row's files never change: a version that is
+# deployed with others is another row, and tasks stay with theirs.
 runbooks = Table(
     "runbooks",
     metadata,
     _text("slug", key=True),
-    _text("version", key=True),
-    _int("created_at"),
+    _text("digest", key=True),
+    _text("version"),
+    _int("deployed_at"),
     _json("body"),
-)
-runbook_files = Table(
-    "runbook_files",
-    metadata,
-    _text("slug", key=True),
-    _text("version", key=True),
-    _text("path", key=True),
-    _text("blob"),
-    _int("size_bytes"),
+    _json("files"),
 )
 
 # -- the Workspace's side: `body` is JSON, what its room alone reads --
