@@ -21,7 +21,7 @@ from sqlalchemy import bindparam, insert, select, update
 
 from hostler import clock
 from hostler.errors import InvalidRequest, NotFound, RequestTooLarge, Unavailable
-from hostler.runbooks.runner import Bundle, Revision
+from hostler.runbooks.contract import Bundle, Revision
 from hostler.store.sql import Tx
 from hostler.store.store import Store
 from hostler.store.tables import runbooks as table

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
+from hostler.runbooks.contract import Agents
 from hostler.runbooks.library import Library
-from hostler.runbooks.runner import Agents, Runner, Settings
+from hostler.runbooks.runner import Runner, Settings
 from hostler.store.dispatch import EmbeddedDispatcher
 from hostler.store.store import Store
 from hostler.store.tables import tasks

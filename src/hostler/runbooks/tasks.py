@@ -46,6 +46,11 @@ class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
 _NAMES = TaskRow.__struct_fields__
 _ONE = select(*(_c[name] for name in _NAMES)).where(_c.id == bindparam("id"))
 _INSERT = insert(table)
+_ASKING = (
+    update(table)
+    .where(_c.id == bindparam("t"), _c.closed_at.is_(None))
+    .values(status=bindparam("s"), updated_at=bindparam("now"))
+)
 _CANCEL = (
     update(table)
     .where(_c.id == bindparam("t"), _c.closed_at.is_(None))
@@ -111,6 +116,13 @@ def cancel_tx(task_id: str) -> Tx[None]:
         raise InvalidRequest(f"Task {task_id} is over ({row.status}).")
 
 
+def asking_tx(task_id: str, asks: bool) -> Tx[None]:
+    """Show that an agent of it waits for a person, or that none does any more."""
+    row = yield from find_tx(task_id)
+    view = msgspec.json.decode(row.view) if row.view else {}
+    yield _ASKING, {"t": task_id, "s": status_of(view, asks=asks), "now": clock.now()}
+
+
 def ending(draft: Draft, now: int) -> dict[str, Any]:
     """The columns of a task whose last entry this is."""
     failed = "error" in draft.body
@@ -124,6 +136,6 @@ def ending(draft: Draft, now: int) -> dict[str, Any]:
     }
 
 
-def status_of(view: dict[str, Any]) -> str:
-    """A task that waits for somebody is blocked; one that waits for nobody is at work."""
-    return BLOCKED if view.get("current_pending_action") else IN_PROGRESS
+def status_of(view: dict[str, Any], *, asks: bool) -> str:
+    """A task that waits for somebody, or whose agent does, is blocked; one that waits for nobody is at work."""
+    return BLOCKED if asks or view.get("current_pending_action") else IN_PROGRESS

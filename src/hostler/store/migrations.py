@@ -181,9 +181,20 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
             started_at BIGINT NOT NULL, ended_at BIGINT, body BYTES NOT NULL, PRIMARY KEY (task_id, key))""",
         "CREATE INDEX agent_runs_session ON agent_runs (session_id)",
         "CREATE INDEX agent_runs_live ON agent_runs (agent_id) WHERE ended_at IS NULL",
+        """CREATE TABLE task_lines (
+            task_id TEXT NOT NULL, position BIGINT NOT NULL, event_id TEXT NOT NULL, at BIGINT NOT NULL,
+            kind TEXT NOT NULL, text TEXT NOT NULL, agent_id TEXT NOT NULL, session_id TEXT NOT NULL,
+            PRIMARY KEY (task_id, position))""",
         """CREATE TABLE data_connections (
             id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, body BYTES NOT NULL, secret BYTES,
             created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL)""",
+        """CREATE TABLE capabilities (
+            id TEXT PRIMARY KEY, name TEXT NOT NULL, version TEXT NOT NULL, body BYTES NOT NULL,
+            created_at BIGINT NOT NULL, UNIQUE (name, version))""",
+        """CREATE TABLE runbook_feedback (
+            id TEXT PRIMARY KEY, runbook TEXT NOT NULL, task_id TEXT, tenant_id TEXT, feedback TEXT NOT NULL,
+            created_at BIGINT NOT NULL)""",
+        "CREATE INDEX runbook_feedback_runbook ON runbook_feedback (runbook, created_at, id)",
         "ALTER TABLE api_keys ADD COLUMN tenant_id TEXT",
     ),
 }

@@ -438,6 +438,20 @@ agent_runs = Table(
     _int("ended_at", null=True),
     _json("body"),
 )
+
+# What those agents do, line by line, for the people who look at the task.
+task_lines = Table(
+    "task_lines",
+    metadata,
+    _text("task_id", key=True),
+    _int("position", key=True),
+    _text("event_id"),
+    _int("at"),
+    _text("kind"),
+    _text("text"),
+    _text("agent_id"),
+    _text("session_id"),
+)
 data_connections = Table(
     "data_connections",
     metadata,
@@ -448,4 +462,25 @@ data_connections = Table(
     _json("secret", null=True),
     _int("created_at"),
     _int("updated_at"),
+)
+
+# What people say a platform can do, for the clients that register it; nothing here goes by it. No version is "".
+capabilities = Table(
+    "capabilities",
+    metadata,
+    _text("id", key=True),
+    _text("name"),
+    _text("version"),
+    _json("body"),
+    _int("created_at"),
+)
+runbook_feedback = Table(
+    "runbook_feedback",
+    metadata,
+    _text("id", key=True),
+    _text("runbook"),
+    _text("task_id", null=True),
+    _text("tenant_id", null=True),
+    _text("feedback"),
+    _int("created_at"),
 )
