@@ -24,6 +24,7 @@ from hostler.commands.environments import environments
 from hostler.commands.keys import keys
 from hostler.commands.layers import COMMANDS as LAYER_COMMANDS
 from hostler.commands.options import CONFIG, DATA_DIR, DATABASE, JSON, run
+from hostler.commands.runbooks import runbook
 from hostler.commands.sessions import sessions
 from hostler.errors import HostlerError
 from hostler.settings import DEFAULT_HOST, DEFAULT_PORT, load
@@ -59,6 +60,7 @@ def main() -> None:
 
 main.add_command(apply)
 main.add_command(keys)
+main.add_command(runbook)
 main.add_command(sessions)
 sessions.add_command(egress)
 main.add_command(environments)

@@ -16,6 +16,7 @@ FLOORS = {
     "__init__": 0,
     "addresses": 1,
     "client": 2,
+    "yamlfile": 2,
     "clock": 1,
     "errors": 1,
     "ids": 1,

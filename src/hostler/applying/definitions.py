@@ -10,8 +10,8 @@ import difflib
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from hostler.applying.yamlfile import Document, read, read_text
 from hostler.wire.tools import BUILTIN_NAMES
+from hostler.yamlfile import Document, read, read_text
 
 Kind = Literal["agent", "environment", "vault"]
 MARK = "hostler_apply"  # the metadata key that says: this object is kept in a file

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from hostler.applying.definitions import MARK, Definition, Kind, load
 from hostler.applying.secrets import Secret, credentials
-from hostler.applying.yamlfile import BadDefinition
+from hostler.yamlfile import BadDefinition
 
 FILES: tuple[Kind, ...] = ("environment", "vault", "agent")
 

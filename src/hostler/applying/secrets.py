@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hostler.applying.definitions import MARK
-from hostler.applying.yamlfile import BadDefinition, Document, read_text
+from hostler.yamlfile import BadDefinition, Document, read_text
 
 _KEYS = ("display_name", "auth", "metadata")
 _SECRET = ("token", "access_token", "refresh_token", "client_secret", "secret_value")

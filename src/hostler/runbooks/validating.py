@@ -57,15 +57,22 @@ class Report(NamedTuple):
 async def validate(folder: Path, *, seconds: float = SECONDS) -> Report:
     """Raises nothing for a bundle that is wrong: that is what the report is for."""
     report = Report([], [], {})
+    front, code = await asyncio.to_thread(_text, folder, report)
+    if code is not None:
+        await _code(code, front, report, seconds)
+    return report
+
+
+def _text(folder: Path, report: Report) -> tuple[FrontMatter | None, Path | None]:
+    """What can be read: the front matter, and where there is code to look at."""
     if not folder.exists():
         report.errors.append(Finding("RUNBOOK_DIR_NOT_FOUND", f"there is no folder {folder}"))
-    elif not folder.is_dir():
+        return None, None
+    if not folder.is_dir():
         report.errors.append(Finding("RUNBOOK_DIR_NOT_A_DIR", f"{folder} is not a folder"))
-    else:
-        front = _manifest(folder, report)
-        if _files(folder, report):
-            await _code(folder.resolve(), front, report, seconds)
-    return report
+        return None, None
+    front = _manifest(folder, report)
+    return front, folder.resolve() if _files(folder, report) else None
 
 
 def _manifest(folder: Path, report: Report) -> FrontMatter | None:

@@ -21,7 +21,8 @@ class CallFailed(Exception):
 
 def returned(kind: Kind, key: str, value: Any, name: str) -> Draft:
     """Raises Unkeepable."""
-    return Draft(kind=kind, key=key, body={"name": name, "result": values.shown(value)}, value=values.dump(value))
+    shown = values.shown(value, values.WHOLE) if kind == "ended" else values.shown(value)
+    return Draft(kind=kind, key=key, body={"name": name, "result": shown}, value=values.dump(value))
 
 
 def raised(kind: Kind, key: str, error: BaseException, name: str, attempt: int = 1) -> Draft:

@@ -13,7 +13,7 @@ import socket
 import sys
 import typing
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -64,7 +64,7 @@ class Link:
     def _answer(self, query: m.Query) -> m.Answer:
         try:
             value = self.run.query(query.name, *query.args) if self.run is not None else None
-            return m.Answer(id=query.id, value=values.shown(value))
+            return m.Answer(id=query.id, value=values.shown(value, values.WHOLE))
         except Exception as error:
             return m.Answer(id=query.id, error=f"{type(error).__name__}: {error}")
 
@@ -98,11 +98,11 @@ class Link:
         return (await self._ask(m.RunAgent(id=next(self._ids), key=key, call=call)))[-1]
 
 
-async def work(link: Link, begin: m.Begin) -> None:
+async def work(link: Link, begin: m.Begin, runtime: type[DurableRuntime] = DurableRuntime) -> None:
     """Run the task, and write down how it ended."""
     run = None
     try:
-        instance, argument = _prepared(begin)
+        instance, argument = _prepared(begin, runtime)
         run = link.run = Run(begin.task_id, instance, begin.entries, link, attempt=begin.attempt)
         current.set(run)
         result = await (instance.run(argument) if _takes_one(instance.run) else instance.run())
@@ -116,12 +116,12 @@ async def work(link: Link, begin: m.Begin) -> None:
     await (run.write(draft) if run is not None else link.append([draft], None))
 
 
-def _prepared(begin: m.Begin) -> tuple[Any, Any]:
+def _prepared(begin: m.Begin, kind: type[DurableRuntime]) -> tuple[Any, Any]:
     """The runbook's instance and its argument. Raises NotLoaded."""
     from ntro.workflow import registry
     from ntro.workflow.runtime import set_runtime
 
-    runtime = DurableRuntime(lambda cls: next((s for s, c in registry._registry.items() if c is cls), None))
+    runtime = kind(lambda cls: next((s for s, c in registry._registry.items() if c is cls), None))
     set_runtime(runtime)
     agents.stand_in()
     for slug in begin.slugs:
@@ -152,14 +152,14 @@ def _takes_one(method: Any) -> bool:
     return bool(method.__code__.co_argcount > 1)
 
 
-async def main() -> None:
+async def main(runtime: type[DurableRuntime] = DurableRuntime) -> None:
     sock = socket.socket(fileno=SOCKET)
     reader, writer = await asyncio.open_connection(sock=sock, limit=m.MAX_MESSAGE)
     link = Link(reader, writer)
     begin = await link.receive()
     if not isinstance(begin, m.Begin):
         return
-    link.work = asyncio.create_task(work(link, begin))
+    link.work = asyncio.create_task(work(link, begin, runtime))
     serving = asyncio.create_task(link.serve())
     await asyncio.wait([link.work, serving], return_when=asyncio.FIRST_COMPLETED)
     if link.work.done():
@@ -167,10 +167,15 @@ async def main() -> None:
     writer.close()
 
 
-if __name__ == "__main__":
+def run(runtime: type[DurableRuntime] = DurableRuntime) -> NoReturn:
+    """The whole process."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(name)s: %(message)s")
     try:
-        asyncio.run(main())
+        asyncio.run(main(runtime))
     except (OSError, msgspec.MsgspecError) as problem:
         logging.getLogger("hostler.runbook").error("the server is gone: %s", problem)
     os._exit(0)  # threads of activities may still run; the server is who decides
+
+
+if __name__ == "__main__":
+    run()

@@ -29,7 +29,7 @@ class Recall:
         self._turns: list[tuple[float, int, asyncio.Future[None]]] = []
         self._tickets = itertools.count()
         self._deliver = deliver
-        self.position = 0
+        self.position = 0  # of what was there at the beginning, and of the last signal since
         for entry in entries:
             self._add(entry)
 
@@ -88,7 +88,7 @@ class Recall:
         return self._waiting.pop(key, None)
 
     def signal(self, entry: Entry) -> None:
-        """One that came just now."""
+        """One that came just now. What the task has itself written since may be newer."""
         if entry.position > self.position:
             self.position = entry.position
             self._signals.append(entry)

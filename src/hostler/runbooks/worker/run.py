@@ -57,7 +57,6 @@ class Run:
         """Make it durable, with all that was held back, and return the last."""
         held, self._held = self._held, []
         entries = await self._port.append([*held, *drafts], self.view())
-        self._recall.position = max(self._recall.position, entries[-1].position)
         self.touch()
         return entries[-1]
 
@@ -75,7 +74,7 @@ class Run:
         for name in ("current_steps", "current_pending_action", "current_ui_state", "step_snapshots"):
             if (query := getattr(self.instance, name, None)) is not None:
                 with contextlib.suppress(Exception):
-                    shown[name] = values.shown(query())
+                    shown[name] = values.shown(query(), values.WHOLE)
         return shown
 
     # -- signals --
@@ -152,6 +151,7 @@ class Run:
             return
         await self._recall.caught_up()
         until = await self._until(key, seconds(limit))
+        self._recall.deliver()  # what came while that was written
         while not predicate():
             self._changed.clear()
             pause = _LOOK_SECONDS if until is None else min(_LOOK_SECONDS, until - time.time())

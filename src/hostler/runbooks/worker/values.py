@@ -13,6 +13,7 @@ import pickle
 from typing import Any
 
 MAX_VALUE = 16 * 1024 * 1024
+WHOLE = 256 * 1024  # what people act on: a cut one would be no use
 _SHOWN = 2000
 
 
@@ -71,9 +72,9 @@ def _refuse(value: Any) -> Any:
     raise TypeError(type(value).__name__)
 
 
-def shown(value: Any) -> Any:
-    """The value as JSON, for people; cut where it is long."""
+def shown(value: Any, most: int = _SHOWN) -> Any:
+    """The value as JSON, for people; cut to text where it is long."""
     if hasattr(value, "model_dump"):
         value = value.model_dump(mode="json")
     text = json.dumps(value, default=str, ensure_ascii=False)
-    return json.loads(text) if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    return json.loads(text) if len(text) <= most else text[:most] + "…"
