@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 _WORKSPACE = (b"/v1/me", b"/v1/workspace", b"/v1/runbooks")
 _SKILL = b"/v1/skills/"
 
 
-class Front(NamedTuple):
-    """`api` has what belongs to nobody else."""
-
-    api: ASGIApp
-    workspace: ASGIApp
-    mcp: ASGIApp
-    console: ASGIApp
+class Front:
+    def __init__(self, *, api: ASGIApp, workspace: ASGIApp, mcp: ASGIApp, console: ASGIApp) -> None:
+        """`api` has what belongs to nobody else."""
+        self.api = api
+        self.workspace = workspace
+        self.mcp = mcp
+        self.console = console
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._whose(scope)(scope, receive, send)

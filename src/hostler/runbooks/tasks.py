@@ -137,5 +137,8 @@ def ending(draft: Draft, now: int) -> dict[str, Any]:
 
 
 def status_of(view: dict[str, Any], *, asks: bool) -> str:
-    """A task that waits for somebody, or whose agent does, is blocked; one that waits for nobody is at work."""
-    return BLOCKED if asks or view.get("current_pending_action") else IN_PROGRESS
+    """A task that waits for somebody, or whose agent does, is blocked. One that waits for its children is at work:
+    they may be blocked."""
+    action = view.get("current_pending_action")
+    below = isinstance(action, dict) and action.get("kind") == "drill_down"
+    return BLOCKED if asks or (action and not below) else IN_PROGRESS

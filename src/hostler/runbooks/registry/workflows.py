@@ -12,10 +12,10 @@ from sqlalchemy import bindparam, delete, insert, or_, select, update
 
 from hostler import clock
 from hostler.errors import AlreadyExists, InvalidRequest, NotFound
+from hostler.runbooks.contract import Library
 from hostler.runbooks.registry import cron, entities, tenants
 from hostler.runbooks.registry.entities import EntityRow
 from hostler.runbooks.registry.finding import called, check_config, new_id, sent_again
-from hostler.runbooks.runner import Library
 from hostler.store.sql import Tx
 from hostler.store.store import Store
 from hostler.store.tables import workflows as table
