@@ -7,13 +7,16 @@ print, and must not know what is asked.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
-
-import httpx2
 
 from hostler.errors import HostlerError
 from hostler.settings import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import httpx2
 
 HEADERS = {"anthropic-version": "2023-06-01", "anthropic-beta": "managed-agents-2026-04-01"}
 TIMEOUT = 60.0
@@ -37,10 +40,12 @@ class Api:
 
     def __init__(self, client: Client, timeout: float = TIMEOUT) -> None:
         """A server on this machine is never reached through a proxy of the environment."""
+        import httpx2
+
         self.url = client.base_url.rstrip("/")
         try:
             near = urlsplit(self.url).hostname in ("127.0.0.1", "::1", "localhost")
-            headers = {**HEADERS, "x-api-key": client.api_key}
+            headers = {**HEADERS, "x-api-key": client.api_key, "authorization": f"Bearer {client.api_key}"}
             self._http = httpx2.Client(headers=headers, timeout=timeout, trust_env=not near)
         except (ValueError, UnicodeError) as error:
             raise CantAsk("The base URL or the API key has characters that neither can have.") from error
@@ -67,15 +72,29 @@ class Api:
         except ValueError as error:
             raise self._stranger(answer) from error
 
+    def stream(self, path: str) -> Iterator[bytes]:
+        """The bytes of an answer as they come."""
+        import httpx2
+
+        try:
+            with self._http.stream("GET", self.url + path) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    self._checked(answer)
+                yield from answer.iter_bytes()
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise self._unreachable(error) from error
+
     def answer(self, method: str, path: str, **more: Any) -> httpx2.Response:
         """An answer that is a success."""
+        import httpx2
+
         try:
-            answer = self._http.request(method, self.url + path, **more)
+            return self._checked(self._http.request(method, self.url + path, **more))
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise CantAsk(
-                f"No server answers at {self.url} ({type(error).__name__}). "
-                "Start one with `hostler serve`, or name another with --base-url or HOSTLER_BASE_URL."
-            ) from error
+            raise self._unreachable(error) from error
+
+    def _checked(self, answer: httpx2.Response) -> httpx2.Response:
         if answer.is_success:
             return answer
         said = _said(answer)
@@ -86,6 +105,12 @@ class Api:
         if answer.status_code in (400, 403, 404, 409, 422):
             raise Refused(said, answer.status_code)
         raise CantAsk(f"{self.url} answered {answer.status_code}: {said}")
+
+    def _unreachable(self, error: Exception) -> CantAsk:
+        return CantAsk(
+            f"No server answers at {self.url} ({type(error).__name__}). "
+            "Start one with `hostler serve`, or name another with HOSTLER_BASE_URL."
+        )
 
     def _stranger(self, answer: httpx2.Response) -> CantAsk:
         return CantAsk(f"What answers at {self.url} is not an agents API (status {answer.status_code}).")

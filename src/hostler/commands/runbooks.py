@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hostler.commands.asking import settings_of
 from hostler.commands.options import JSON, run
 from hostler.errors import InvalidRequest
 
@@ -96,7 +97,9 @@ def test(
     Ends with 0 when every scenario came out as expected, and with 1 when one did not. Without `expect` a task has to
     complete; when everything is rejected it may fail, too, but has to end.
     """
-    outcomes = run(lambda: _rehearse(folder, names, children, read_inputs(inputs), real, seconds, tell=not as_json))
+    outcomes = run(
+        lambda: _rehearse(folder, names, children, settings_of(inputs, "--input"), real, seconds, tell=not as_json)
+    )
     if as_json:
         click.echo(json.dumps([_outcome(each) for each in outcomes]))
     sys.exit(0 if all(each.ok for each in outcomes) else 1)
@@ -160,32 +163,6 @@ def _scenarios(folder: Path, names: tuple[str, ...]) -> list[Any]:
             raise InvalidRequest(f"There is no scenario {name}: {', '.join(BUILT_IN)}, a YAML file, or {beside}.")
         found.append(BUILT_IN[name] if file is None else load_scenario(file))
     return found
-
-
-def read_inputs(given: tuple[str, ...]) -> dict[str, Any]:
-    """`period=2026-03` is text, `ai={"a": 1}` and `n=3` what JSON says; a whole JSON object says several at once."""
-    found: dict[str, Any] = {}
-    for each in given:
-        name, equals, value = each.partition("=")
-        if each.lstrip().startswith("{"):
-            try:
-                found |= json.loads(each)
-            except ValueError as error:
-                raise InvalidRequest(f"--input {each[:60]!r} is no JSON object: {error}.") from error
-        elif not equals or not name.isidentifier():
-            raise InvalidRequest(f"--input {each[:60]!r}: give NAME=VALUE, or a JSON object.")
-        else:
-            found[name] = _value(value)
-    return found
-
-
-def _value(text: str) -> Any:
-    """JSON, but for what only looks like a number and is a period or a code."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return text if isinstance(value, float) else value
 
 
 def _report(folder: Path, report: Report) -> dict[str, Any]:
