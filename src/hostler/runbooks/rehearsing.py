@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import pickle
 import tempfile
 import time
@@ -21,6 +22,9 @@ import hostler
 from hostler import clock
 from hostler.runbooks import messages as m
 from hostler.runbooks.contract import Bundle
+from hostler.runbooks.dataplane.asked import Asked
+from hostler.runbooks.dataplane.config import DataPlaneConfig
+from hostler.runbooks.dataplane.plane import DataPlane
 from hostler.runbooks.entries import Draft, Entry
 from hostler.runbooks.scenarios import AgentAnswer, Expected, Review, Scenario
 from hostler.runbooks.workers import Stalled, Worker, last_words
@@ -28,6 +32,7 @@ from hostler.runbooks.workers import Stalled, Worker, last_words
 STALL_SECONDS = 20.0
 MAX_TASKS = 200
 MAX_ENTRIES = 100_000
+TENANT = "rehearsal"
 _PROCESS = "hostler.runbooks.worker.rehearsal"
 _SCRIPT = "HOSTLER_REHEARSAL"
 
@@ -71,7 +76,8 @@ class Rehearsal:
         with tempfile.TemporaryDirectory(prefix="hostler-rehearsal-") as home:
             file = Path(home) / "script.json"
             file.write_text(json.dumps(script))
-            stage = Stage(self._bundles, scenario, {_SCRIPT: str(file), "HOME": home}, tell)
+            plane = await DataPlane.open(Path(home) / "data", DataPlaneConfig())
+            stage = Stage(self._bundles, scenario, {_SCRIPT: str(file), "HOME": home}, OwnData(plane), tell)
             slug = next(iter(self._bundles))
             task_id = str(uuid.uuid4())
             try:
@@ -79,7 +85,19 @@ class Rehearsal:
                     await stage.play(task_id, slug, scenario.input)
             except TimeoutError:
                 pass
+            finally:
+                await plane.aclose()
         return _outcome(scenario, stage, task_id, time.monotonic() - begun)
+
+
+class OwnData(Asked):
+    """An empty data plane that is gone with the rehearsal; whichever tenant is named, it is that one's."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
+
+    async def _whose(self, task_id: str, wanted: str) -> str:
+        return TENANT
 
 
 class Stage:
@@ -90,11 +108,13 @@ class Stage:
         bundles: dict[str, Bundle],
         scenario: Scenario,
         environ: dict[str, str],
+        data: OwnData,
         tell: Callable[[Event], None],
     ) -> None:
         self.tasks: dict[str, Acted] = {}
         self.events: list[Event] = []
         self.scenario = scenario
+        self.data = data
         self._bundles = bundles
         source = str(Path(hostler.__file__).parents[1])
         self._environ = {**environ, "PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1"}
@@ -132,7 +152,8 @@ class Stage:
         begin = m.Begin(
             task_id=acted.id, folder=str(bundle.folder), slug=acted.slug, workflow_class=bundle.workflow_class,
             modules=bundle.modules, slugs=[*self._bundles, *self.scenario.children, "document-ingest"],
-            entries=[acted.add(Draft(kind="started", value=value))], input=given, value=value,
+            entries=[acted.add(Draft(kind="started", value=value))], input=given, value=value, tenant=TENANT,
+            rest_seconds=math.inf,
         )  # fmt: skip
         acted.worker = await Worker.start(self._environ, _PROCESS)
         try:
@@ -274,6 +295,8 @@ class Acted:
                 entry = await self._stage.child_end(self, message.task_id)
             case m.RunAgent():
                 entry = self._stage.agent(self, message)
+            case m.Sql():
+                return m.Reply(id=message.id, data=await self._stage.data.answer(self.id, message))
             case _:
                 return None
         return m.Reply(id=message.id, entries=[entry])

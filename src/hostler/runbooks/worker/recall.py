@@ -29,9 +29,13 @@ class Recall:
         self._turns: list[tuple[float, int, asyncio.Future[None]]] = []
         self._tickets = itertools.count()
         self._deliver = deliver
-        self.position = 0  # of what was there at the beginning, and of the last signal since
+        self.position = 0
+        self._heard = (
+            0  # of the last signal; what the task writes meanwhile may come after one that is still on its way
+        )
         for entry in entries:
             self._add(entry)
+        self._heard = self.position
 
     def _add(self, entry: Entry) -> None:
         self.position = max(self.position, entry.position)
@@ -90,9 +94,10 @@ class Recall:
         return self._waiting.pop(key, None)
 
     def signal(self, entry: Entry) -> None:
-        """One that came just now. What the task has itself written since may be newer."""
-        if entry.position > self.position:
-            self.position = entry.position
+        """One that came just now."""
+        if entry.position > self._heard:
+            self._heard = entry.position
+            self.position = max(self.position, entry.position)
             self._signals.append(entry)
 
     def deliver(self) -> bool:
