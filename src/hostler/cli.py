@@ -20,6 +20,7 @@ import click
 from hostler import __version__
 from hostler.applying.command import apply
 from hostler.commands.agents import agent
+from hostler.commands.deploying import COMMANDS as DEPLOY_COMMANDS
 from hostler.commands.egress import egress
 from hostler.commands.environments import environments
 from hostler.commands.keys import keys
@@ -71,6 +72,8 @@ main.add_command(tenant)
 main.add_command(sessions)
 sessions.add_command(egress)
 main.add_command(environments)
+for command in DEPLOY_COMMANDS:
+    runbook.add_command(command)
 for command in LAYER_COMMANDS:
     environments.add_command(command)
 

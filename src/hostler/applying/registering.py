@@ -48,7 +48,7 @@ class Registration:
             registered = {} if dry_run else self._api.post(_REGISTRY, wanted)
             made = self._change("created", None, wanted, registered.get("id"))
         else:
-            registered, made = known, self._compared(known, wanted)
+            registered, made = known, self._compared(known, wanted, dry_run=dry_run)
         return [made, self._keyed(registered, vault, dry_run=dry_run)]
 
     def _known(self, tenant_id: str, ref: str) -> dict[str, Any] | None:
@@ -64,15 +64,14 @@ class Registration:
             )
         return next((row for row in same if row["externalRef"] == ref), None)
 
-    def _compared(self, known: dict[str, Any], wanted: dict[str, Any]) -> Change:
-        """What a registration says can't be changed, so a difference is told and left to a person."""
-        differ = {key: value for key, value in wanted.items() if known.get(key) != value}
-        if differ:
-            said = ", ".join(f"{key} {known.get(key) or 'none'} instead of {value}" for key, value in differ.items())
-            raise CantAsk(
-                f"Registered agent {known['id']} has {said}. `hostler agent delete {known['id']}`, then apply again."
-            )
-        return self._change("unchanged", known, {}, known["id"])
+    def _compared(self, known: dict[str, Any], wanted: dict[str, Any], *, dry_run: bool) -> Change:
+        """Give its sessions the machine and the vault beside it; what else somebody has set stays."""
+        after = {key: value for key, value in wanted.items() if known.get(key) != value}
+        if not after:
+            return self._change("unchanged", known, {}, known["id"])
+        if not dry_run:
+            self._api.ask("PATCH", f"{_REGISTRY}/{part(known['id'])}", json=after)
+        return self._change("updated", known, after, known["id"])._replace(lines=tuple(after))
 
     def _keyed(self, registered: dict[str, Any], vault: Vault, *, dry_run: bool) -> Change:
         """See to it that the vault holds the agent's key for the MCP server."""
