@@ -46,13 +46,13 @@ class Worker:
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
 
     @classmethod
-    async def start(cls, environ: Mapping[str, str]) -> Worker:
-        """Raises OSError."""
+    async def start(cls, environ: Mapping[str, str], module: str = _PROCESS) -> Worker:
+        """`module` is what the process runs. Raises OSError."""
         ours, theirs = socket.socketpair()
         with theirs:
             passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
             process = subprocess.Popen(  # noqa: ASYNC220 - it does not wait
-                [sys.executable, "-m", _PROCESS],
+                [sys.executable, "-m", module],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
