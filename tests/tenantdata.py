@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import uuid
 from pathlib import Path
 from typing import Any
 
 from hostler.ids import new_id
 from hostler.runbooks.dataplane.config import DataPlaneConfig
 from hostler.runbooks.dataplane.plane import DataPlane
+from hostler.runbooks.dataplane.records import Document
 
 QUICK = DataPlaneConfig(statement_seconds=5.0, wait_seconds=1.0, result_mb=4)
 
@@ -41,3 +44,11 @@ class Adapter:
 
     async def close(self) -> None:
         pass
+
+
+def made(folder: Path, data: bytes, **more: Any) -> tuple[Document, Path]:
+    path = folder / f"{uuid.uuid4()}.bin"
+    path.write_bytes(data)
+    given: dict[str, Any] = {"entity_slug": "spv", "source": "agent_output:a", "filename": "a.docx", "task_id": "t"}
+    given |= {"id": str(uuid.uuid4()), "content_type": "application/x", "size": len(data)}
+    return Document(**{**given, "sha256": hashlib.sha256(data).hexdigest(), **more}), path

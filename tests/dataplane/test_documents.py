@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import subprocess
 import sys
 import uuid
@@ -14,18 +13,10 @@ import pytest
 
 from hostler.errors import InvalidRequest, NotFound
 from hostler.runbooks.dataplane.plane import DataPlane
-from hostler.runbooks.dataplane.records import CHUNK, Document
-from tenantdata import Planes
+from hostler.runbooks.dataplane.records import CHUNK
+from tenantdata import Planes, made
 
 MORTAL = Path(__file__).with_name("mortal.py")
-
-
-def made(folder: Path, data: bytes, **more: Any) -> tuple[Document, Path]:
-    path = folder / f"{uuid.uuid4()}.bin"
-    path.write_bytes(data)
-    given: dict[str, Any] = {"entity_slug": "spv", "source": "agent_output:a", "filename": "a.docx", "task_id": "t"}
-    given |= {"id": str(uuid.uuid4()), "content_type": "application/x", "size": len(data)}
-    return Document(**{**given, "sha256": hashlib.sha256(data).hexdigest(), **more}), path
 
 
 async def read(plane: DataPlane, document_id: str, tenant: str = "byng") -> list[bytes]:
