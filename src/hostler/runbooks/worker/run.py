@@ -172,6 +172,7 @@ class Run:
             return
         await self._recall.caught_up()
         until = await self._until(key, seconds(limit))
+        self._recall.deliver()  # what came while that was written
         tired = time.monotonic() + self.rest_seconds
         while not predicate():
             self._changed.clear()
