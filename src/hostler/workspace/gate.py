@@ -63,7 +63,7 @@ class Gate:
 
     async def _answer(self, request: Request) -> Response:
         caller = await self._callers.verify(_bearer(request))
-        route, params = self._route(request.method, request.url.path)
+        route, params = self._route(request.method, request.url.path.rstrip("/"))
         result = await route.handler(Call(request, params, caller))
         if result is None:
             return Response(status_code=204)
