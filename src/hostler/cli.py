@@ -19,12 +19,17 @@ import click
 
 from hostler import __version__
 from hostler.applying.command import apply
+from hostler.commands.agents import agent
+from hostler.commands.deploying import COMMANDS as DEPLOY_COMMANDS
 from hostler.commands.egress import egress
 from hostler.commands.environments import environments
 from hostler.commands.keys import keys
 from hostler.commands.layers import COMMANDS as LAYER_COMMANDS
-from hostler.commands.options import CONFIG, DATA_DIR, DATABASE, JSON, run
+from hostler.commands.options import CONFIG, DATA_DIR, DATA_PLANE, DATABASE, JSON, run
+from hostler.commands.runbooks import runbook
 from hostler.commands.sessions import sessions
+from hostler.commands.tasks import task
+from hostler.commands.tenants import entity, tenant
 from hostler.errors import HostlerError
 from hostler.settings import DEFAULT_HOST, DEFAULT_PORT, load
 
@@ -59,9 +64,16 @@ def main() -> None:
 
 main.add_command(apply)
 main.add_command(keys)
+main.add_command(agent)
+main.add_command(entity)
+main.add_command(runbook)
+main.add_command(task)
+main.add_command(tenant)
 main.add_command(sessions)
 sessions.add_command(egress)
 main.add_command(environments)
+for command in DEPLOY_COMMANDS:
+    runbook.add_command(command)
 for command in LAYER_COMMANDS:
     environments.add_command(command)
 
@@ -71,6 +83,7 @@ for command in LAYER_COMMANDS:
 @click.option("--port", type=click.IntRange(0, 65535), help=f"Default {DEFAULT_PORT}; 0 picks one.  [HOSTLER_PORT]")
 @DATA_DIR
 @DATABASE
+@DATA_PLANE
 @CONFIG
 @SCRIPTED
 def serve(
@@ -78,6 +91,7 @@ def serve(
     port: int | None,
     data_dir: Path | None,
     database: str | None,
+    data_plane: str | None,
     config: Path | None,
     scripted: bool,
 ) -> None:
@@ -91,7 +105,15 @@ def serve(
     from hostler import serving
 
     _log_to_stderr()
-    settings = load(host=host, port=port, data_dir=data_dir, database=database, config_file=config, scripted=scripted)
+    settings = load(
+        host=host,
+        port=port,
+        data_dir=data_dir,
+        database=database,
+        data_plane=data_plane,
+        config_file=config,
+        scripted=scripted,
+    )
     run(lambda: serving.serve(settings, _ready))
 
 

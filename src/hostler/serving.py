@@ -21,6 +21,8 @@ from starlette.types import ASGIApp
 from hostler.api.app import create_app
 from hostler.api.connection import Connection
 from hostler.app import Rooms, rooms
+from hostler.console.app import create_console
+from hostler.console.parts import Parts
 from hostler.front import Front
 from hostler.models.protocol import Model
 from hostler.runbooks.invoking.agents import Home
@@ -28,6 +30,7 @@ from hostler.settings import BadSettings, Settings
 from hostler.store.rounds import survived
 from hostler.store.sql import Tx
 from hostler.store.tables import sessions
+from hostler.workspace.app import create_workspace
 
 log = logging.getLogger("hostler")
 
@@ -103,7 +106,24 @@ async def serve(
 
 def _front(house: Rooms) -> ASGIApp:
     api = create_app(house.services)
-    return Front(api=api, workspace=api, mcp=api, console=api)
+    workspace = create_workspace(house.runbooks, house.services.keys)
+    return Front(api=api, workspace=workspace, mcp=api, console=create_console(_of_pages(house)))
+
+
+def _of_pages(house: Rooms) -> Parts:
+    services, runbooks = house.services, house.runbooks
+    return Parts(
+        store=house.store,
+        log=house.log,
+        sessions=services.sessions,
+        events=services.events,
+        threads=services.threads,
+        files=services.files,
+        access=house.access,
+        acting=runbooks.acting,
+        uploads=runbooks.uploads,
+        data=runbooks.data,
+    )
 
 
 def _stop_on_signals() -> asyncio.Event:

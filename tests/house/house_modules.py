@@ -15,6 +15,8 @@ SOURCE = ROOT / "src"
 FLOORS = {
     "__init__": 0,
     "addresses": 1,
+    "client": 2,
+    "yamlfile": 2,
     "clock": 1,
     "errors": 1,
     "ids": 1,
@@ -49,7 +51,8 @@ FLOORS = {
     "recording": 7,
 }
 SIDEWAYS = {
-    ("log", "store"), ("settings", "errors"), ("app", "configuration"), ("serving", "app"), ("serving", "front"), ("cli", "app"),
+    ("log", "store"), ("settings", "errors"), ("app", "configuration"), ("serving", "app"), ("cli", "app"),
+    ("serving", "front"),
     ("cli", "configuration"), ("cli", "serving"), ("doctor", "configuration"), ("preparing", "configuration"),
     ("recording", "serving"), ("cli", "applying"), ("cli", "doctor"),
     ("cli", "preparing"), ("cli", "recording"), ("doctor", "preparing"),
