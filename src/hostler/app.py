@@ -34,6 +34,7 @@ from hostler.harness.web_tools import WebTools
 from hostler.harness.workqueue import WorkHints
 from hostler.log.hub import Hub
 from hostler.log.log import Log
+from hostler.mcp.own import OwnServer
 from hostler.mcp.pool import Pool
 from hostler.models.catalogue import Catalogue
 from hostler.models.protocol import Model
@@ -95,6 +96,7 @@ class Rooms(msgspec.Struct, frozen=True):
     life: Life
     services: Services
     runbooks: Runbooks
+    own: OwnServer
 
 
 class Exchange(NamedTuple):
@@ -146,7 +148,8 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         stack.push_async_callback(sandboxes.aclose, stop=False)
         layers = open_layers(settings.data_dir / "layers", config.sandbox, settings.environ)
         stack.push_async_callback(layers.aclose)
-        connections = Pool(config.mcp, settings.environ)
+        own = OwnServer(settings.public_url)
+        connections = Pool(config.mcp, settings.environ, own)
         stack.push_async_callback(connections.aclose)
         mcp_tools = McpTools(connections, credentials=vault.resolver)
         model = wrap(router)
@@ -191,7 +194,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
             exchange, egress_log,
         )  # fmt: skip
         yield Rooms(
-            settings, store, journal, router, sandboxes, dispatcher, supervisor, life, services, runbooks,
+            settings, store, journal, router, sandboxes, dispatcher, supervisor, life, services, runbooks, own,
         )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from hostler.store.rounds import survived
 from hostler.store.sql import Tx
 from hostler.store.tables import sessions
 from hostler.workspace.app import create_workspace
+from hostler.workspace.mcp.app import create_mcp
 
 log = logging.getLogger("hostler")
 
@@ -63,8 +64,9 @@ async def serve(
     with bound(settings.host, settings.port) as listener:
         async with rooms(settings, wrap) as house:
             first_key = await _first_key(house)
+            house.own.listens(*listener.getsockname()[:2])
             config = uvicorn.Config(
-                _front(house),
+                _front(house, listener),
                 http=Connection,
                 log_config=None,
                 access_log=False,
@@ -102,10 +104,12 @@ async def serve(
     _raise_first(outcomes)
 
 
-def _front(house: Rooms) -> ASGIApp:
+def _front(house: Rooms, listener: socket.socket) -> ASGIApp:
     api = create_app(house.services)
     workspace = create_workspace(house.runbooks, house.services.keys)
-    return Front(api=api, workspace=workspace, mcp=api, console=api)
+    host, port = listener.getsockname()[:2]
+    mcp = create_mcp(house.runbooks, house.services.keys, house.settings.public_url, host, port)
+    return Front(api=api, workspace=workspace, mcp=mcp, console=api)
 
 
 def _stop_on_signals() -> asyncio.Event:
