@@ -9,9 +9,8 @@ import pytest
 
 pytest.register_assert_rewrite("workspace_mcp.mcp_world")
 
-from workspace_mcp.mcp_world import SCRIPT, Caller, Firm, Office  # noqa: E402
-
 from running import Server  # noqa: E402
+from workspace_mcp.mcp_world import SCRIPT, Caller, Firm, Office  # noqa: E402
 
 _numbers = itertools.count(1)
 

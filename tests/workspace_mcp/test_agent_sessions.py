@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from workspace_mcp.mcp_world import Agent, Caller, Firm, Office
+from workspace_mcp.mcp_world import Agent, Office
 
 
 def seen(agent: Agent) -> dict[str, Any]:
