@@ -15,27 +15,13 @@ from hostler.runbooks.dataplane.config import DataPlaneConfig
 from hostler.runbooks.dataplane.plane import MAX_OPEN, DataPlane
 from hostler.runbooks.dataplane.problems import NotOpened, NotTheirs
 from hostler.settings import BadSettings, load
-from tenantdata import made
+from tenantdata import made, new_database
 
 COUNT = "SELECT count(*) FROM ingest.submitted_documents"
 
 
-def database(postgres_url: str) -> str:
-    """The URL of a new database."""
-    import asyncpg
-
-    async def make() -> str:
-        name = new_id("d").lower()
-        connection = await asyncpg.connect(postgres_url)
-        await connection.execute(f"CREATE DATABASE {name}")
-        await connection.close()
-        return postgres_url.replace("/postgres?", f"/{name}?")
-
-    return asyncio.run(make())
-
-
 def test_a_second_tenant_on_one_url_is_refused(postgres_url: str, tmp_path: Path) -> None:
-    url = database(postgres_url)
+    url = new_database(postgres_url)
 
     async def work() -> None:
         plane = await DataPlane.open(tmp_path, DataPlaneConfig(), url)
@@ -58,7 +44,7 @@ def test_a_second_tenant_on_one_url_is_refused(postgres_url: str, tmp_path: Path
 
 
 def test_two_that_come_at_once_do_not_both_get_it(postgres_url: str, tmp_path: Path) -> None:
-    url = database(postgres_url)
+    url = new_database(postgres_url)
 
     async def work() -> None:
         plane = await DataPlane.open(tmp_path, DataPlaneConfig(), url)
@@ -72,7 +58,7 @@ def test_two_that_come_at_once_do_not_both_get_it(postgres_url: str, tmp_path: P
 
 def test_a_database_for_each_tenant(postgres_url: str, tmp_path: Path) -> None:
     url = postgres_url.replace("/postgres?", f"/{new_id('d').lower()}_{{tenant}}?")
-    own = database(postgres_url)
+    own = new_database(postgres_url)
 
     async def work() -> None:
         plane = await DataPlane.open(tmp_path, DataPlaneConfig(tenants={"own": own}), url)
@@ -108,7 +94,7 @@ def test_the_servers_own_database_is_refused(postgres_url: str, tmp_path: Path) 
 
 
 def test_tables_that_are_there_are_left_as_they_are(postgres_url: str, tmp_path: Path) -> None:
-    url = database(postgres_url)
+    url = new_database(postgres_url)
 
     async def work() -> None:
         import asyncpg
@@ -116,7 +102,8 @@ def test_tables_that_are_there_are_left_as_they_are(postgres_url: str, tmp_path:
         connection = await asyncpg.connect(url)
         await connection.execute("""CREATE SCHEMA ingest; CREATE TABLE ingest.submitted_documents (
             id uuid DEFAULT gen_random_uuid(), entity_slug text, period text, source text, filename text,
-            content_type text, data_bytes bytea, uploaded_at timestamptz DEFAULT now(), task_id text, theirs integer DEFAULT 7)""")
+            content_type text, data_bytes bytea, uploaded_at timestamptz DEFAULT now(), task_id text,
+            theirs integer DEFAULT 7)""")
         plane = await DataPlane.open(tmp_path, DataPlaneConfig(), url)
         document, path = made(tmp_path, b"x" * 2_000_000)
         stored = await asyncio.gather(*(plane.insert_document("byng", document, path) for _ in range(4)))
