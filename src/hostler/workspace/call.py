@@ -43,6 +43,8 @@ class Call:
         for name in given:
             if name not in names:
                 raise InvalidRequest(f"{name[:100]}: Extra inputs are not permitted")
+            if "\0" in given[name]:
+                raise InvalidRequest(f"{name}: contains the character U+0000")
         return {name: given.get(name) or None for name in names}
 
     async def body(self, kind: type[T]) -> T:

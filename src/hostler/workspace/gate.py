@@ -76,7 +76,7 @@ class Gate:
     def _route(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
         """Raises NotFound, MethodNotAllowed."""
         allowed = []
-        for pattern, route in self._patterns:
+        for pattern, route in self._patterns if "\0" not in path else ():
             if (match := pattern.match(path)) is not None:
                 if route.method == method:
                     return route, match.groupdict()
