@@ -21,6 +21,8 @@ from starlette.types import ASGIApp
 from hostler.api.app import create_app
 from hostler.api.connection import Connection
 from hostler.app import Rooms, rooms
+from hostler.console.app import create_console
+from hostler.console.parts import Parts
 from hostler.front import Front
 from hostler.models.protocol import Model
 from hostler.runbooks.invoking.agents import Home
@@ -29,6 +31,7 @@ from hostler.store.rounds import survived
 from hostler.store.sql import Tx
 from hostler.store.tables import sessions
 from hostler.workspace.app import create_workspace
+from hostler.workspace.mcp.app import create_mcp
 
 log = logging.getLogger("hostler")
 
@@ -63,8 +66,9 @@ async def serve(
     with bound(settings.host, settings.port) as listener:
         async with rooms(settings, wrap) as house:
             first_key = await _first_key(house)
+            house.own.listens(*listener.getsockname()[:2])
             config = uvicorn.Config(
-                _front(house),
+                _front(house, listener),
                 http=Connection,
                 log_config=None,
                 access_log=False,
@@ -102,10 +106,28 @@ async def serve(
     _raise_first(outcomes)
 
 
-def _front(house: Rooms) -> ASGIApp:
+def _front(house: Rooms, listener: socket.socket) -> ASGIApp:
     api = create_app(house.services)
     workspace = create_workspace(house.runbooks, house.services.keys)
-    return Front(api=api, workspace=workspace, mcp=api, console=api)
+    host, port = listener.getsockname()[:2]
+    mcp = create_mcp(house.runbooks, house.services.keys, house.settings.public_url, host, port)
+    return Front(api=api, workspace=workspace, mcp=mcp, console=create_console(_of_pages(house)))
+
+
+def _of_pages(house: Rooms) -> Parts:
+    services, runbooks = house.services, house.runbooks
+    return Parts(
+        store=house.store,
+        log=house.log,
+        sessions=services.sessions,
+        events=services.events,
+        threads=services.threads,
+        files=services.files,
+        access=house.access,
+        acting=runbooks.acting,
+        uploads=runbooks.uploads,
+        data=runbooks.data,
+    )
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -80,7 +80,8 @@ class Worker:
             self._writer.close()
             for waiting in self._answers.values():
                 waiting.cancel()
-        return await asyncio.to_thread(self._process.wait)
+            status = await asyncio.shield(asyncio.to_thread(self._process.wait))  # who was killed is buried, too
+        return status
 
     def kill(self) -> None:
         """End it with all that it has started."""

@@ -141,8 +141,8 @@ def _prepared(begin: m.Begin, link: Link, kind: type[DurableRuntime]) -> tuple[A
         registry.register_workflow(slug, Elsewhere(slug))
     found = bundle.load(Path(begin.folder), begin.slug, begin.workflow_class, begin.modules)
     registry.register_workflow(begin.slug, found)
-    argument = values.load(begin.value) if begin.value is not None else _argument(found, begin.input)
-    return found(), argument
+    given = values.load(begin.value) if begin.value is not None else begin.input
+    return found(), _argument(found, given) if begin.value is None or isinstance(given, dict) else given
 
 
 def _argument(found: type, given: Any) -> Any:
