@@ -62,8 +62,8 @@ class Gate:
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
-        caller = await self._callers.verify(_bearer(request))
-        route, params = self._route(request.method, request.url.path)
+        caller = await self._callers.verify(bearer(request))
+        route, params = self._route(request.method, request.url.path.rstrip("/"))
         result = await route.handler(Call(request, params, caller))
         if result is None:
             return Response(status_code=204)
@@ -96,6 +96,6 @@ def _phrase(status: int) -> str:
         return "Error"
 
 
-def _bearer(request: Request) -> str:
+def bearer(request: Request) -> str:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""

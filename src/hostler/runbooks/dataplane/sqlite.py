@@ -17,13 +17,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hostler.errors import InvalidRequest, NotFound, Unavailable
+from hostler.errors import NotFound, Unavailable
 from hostler.runbooks.dataplane.config import DataPlaneConfig
 from hostler.runbooks.dataplane.dialect import Translated, column_name, translate
 from hostler.runbooks.dataplane.functions import Functions, bound, guessed, register_types
 from hostler.runbooks.dataplane.guarding import Guard
 from hostler.runbooks.dataplane.problems import SqlFailed, TooMuch
-from hostler.runbooks.dataplane.records import CHUNK, Document, Result, StoredDocument, Wanted
+from hostler.runbooks.dataplane.records import CHUNK, Document, Result, StoredDocument, Wanted, changed, unreadable
 from hostler.runbooks.dataplane.schema import INDEXES, SCHEMAS, TABLES
 
 T = TypeVar("T")
@@ -314,7 +314,11 @@ def _insert(session: _Session, document: Document, content: Path) -> StoredDocum
 def copy(content: Path, document: Document, write: Callable[[bytes], Any]) -> None:
     """Write the content in chunks. Raises InvalidRequest where it isn't what the document says."""
     digest, size = hashlib.sha256(), 0
-    with content.open("rb") as file:
+    try:
+        file = content.open("rb")
+    except OSError as error:
+        raise unreadable(document, error) from error
+    with file:
         while data := file.read(CHUNK):
             size += len(data)
             if size > document.size:
@@ -322,7 +326,7 @@ def copy(content: Path, document: Document, write: Callable[[bytes], Any]) -> No
             digest.update(data)
             write(data)
     if size != document.size or digest.hexdigest() != document.sha256:
-        raise InvalidRequest(f"The content of {document.filename!r} has changed while it was read; nothing was stored.")
+        raise changed(document)
 
 
 def _blob(session: _Session, document_id: str) -> sqlite3.Blob:

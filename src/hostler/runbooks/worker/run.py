@@ -235,6 +235,7 @@ class Run:
         known = await self._recall.answer("agent", key)
         if known is None:
             await self._recall.caught_up()
+            await self._port.append([], self.view())  # which step calls it is to be seen
             known = await self._port.agent(key, call)
             self.touch()
         return dict(known.body)
