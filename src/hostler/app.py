@@ -38,6 +38,8 @@ from hostler.mcp.pool import Pool
 from hostler.models.catalogue import Catalogue
 from hostler.models.protocol import Model
 from hostler.models.routing import Router
+from hostler.runbooks.invoking.passback import Document
+from hostler.runbooks.room import Runbooks
 from hostler.sandbox.backends import open_backend, open_layers
 from hostler.sandbox.contract import Backend
 from hostler.sandbox.edge.egresslog import EgressLog
@@ -92,6 +94,12 @@ class Rooms(msgspec.Struct, frozen=True):
     supervisor: Supervisor
     life: Life
     services: Services
+    runbooks: Runbooks
+
+
+class _Nowhere:
+    async def insert_document(self, tenant: str, document: Document, content: Path) -> None:
+        raise Unavailable("There is no data plane.")
 
 
 class Exchange(NamedTuple):
@@ -178,12 +186,16 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         skills = Skills(store, blobs)
         await _keep_prebuilt(skills)
         exchange = Exchange(settings.data_dir / "exports", config.harness.import_mb * 1024 * 1024)
+        runbooks = Runbooks(
+            store, vault.sealer, _Nowhere(), settings.data_dir / "runbooks", config.runbooks, settings.environ
+        )
+        stack.push_async_callback(runbooks.aclose)
         services = _services(
             journal, blobs, files, skills, router.catalogue, dispatcher, supervisor, vault, mcp_tools, git, work, life,
             exchange, egress_log,
         )  # fmt: skip
         yield Rooms(
-            settings, store, journal, router, sandboxes, dispatcher, supervisor, life, services,
+            settings, store, journal, router, sandboxes, dispatcher, supervisor, life, services, runbooks,
         )  # fmt: skip
 
 

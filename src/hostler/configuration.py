@@ -16,6 +16,7 @@ from hostler.harness.deps import HarnessConfig
 from hostler.mcp.config import McpConfig
 from hostler.models.config import ModelsConfig, with_keys
 from hostler.models.routing import Router
+from hostler.runbooks.config import RunbooksConfig
 from hostler.sandbox.backends import SandboxConfig
 from hostler.services.work import WorkConfig
 from hostler.settings import BadSettings, Settings, decode
@@ -35,6 +36,7 @@ class Configuration(msgspec.Struct, frozen=True):
     web: WebConfig
     git: GitConfig
     work: WorkConfig
+    runbooks: RunbooksConfig
 
 
 def configuration(settings: Settings) -> Configuration:
@@ -48,6 +50,7 @@ def configuration(settings: Settings) -> Configuration:
         decode(tables.get("web", {}), WebConfig, "web", file),
         _git_config(tables.get("git", {}), file),
         decode(tables.get("work", {}), WorkConfig, "work", file),
+        decode(tables.get("runbooks", {}), RunbooksConfig, "runbooks", file),
     )
 
 

@@ -13,6 +13,7 @@ envelope.
     +-- PreconditionFailed              412 invalid_request_error
     +-- RateLimited                     429 rate_limit_error
     +-- Overloaded                      529 overloaded_error
+    +-- Unsupported                     501 api_error
     +-- Unavailable                     503 api_error        (disk full, store down: try again)
 
 Control flow of a running session (interrupt, stale lease, new input) is not here: it lives with the log and the
@@ -122,6 +123,12 @@ class Overloaded(HostlerError):
 
     status = 529
     wire_type = "overloaded_error"
+
+
+class Unsupported(HostlerError):
+    """This server can't do that."""
+
+    status = 501
 
 
 class Unavailable(HostlerError):

@@ -16,11 +16,14 @@ from collections.abc import Callable, Iterable, Iterator
 
 import uvicorn
 from sqlalchemy import select
+from starlette.types import ASGIApp
 
 from hostler.api.app import create_app
 from hostler.api.connection import Connection
 from hostler.app import Rooms, rooms
+from hostler.front import Front
 from hostler.models.protocol import Model
+from hostler.runbooks.invoking.agents import Home
 from hostler.settings import BadSettings, Settings
 from hostler.store.rounds import survived
 from hostler.store.sql import Tx
@@ -76,7 +79,7 @@ async def serve(
         async with rooms(settings, wrap) as house:
             first_key = await _first_key(house)
             config = uvicorn.Config(
-                create_app(house.services),
+                _front(house),
                 http=Connection,
                 log_config=None,
                 access_log=False,
@@ -89,6 +92,8 @@ async def serve(
             stop = stop or _stop_on_signals()
             work = asyncio.create_task(house.supervisor.run(), name="supervisor")
             sweep = asyncio.create_task(_sweep_files(house), name="sweep-files")
+            home = Home(base_url(listener), house.services.keys.own())
+            tasks = asyncio.create_task(house.runbooks.run(home), name="runbooks")
             leases = asyncio.create_task(house.services.work.run(), name="work-leases")
             once = [
                 asyncio.create_task(_reap(house), name="reap"),
@@ -98,16 +103,23 @@ async def serve(
             stopped = asyncio.create_task(stop.wait())
             _listen(listener)  # before the announcement: whoever reads it may connect at once
             ready(house, base_url(listener), first_key)
-            await asyncio.wait({stopped, work, http, sweep, leases}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({stopped, work, http, sweep, leases, tasks}, return_when=asyncio.FIRST_COMPLETED)
             await house.supervisor.drain(DRAIN_SECONDS if stopped.done() else 0)
             await house.supervisor.rest(REST_SECONDS)
+            tasks.cancel()  # while its agents can still be reached: they end no session, the next start goes on
+            await asyncio.wait({tasks})
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # the streams that are now cut are no errors
             server.stop()
             await asyncio.wait({http})
-            for task in (work, sweep, leases, stopped, *once):
+            for task in (work, sweep, leases, tasks, stopped, *once):
                 task.cancel()
-            outcomes = await asyncio.gather(work, sweep, leases, http, stopped, *once, return_exceptions=True)
+            outcomes = await asyncio.gather(work, sweep, leases, tasks, http, stopped, *once, return_exceptions=True)
     _raise_first(outcomes)
+
+
+def _front(house: Rooms) -> ASGIApp:
+    api = create_app(house.services)
+    return Front(api=api, workspace=api, mcp=api, console=api)
 
 
 def _stop_on_signals() -> asyncio.Event:

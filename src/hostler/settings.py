@@ -21,7 +21,7 @@ KEY_PREFIX = "sk-hostler-"  # of API keys
 DEFAULT_PORT = 8400
 DEFAULT_FILE_MB = 500
 MIB = 1024 * 1024
-TABLES = ("models", "harness", "sandbox", "git", "mcp", "web", "work")
+TABLES = ("models", "harness", "sandbox", "git", "mcp", "web", "work", "runbooks")
 
 
 class BadSettings(HostlerError):

@@ -323,7 +323,7 @@ def test_the_reference_agent_applies_and_works(tmp_path: Path) -> None:
     said = [event.content[0].text for event in seen if event.type == "agent.message"]
     assert said[0].startswith("---\nname: docx\n"), "the agent reads its skill"
     problems = [event.error.message for event in seen if event.type == "session.error"]
-    assert any("workspace" in problem for problem in problems), "without its MCP server it goes on, and says so"
+    assert any("ntropii" in problem for problem in problems), "without its MCP server it goes on, and says so"
 
 
 def test_the_reference_environment_applies(server: Server) -> None:

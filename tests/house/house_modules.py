@@ -38,6 +38,7 @@ FLOORS = {
     "workspace": 6,
     "app": 7,
     "configuration": 7,
+    "front": 7,
     "serving": 7,
     "applying": 7,
     "cli": 7,
@@ -48,7 +49,7 @@ FLOORS = {
     "recording": 7,
 }
 SIDEWAYS = {
-    ("log", "store"), ("settings", "errors"), ("app", "configuration"), ("serving", "app"), ("cli", "app"),
+    ("log", "store"), ("settings", "errors"), ("app", "configuration"), ("serving", "app"), ("serving", "front"), ("cli", "app"),
     ("cli", "configuration"), ("cli", "serving"), ("doctor", "configuration"), ("preparing", "configuration"),
     ("recording", "serving"), ("cli", "applying"), ("cli", "doctor"),
     ("cli", "preparing"), ("cli", "recording"), ("doctor", "preparing"),

@@ -53,8 +53,13 @@ class Conversation:
     @cached_property
     def last_user_text(self) -> str:
         """The text of the last message in which the user wrote something (tool results alone don't count)."""
+        return self.whole_user_text[:_MAX_TEXT]
+
+    @cached_property
+    def whole_user_text(self) -> str:
+        """The same, however long it is: to be passed on, not to be searched."""
         index = self._last_user_index
-        return text_of(blocks(self.request.messages[index]))[:_MAX_TEXT] if index >= 0 else ""
+        return text_of(blocks(self.request.messages[index])) if index >= 0 else ""
 
     @cached_property
     def first_user_text(self) -> str:

@@ -13,7 +13,6 @@ import re
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from functools import cache, lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +50,7 @@ _MAX_ATTEMPT_COUNTS = 10_000
 @cache
 def default_script() -> Script:
     """The built-in script: an honest offline agent for demonstrations (`scripts/default.json`)."""
-    raw = resources.files("hostler.models").joinpath("scripts", "default.json").read_bytes()
-    return decode_script(raw, source="default.json")
+    return load_script(Path(__file__).parent / "scripts" / "default.json")
 
 
 class _Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -208,6 +206,9 @@ def _content(turn: Turn, talk: Conversation, captured: dict[str, str]) -> list[d
         content += [{"type": "tool_use", "id": call.id, "name": call.name, "input": call.input} for call in turn.tools]
     if turn.template:
         content = [_filled(block, talk, captured) for block in content]
+    for call, block in zip(turn.tools, content[len(content) - len(turn.tools) :], strict=True):
+        if call.input_files:
+            block["input"] = {**block["input"], **call.input_files}
     for index, block in enumerate(content):
         if block["type"] == "tool_use" and not block.get("id"):
             block["id"] = _call_id(talk.request, index)
@@ -227,7 +228,7 @@ def _filled(value: Any, talk: Conversation, captured: dict[str, str]) -> Any:
 def _value(name: str, talk: Conversation, captured: dict[str, str]) -> str:
     match name:
         case "last_user_text":
-            return talk.last_user_text
+            return talk.whole_user_text
         case "last_tool_result":
             return talk.last_tool_result
         case "turn":

@@ -39,10 +39,14 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A tool call; without `id` the player makes one that is the same when the same request is repeated."""
+    """A tool call; without `id` the player makes one that is the same when the same request is repeated.
+
+    `input_files` names files beside the script whose text becomes an input, as it is; once loaded it holds the texts.
+    """
 
     name: Annotated[str, msgspec.Meta(min_length=1)]
     input: dict[str, Any] = {}
+    input_files: dict[str, str] = {}
     id: str = ""
 
 
@@ -129,18 +133,42 @@ def load_script(path: Path) -> Script:
         raw = path.read_bytes()
     except OSError as error:
         raise ScriptError(f"can't read the script {path.name}: {error.strerror}") from error
-    return decode_script(raw, source=path.name, form="toml" if path.suffix == ".toml" else "json")
+    return decode_script(raw, source=path.name, form="toml" if path.suffix == ".toml" else "json", folder=path.parent)
 
 
-def decode_script(raw: bytes, *, source: str = "script", form: Literal["json", "toml"] = "json") -> Script:
-    """Decode and check a script; raises `ScriptError` whose message starts with `source` and the place."""
+def decode_script(
+    raw: bytes, *, source: str = "script", form: Literal["json", "toml"] = "json", folder: Path | None = None
+) -> Script:
+    """Decode and check a script, whose `input_files` are in `folder`; raises `ScriptError` whose message starts with
+    `source` and the place."""
     try:
         decode = msgspec.toml.decode if form == "toml" else msgspec.json.decode
         script: Script = decode(raw, type=Script)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ScriptError(f"{source}: {error}") from error
     check_script(script, source)
+    for place, turn, _ in _turns(script, source):
+        for number, call in enumerate(turn.tools):
+            for name, file in call.input_files.items():
+                call.input_files[name] = _beside(folder, file, f"{place}.tools[{number}].input_files.{name}")
     return script
+
+
+def _beside(folder: Path | None, file: str, place: str) -> str:
+    """The text of a file beside the script; nothing else may be named."""
+    if folder is None or Path(file).name != file:
+        raise ScriptError(f"{place}: Input should be the name of a file beside the script")
+    try:
+        with (folder / file).open("rb") as opened:
+            content = opened.read(MAX_SCRIPT_BYTES + 1)
+        text = content.decode()
+    except OSError as error:
+        raise ScriptError(f"{place}: can't read {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ScriptError(f"{place}: {file} is not UTF-8 text") from error
+    if len(content) > MAX_SCRIPT_BYTES:
+        raise ScriptError(f"{place}: {file} has more than {MAX_SCRIPT_BYTES} bytes")
+    return text
 
 
 def check_script(script: Script, source: str = "script") -> None:
@@ -211,7 +239,8 @@ def _check_block(block: dict[str, Any], place: str) -> None:
 
 
 def _check_placeholders(turn: Turn, names: frozenset[str], place: str) -> None:
-    written = msgspec.json.encode([turn.text, turn.thinking, turn.tools, turn.content]).decode()
+    inputs = [call.input for call in turn.tools]
+    written = msgspec.json.encode([turn.text, turn.thinking, inputs, turn.content]).decode()
     for name in PLACEHOLDER.findall(written):
         if name not in names:
             known = ", ".join(sorted(names))

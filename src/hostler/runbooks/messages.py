@@ -92,6 +92,12 @@ class RunAgent(Message):
     call: dict[str, Any]
 
 
+class Forget(Message):
+    """Nobody waits for the answer to this any more."""
+
+    asked: int
+
+
 class Answer(Message):
     id: int
     value: Any = None
@@ -103,7 +109,7 @@ class Pong(Message):
 
 
 OfServer = Begin | Reply | Signal | Query | Cancel | Ping
-OfWorker = Append | StartChild | AwaitChild | RunAgent | Answer | Pong
+OfWorker = Append | StartChild | AwaitChild | RunAgent | Forget | Answer | Pong
 
 _encode = msgspec.msgpack.Encoder().encode
 decode_of_server = msgspec.msgpack.Decoder(OfServer).decode

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -17,10 +15,12 @@ from hostler import clock
 from hostler.errors import NotFound, Unavailable
 from hostler.runbooks import messages as m
 from hostler.runbooks import tasks as rows
+from hostler.runbooks.contract import Agents, Library
 from hostler.runbooks.entries import Draft, Entry
 from hostler.runbooks.journal import Taken, answer_tx, append_tx, read_tx
 from hostler.runbooks.workers import Stalled, Worker, last_words
 from hostler.store.dispatch import Dispatcher, Lease
+from hostler.store.rounds import survived
 from hostler.store.sql import Tx
 from hostler.store.store import Store, StoreClosed
 
@@ -32,32 +32,9 @@ MAX_CRASHES = 3  # in a row, without anything written down in between
 _CRASH_PAUSE = 1.0
 
 
-class Bundle(msgspec.Struct, frozen=True, kw_only=True):
-    """A version of a runbook, laid out for workers."""
-
-    folder: Path
-    workflow_class: str
-    modules: list[str]
-
-
-class Library(Protocol):
-    async def bundle(self, slug: str, version: str) -> Bundle:
-        """Raises NotFound, Unavailable."""
-        ...
-
-    async def slugs(self) -> list[str]: ...
-
-    def deployed_tx(self, slug: str) -> Tx[str]:
-        """The version that a new task of it has. Raises NotFound."""
-        ...
-
-
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stall_seconds: float = 60.0
     environ: dict[str, str] = {}
-
-
-Agents = Callable[[str, str, dict[str, Any]], Awaitable[Draft]]  # the task, the call's key, the call
 
 
 class Runner:
@@ -77,6 +54,7 @@ class Runner:
         """Work until cancelled: workers end with it, and the next start goes on."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._heartbeat(), name="runbooks-heartbeat")
+            group.create_task(self._tidy_up(), name="runbooks-left-over")
             async for task_id in self._dispatcher.wakes():
                 if task_id in self._running:
                     self._woken.add(task_id)
@@ -95,6 +73,9 @@ class Runner:
         """Ask a task that is at work; None when it isn't."""
         running = self._running.get(task_id)
         return None if running is None else (await running.worker.query(name)).value
+
+    async def _tidy_up(self) -> None:
+        await survived(self._agents.abandon_left(), log, "sessions of tasks that are over could not be ended")
 
     async def _heartbeat(self) -> None:
         while True:
@@ -129,7 +110,7 @@ class Runner:
         task_id = lease.session_id
         row = await self._store.read(lambda: rows.find_tx(task_id))
         try:
-            bundle = await self._library.bundle(row.runbook, row.version)
+            bundle = await self._library.bundle(row.runbook, row.digest)
         except NotFound as problem:
             await self._end(lease, "BundleError", str(problem))
             return
@@ -160,6 +141,8 @@ class Runner:
             why = str(problem)
         if not running.over:
             await self._crashed(running, row, why)
+        if running.over:
+            await self._over(row.id)
 
     async def _crashed(self, running: Running, row: rows.TaskRow, why: str) -> None:
         crashes = 1 if running.progress else row.crashes + 1
@@ -167,11 +150,18 @@ class Runner:
         if crashes >= MAX_CRASHES:
             said = last_words(running.worker)
             await self._end(running.lease, "WorkerCrashed", f"{why} That was attempt {crashes}.\n{said}".strip())
+            running.over = True
             return
         again = clock.now() + int(_CRASH_PAUSE * 2**crashes * 1_000_000)
         patch = {"crashes": crashes, "wake_at": again, "lease_owner": None, "lease_until": None}
         note = Draft(kind="log", body={"level": "error", "message": why})
         await self._append(running.lease, [note], patch)
+
+    async def _over(self, task_id: str) -> None:
+        await survived(self._agents.abandon(task_id), log, f"task {task_id}: its agents' sessions could not be ended")
+
+    def asks(self, task_id: str) -> bool:
+        return self._agents.asks(task_id)
 
     async def _end(self, lease: Lease, kind: str, message: str) -> None:
         draft = Draft(kind="ended", body={"error": {"type": kind, "message": message}})
@@ -199,14 +189,15 @@ class Runner:
             if known is not None:
                 return known
             parent = yield from rows.find_tx(parent_id)
-            version = yield from self._library.deployed_tx(asked.slug)
+            revision = yield from self._library.deployed_tx(asked.slug)
             yield from rows.create_tx(
                 asked.task_id,
                 tenant_id=parent.tenant_id,
                 entity_id=parent.entity_id,
                 workflow_id=parent.workflow_id,
                 runbook=asked.slug,
-                version=version,
+                version=revision.version,
+                digest=revision.digest,
                 title=asked.slug,
                 context={},
                 parent_id=parent_id,
@@ -236,8 +227,19 @@ class Runner:
         return (await self._append(lease, [draft], {}))[0]
 
     async def agent(self, lease: Lease, asked: m.RunAgent) -> Entry:
-        draft = await self._agents(lease.session_id, asked.key, asked.call)
-        return (await self._append(lease, [draft], {}))[0]
+        """Run an agent, and write down how it ended: one commit with the end of its run."""
+        task_id = lease.session_id
+        draft = await self._agents.run(task_id, asked.key, asked.call)
+
+        def tx() -> Tx[Entry]:
+            (entry,) = yield from append_tx(task_id, [draft], now=clock.now(), token=lease.token)
+            yield from self._agents.ended_tx(task_id, asked.key)
+            return entry
+
+        return await self._store.write(tx)
+
+    async def forget_agent(self, lease: Lease, key: str) -> None:
+        await self._agents.abandon(lease.session_id, key)
 
 
 class Running:
@@ -250,6 +252,7 @@ class Running:
         self.progress = False
         self._runner = runner
         self._seen = entries[-1].position if entries else 0
+        self._calls: dict[int, str] = {}  # agents that were asked for, by the message
         self._poking: set[asyncio.Task[None]] = set()
 
     def poke(self) -> None:
@@ -269,7 +272,15 @@ class Running:
             await self.worker.send(m.Cancel())
 
     async def serve(self, message: m.OfWorker) -> m.Reply | None:
-        """Answer what the worker asks."""
+        """Answer what the worker asks. While the database is gone it waits: what it did is not lost for that."""
+        while True:
+            try:
+                return await self._answer(message)
+            except Unavailable as problem:
+                log.warning("task %s: waits: %s", self.lease.session_id, problem)
+                await asyncio.sleep(STORE_DOWN_SECONDS)
+
+    async def _answer(self, message: m.OfWorker) -> m.Reply | None:
         try:
             match message:
                 case m.Append():
@@ -279,10 +290,16 @@ class Running:
                 case m.AwaitChild():
                     entry = await self._runner.child_end(self.lease, message.task_id)
                 case m.RunAgent():
+                    self._calls[message.id] = message.key
                     entry = await self._runner.agent(self.lease, message)
+                case m.Forget():
+                    if (key := self._calls.pop(message.asked, None)) is not None:
+                        await self._runner.forget_agent(self.lease, key)
+                    return None
                 case _:
                     return None
         except NotFound as problem:
+            assert not isinstance(message, m.Forget)
             return m.Reply(id=message.id, refused=str(problem))
         self.progress = True
         return m.Reply(id=message.id, entries=[entry])
@@ -290,7 +307,10 @@ class Running:
     async def _append(self, message: m.Append) -> list[Entry]:
         patch: dict[str, Any] = {}
         if message.view is not None:
-            patch = {"view": msgspec.json.encode(message.view), "status": rows.status_of(message.view)}
+            patch = {
+                "view": msgspec.json.encode(message.view),
+                "status": rows.status_of(message.view, asks=self._runner.asks(self.lease.session_id)),
+            }
         ended = next((draft for draft in message.drafts if draft.kind == "ended"), None)
         if ended is not None:
             patch |= rows.ending(ended, clock.now())

@@ -29,6 +29,7 @@ class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
     workflow_id: str
     runbook: str
     version: str
+    digest: str
     title: str
     status: str
     priority: str | None
@@ -45,6 +46,11 @@ class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
 _NAMES = TaskRow.__struct_fields__
 _ONE = select(*(_c[name] for name in _NAMES)).where(_c.id == bindparam("id"))
 _INSERT = insert(table)
+_ASKING = (
+    update(table)
+    .where(_c.id == bindparam("t"), _c.closed_at.is_(None))
+    .values(status=bindparam("s"), updated_at=bindparam("now"))
+)
 _CANCEL = (
     update(table)
     .where(_c.id == bindparam("t"), _c.closed_at.is_(None))
@@ -68,6 +74,7 @@ def create_tx(
     workflow_id: str,
     runbook: str,
     version: str,
+    digest: str,
     title: str,
     context: dict[str, Any],
     entity_id: str | None = None,
@@ -80,7 +87,8 @@ def create_tx(
     row: dict[str, Any] = dict.fromkeys(column.name for column in table.columns)
     row |= {
         "id": task_id, "tenant_id": tenant_id, "entity_id": entity_id, "workflow_id": workflow_id, "runbook": runbook,
-        "version": version, "title": title, "parent_id": parent_id, "priority": priority, "status": PENDING,
+        "version": version, "digest": digest,
+        "title": title, "parent_id": parent_id, "priority": priority, "status": PENDING,
         "context": msgspec.json.encode(context), "created_at": now, "updated_at": now, "next_position": 1,
         "crashes": 0, "fence": 0, "wake_at": now,
     }  # fmt: skip
@@ -108,6 +116,13 @@ def cancel_tx(task_id: str) -> Tx[None]:
         raise InvalidRequest(f"Task {task_id} is over ({row.status}).")
 
 
+def asking_tx(task_id: str, asks: bool) -> Tx[None]:
+    """Show that an agent of it waits for a person, or that none does any more."""
+    row = yield from find_tx(task_id)
+    view = msgspec.json.decode(row.view) if row.view else {}
+    yield _ASKING, {"t": task_id, "s": status_of(view, asks=asks), "now": clock.now()}
+
+
 def ending(draft: Draft, now: int) -> dict[str, Any]:
     """The columns of a task whose last entry this is."""
     failed = "error" in draft.body
@@ -121,6 +136,9 @@ def ending(draft: Draft, now: int) -> dict[str, Any]:
     }
 
 
-def status_of(view: dict[str, Any]) -> str:
-    """A task that waits for somebody is blocked; one that waits for nobody is at work."""
-    return BLOCKED if view.get("current_pending_action") else IN_PROGRESS
+def status_of(view: dict[str, Any], *, asks: bool) -> str:
+    """A task that waits for somebody, or whose agent does, is blocked. One that waits for its children is at work:
+    they may be blocked."""
+    action = view.get("current_pending_action")
+    below = isinstance(action, dict) and action.get("kind") == "drill_down"
+    return BLOCKED if asks or (action and not below) else IN_PROGRESS

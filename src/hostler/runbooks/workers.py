@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -87,6 +88,14 @@ class Worker:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     async def _receive(self, group: asyncio.TaskGroup, serve: Serve) -> None:
+        asked: dict[int, asyncio.Task[None]] = {}
+        try:
+            await self._take(group, serve, asked)
+        finally:
+            for task in asked.values():
+                task.cancel()
+
+    async def _take(self, group: asyncio.TaskGroup, serve: Serve, asked: dict[int, asyncio.Task[None]]) -> None:
         while (data := await m.read(self._reader)) is not None:
             message = m.decode_of_worker(data)
             if isinstance(message, m.Answer | m.Pong):
@@ -95,8 +104,17 @@ class Worker:
                     waiting.set_result(message)
             elif isinstance(message, m.Append):
                 await self._reply(serve, message)  # in order: what comes after it may stand on it
+            elif isinstance(message, m.Forget):
+                if (task := asked.get(message.asked)) is not None:
+                    await self._forget(serve, message, task)
             else:
-                group.create_task(self._reply(serve, message))
+                task = asked[message.id] = group.create_task(self._reply(serve, message))
+                task.add_done_callback(functools.partial(_let_go, asked, message.id))
+
+    async def _forget(self, serve: Serve, message: m.Forget, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        await asyncio.wait({task})
+        await serve(message)
 
     async def _reply(self, serve: Serve, message: m.OfWorker) -> None:
         reply = await serve(message)
@@ -149,6 +167,10 @@ class Worker:
             pass
         finally:
             transport.close()
+
+
+def _let_go(asked: dict[int, asyncio.Task[None]], number: int, _: asyncio.Task[None]) -> None:
+    asked.pop(number, None)
 
 
 def last_words(worker: Worker) -> str:

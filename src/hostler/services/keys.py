@@ -47,6 +47,7 @@ class ApiKey(msgspec.Struct, frozen=True):
 class Keys:
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._own: bytes | None = None
         self._known: dict[bytes, tuple[str | None, int]] = {}  # hash -> id or None, and until when that holds
 
     async def create(self, name: str, secret: str | None = None) -> tuple[ApiKey, str]:
@@ -62,6 +63,12 @@ class Keys:
         """Make a key of this secret unless there is one, revoked or not."""
         if await self._store.read(lambda: first(_ANY, {"hash": _hash(secret).hex()})) is None:
             await self.create(name, secret)
+
+    def own(self) -> str:
+        """A key with which this process calls itself. It is stored nowhere, and ends with the process."""
+        secret = KEY_PREFIX + secrets.token_urlsafe(32)
+        self._own = _hash(secret)
+        return secret
 
     async def list(self) -> list[ApiKey]:
         return [ApiKey(*row) for row in await self._store.read(lambda: rows(_LIST))]
@@ -79,6 +86,8 @@ class Keys:
         """Return the id of a valid key. Looked up at most every few seconds, so that another process's revocation
         takes hold; unknown keys are kept too, in the same bounded space."""
         digest, now = _hash(secret), clock.now()
+        if digest == self._own:
+            return "own"
         known = self._known.get(digest)
         if known is not None and now < known[1]:
             return known[0]

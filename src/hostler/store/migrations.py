@@ -143,7 +143,8 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
     "011_runbooks": (
         """CREATE TABLE tasks (
             id TEXT PRIMARY KEY, parent_id TEXT, tenant_id TEXT NOT NULL, entity_id TEXT, workflow_id TEXT NOT NULL,
-            runbook TEXT NOT NULL, version TEXT NOT NULL, title TEXT NOT NULL, status TEXT NOT NULL, priority TEXT,
+            runbook TEXT NOT NULL, version TEXT NOT NULL, digest TEXT NOT NULL,
+            title TEXT NOT NULL, status TEXT NOT NULL, priority TEXT,
             context BYTES NOT NULL, view BYTES, outcome BYTES, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL,
             closed_at BIGINT, next_position BIGINT NOT NULL, crashes BIGINT NOT NULL, fence BIGINT NOT NULL,
             lease_owner TEXT, lease_until BIGINT, wake_at BIGINT, cancelled_at BIGINT)""",
@@ -157,12 +158,8 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
         "CREATE UNIQUE INDEX task_entries_answers ON task_entries (task_id, kind, key) WHERE kind IN "
         "('step', 'activity', 'waiting', 'waited', 'child', 'child_ended', 'agent', 'ended')",
         """CREATE TABLE runbooks (
-            slug TEXT NOT NULL, version TEXT NOT NULL, created_at BIGINT NOT NULL, body BYTES NOT NULL,
-            PRIMARY KEY (slug, version))""",
-        """CREATE TABLE runbook_files (
-            slug TEXT NOT NULL, version TEXT NOT NULL, path TEXT NOT NULL, blob TEXT NOT NULL,
-            size_bytes BIGINT NOT NULL, PRIMARY KEY (slug, version, path))""",
-        "CREATE INDEX runbook_files_blob ON runbook_files (blob)",
+            slug TEXT NOT NULL, digest TEXT NOT NULL, version TEXT NOT NULL, deployed_at BIGINT NOT NULL,
+            body BYTES NOT NULL, files BYTES NOT NULL, PRIMARY KEY (slug, digest))""",
         """CREATE TABLE tenants (
             id TEXT PRIMARY KEY, slug TEXT NOT NULL UNIQUE, name TEXT NOT NULL, status TEXT NOT NULL,
             body BYTES NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL)""",
@@ -184,9 +181,20 @@ MIGRATIONS: dict[str, tuple[str, ...]] = {
             started_at BIGINT NOT NULL, ended_at BIGINT, body BYTES NOT NULL, PRIMARY KEY (task_id, key))""",
         "CREATE INDEX agent_runs_session ON agent_runs (session_id)",
         "CREATE INDEX agent_runs_live ON agent_runs (agent_id) WHERE ended_at IS NULL",
+        """CREATE TABLE task_lines (
+            task_id TEXT NOT NULL, position BIGINT NOT NULL, event_id TEXT NOT NULL, at BIGINT NOT NULL,
+            kind TEXT NOT NULL, text TEXT NOT NULL, agent_id TEXT NOT NULL, session_id TEXT NOT NULL,
+            PRIMARY KEY (task_id, position))""",
         """CREATE TABLE data_connections (
             id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, body BYTES NOT NULL, secret BYTES,
             created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL)""",
+        """CREATE TABLE capabilities (
+            id TEXT PRIMARY KEY, name TEXT NOT NULL, version TEXT NOT NULL, body BYTES NOT NULL,
+            created_at BIGINT NOT NULL, UNIQUE (name, version))""",
+        """CREATE TABLE runbook_feedback (
+            id TEXT PRIMARY KEY, runbook TEXT NOT NULL, task_id TEXT, tenant_id TEXT, feedback TEXT NOT NULL,
+            created_at BIGINT NOT NULL)""",
+        "CREATE INDEX runbook_feedback_runbook ON runbook_feedback (runbook, created_at, id)",
         "ALTER TABLE api_keys ADD COLUMN tenant_id TEXT",
     ),
 }

@@ -326,6 +326,7 @@ tasks = Table(
     _text("workflow_id"),
     _text("runbook"),
     _text("version"),
+    _text("digest"),
     _text("title"),
     _text("status"),
     _text("priority", null=True),
@@ -357,23 +358,17 @@ task_entries = Table(
     _json("value", null=True),
 )
 
-# What was deployed: the front matter and where the class is. A version that is there never changes.
+# What was deployed: the front matter, where the class is, and the files. A row's files never change: a version that is
+# deployed with others is another row, and tasks stay with theirs.
 runbooks = Table(
     "runbooks",
     metadata,
     _text("slug", key=True),
-    _text("version", key=True),
-    _int("created_at"),
+    _text("digest", key=True),
+    _text("version"),
+    _int("deployed_at"),
     _json("body"),
-)
-runbook_files = Table(
-    "runbook_files",
-    metadata,
-    _text("slug", key=True),
-    _text("version", key=True),
-    _text("path", key=True),
-    _text("blob"),
-    _int("size_bytes"),
+    _json("files"),
 )
 
 # -- the Workspace's side: `body` is JSON, what its room alone reads --
@@ -443,6 +438,20 @@ agent_runs = Table(
     _int("ended_at", null=True),
     _json("body"),
 )
+
+# What those agents do, line by line, for the people who look at the task.
+task_lines = Table(
+    "task_lines",
+    metadata,
+    _text("task_id", key=True),
+    _int("position", key=True),
+    _text("event_id"),
+    _int("at"),
+    _text("kind"),
+    _text("text"),
+    _text("agent_id"),
+    _text("session_id"),
+)
 data_connections = Table(
     "data_connections",
     metadata,
@@ -453,4 +462,25 @@ data_connections = Table(
     _json("secret", null=True),
     _int("created_at"),
     _int("updated_at"),
+)
+
+# What people say a platform can do, for the clients that register it; nothing here goes by it. No version is "".
+capabilities = Table(
+    "capabilities",
+    metadata,
+    _text("id", key=True),
+    _text("name"),
+    _text("version"),
+    _json("body"),
+    _int("created_at"),
+)
+runbook_feedback = Table(
+    "runbook_feedback",
+    metadata,
+    _text("id", key=True),
+    _text("runbook"),
+    _text("task_id", null=True),
+    _text("tenant_id", null=True),
+    _text("feedback"),
+    _int("created_at"),
 )

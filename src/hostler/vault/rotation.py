@@ -14,7 +14,7 @@ from sqlalchemy import Column, bindparam, func, literal_column, select, update
 
 from hostler.store.sql import Many, Tx
 from hostler.store.store import Store
-from hostler.store.tables import resources, vault_credentials
+from hostler.store.tables import data_connections, registered_agents, resources, vault_credentials
 from hostler.vault import keyfile
 from hostler.vault.sealing import PREFIX_BYTES, Key, Sealer
 
@@ -32,6 +32,8 @@ class SealedColumn(NamedTuple):
 SEALED = (
     SealedColumn(vault_credentials.c.id, vault_credentials.c.sealed),
     SealedColumn(resources.c.id, resources.c.secret),
+    SealedColumn(registered_agents.c.id, registered_agents.c.secret),
+    SealedColumn(data_connections.c.id, data_connections.c.secret),
 )
 
 

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta
-from msgspec import UnsetType as Unset
 
-from hostler.wire.base import matching
+from hostler.wire.base import Unset, matching
+from hostler.wire.usage import BudgetLimit
 
 DataPlatform = Literal["managed-postgres", "snowflake", "microsoft-fabric"]
 Provider = Literal["DATABRICKS", "SNOWFLAKE", "MICROSOFT_FABRIC", "GCP_BIGQUERY"]
@@ -45,11 +45,14 @@ class Asked(msgspec.Struct, kw_only=True, rename="camel", forbid_unknown_fields=
 
 
 class Profile(Shown):
+    """A key, as whoever calls. `tenant_id` is there when it opens one tenant alone."""
+
     id: str
     email: str
     name: str
     org_id: str
     roles: list[str]
+    tenant_id: str | None = None
 
 
 # -- tenants and entities --
@@ -122,8 +125,15 @@ class Entity(Shown):
 # -- agents --
 
 
+Url = Annotated[str, Meta(min_length=1, max_length=2048)]
+VaultIds = Annotated[list[Key], Meta(max_length=50)]
+AgentNumber = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+ServerKey = Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
 class AgentCreate(Asked):
-    """The last four are ours: a registered agent knows where it lives, and what each of its sessions gets."""
+    """From `base_url` on they are ours: a registered agent knows where it lives, and what each of its sessions gets.
+    `server_key` is the API key of the server at `base_url`; no answer ever has it."""
 
     tenant_id: Key
     kind: AgentKind
@@ -131,14 +141,30 @@ class AgentCreate(Asked):
     external_ref: Key
     description: Text | None = None
     credentials_ref: Key | None = None
-    base_url: Annotated[str, Meta(max_length=2048)] | None = None
+    base_url: Url | None = None
+    server_key: ServerKey | None = None
     environment_id: Key | None = None
-    vault_ids: Annotated[list[Key], Meta(max_length=50)] | None = None
-    agent_version: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+    vault_ids: VaultIds | None = None
+    agent_version: AgentNumber | None = None
+    budget: BudgetLimit | None = None
+
+
+class AgentUpdate(Asked):
+    """What is absent stays; null clears."""
+
+    name: Title | Unset = UNSET
+    description: Text | Unset | None = UNSET
+    credentials_ref: Key | Unset | None = UNSET
+    base_url: Url | Unset | None = UNSET
+    server_key: ServerKey | Unset | None = UNSET
+    environment_id: Key | Unset | None = UNSET
+    vault_ids: VaultIds | Unset | None = UNSET
+    agent_version: AgentNumber | Unset | None = UNSET
+    budget: BudgetLimit | Unset | None = UNSET
 
 
 class VersionCreate(Asked):
-    artifact_url: Annotated[str, Meta(max_length=2048)] | None = None
+    artifact_url: Url | None = None
     changelog: Text | None = None
 
 
@@ -169,9 +195,123 @@ class Agent(Shown):
     environment_id: str | None = None
     vault_ids: list[str] | Unset = UNSET
     agent_version: int | None = None
+    budget: BudgetLimit | None = None
     versions: list[AgentVersion] | Unset = UNSET
     created_at: str | None = None
     updated_at: str | None = None
+
+
+class AgentTested(Shown):
+    """Whether a registered agent is there to be called. `model` and `version` are what its server says of it."""
+
+    success: bool
+    message: str
+    latency_ms: int | None = None
+    model: str | None = None
+    version: int | None = None
+
+
+# -- workflows --
+
+
+class WorkflowCreate(Asked):
+    runbook_slug: Slug
+    entity_id: Key
+    runbook_version: Key | None = None
+    name: Title | None = None
+    description: Text | None = None
+    schedule: Key | None = None
+    timezone: Key | None = None
+    default_config: Config | None = None
+
+
+class WorkflowUpdate(Asked):
+    """What is absent stays; null clears. A `default_config` replaces the one before."""
+
+    name: Title | Unset | None = UNSET
+    description: Text | Unset | None = UNSET
+    schedule: Key | Unset | None = UNSET
+    timezone: Key | Unset | None = UNSET
+    default_config: Config | Unset | None = UNSET
+
+
+class Workflow(Shown):
+    """`next_run_at` and `schedule_problem` are ours: when its schedule is due next, and why it last started nothing."""
+
+    id: str
+    runbook_slug: str
+    entity_id: str
+    tenant_id: str
+    org_id: str | None = None
+    runbook_version: str | None = None
+    name: str | None = None
+    description: str | None = None
+    schedule: str | None = None
+    timezone: str | None = None
+    default_config: Config | Unset = UNSET
+    entity: dict[str, str] | Unset = UNSET
+    next_run_at: str | None = None
+    schedule_problem: str | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
+
+
+class CapabilityCreate(Asked):
+    name: Title
+    description: Text | None = None
+    version: Key | None = None
+
+
+class Capability(Shown):
+    id: str
+    name: str
+    description: str | None = None
+    version: str | None = None
+    created_at: str | None = None
+
+
+# -- integrations --
+
+
+class ConnectionCreate(Asked):
+    name: Title
+    provider: Provider
+    ownership: Ownership = "SELF_MANAGED"
+    region: Title | None = None
+    config: Config = {}
+
+
+class DataConnection(Shown):
+    """Secrets in `config` are shown as asterisks."""
+
+    id: str
+    name: str
+    provider: Provider
+    ownership: Ownership | Unset = UNSET
+    region: str | None = None
+    config: Config | Unset = UNSET
+    created_at: str | None = None
+    updated_at: str | None = None
+
+
+class Tested(Shown):
+    success: bool
+    message: str
+    latency_ms: int | None = None
+
+
+class MailboxCreate(Asked):
+    tenant_id: Key
+    provider: Title = "microsoft-graph"
+    address: Title | None = None
+
+
+class Mailbox(Shown):
+    id: str
+    tenant_id: str
+    provider: str
+    address: str | None = None
+    created_at: str | None = None
 
 
 # -- errors --

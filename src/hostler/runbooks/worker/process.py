@@ -73,7 +73,12 @@ class Link:
         self._waiting[message.id] = waiting
         self.send(message)
         await self._writer.drain()
-        reply = await waiting
+        try:
+            reply = await waiting
+        except asyncio.CancelledError:
+            self._waiting.pop(message.id, None)
+            self.send(m.Forget(asked=message.id))
+            raise
         if reply.refused is not None:
             raise Refused(reply.refused)
         return reply.entries

@@ -49,7 +49,8 @@ class Recall:
         found = self._answers.pop((kind, key), None)
         if found is not None:
             await self._turn(found.position)
-            self._deliver_until(found.position)
+            if self._deliver_until(found.position):
+                await _handlers_begin()
         return found
 
     def at_once(self, kind: str, key: str) -> Entry | None:
@@ -60,7 +61,8 @@ class Recall:
         """Wait until nothing that was asked for before is still to be answered, and give the runbook all signals."""
         if self._turns:
             await self._turn(math.inf)
-        self._deliver_until(math.inf)
+        if self._deliver_until(math.inf):
+            await _handlers_begin()
 
     async def _turn(self, position: float) -> None:
         loop = asyncio.get_running_loop()
@@ -103,3 +105,9 @@ class Recall:
             some = True
             self._deliver(self._signals.popleft())
         return some
+
+
+async def _handlers_begin() -> None:
+    """Let a signal's handler that is a coroutine do what it does without waiting."""
+    for _ in range(_TICKS // 2):
+        await asyncio.sleep(0)

@@ -1,0 +1,24 @@
+"""The `[runbooks]` table of the config file. It must not read the environment: it names what of it bundles may see."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class RunbooksConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How runbooks run. `environ` names variables of the server that bundles see, `variables` are theirs alone."""
+
+    stall_seconds: float = 60.0
+    document_mb: int = 100
+    environ: list[str] = []
+    variables: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.stall_seconds <= 3600:
+            raise ValueError("stall_seconds must be from 1 to 3600")
+        if not 1 <= self.document_mb <= 500:
+            raise ValueError("document_mb must be from 1 to 500")
+
+    def __repr__(self) -> str:
+        """Without the values, which may be secrets."""
+        return f"RunbooksConfig(environ={self.environ!r}, variables={sorted(self.variables)!r})"
