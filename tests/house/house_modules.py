@@ -50,8 +50,8 @@ FLOORS = {
 }
 SIDEWAYS = {
     ("log", "store"), ("settings", "errors"), ("app", "configuration"), ("serving", "app"), ("serving", "front"),
-    ("cli", "app"), ("cli", "configuration"), ("cli", "serving"), ("doctor", "configuration"), ("preparing", "configuration"),
-    ("recording", "serving"), ("cli", "applying"), ("cli", "doctor"),
+    ("cli", "app"), ("cli", "configuration"), ("cli", "serving"), ("doctor", "configuration"),
+    ("preparing", "configuration"), ("recording", "serving"), ("cli", "applying"), ("cli", "doctor"),
     ("cli", "preparing"), ("cli", "recording"), ("doctor", "preparing"),
     ("recording", "app"), ("cli", "commands"), ("commands", "app"), ("commands", "configuration"),
     ("commands", "layering"), ("layering", "configuration"),
