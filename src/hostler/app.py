@@ -38,7 +38,7 @@ from hostler.mcp.pool import Pool
 from hostler.models.catalogue import Catalogue
 from hostler.models.protocol import Model
 from hostler.models.routing import Router
-from hostler.runbooks.invoking.passback import Document
+from hostler.runbooks.dataplane.plane import DataPlane
 from hostler.runbooks.room import Runbooks
 from hostler.sandbox.backends import open_backend, open_layers
 from hostler.sandbox.contract import Backend
@@ -95,11 +95,6 @@ class Rooms(msgspec.Struct, frozen=True):
     life: Life
     services: Services
     runbooks: Runbooks
-
-
-class _Nowhere:
-    async def insert_document(self, tenant: str, document: Document, content: Path) -> None:
-        raise Unavailable("There is no data plane.")
 
 
 class Exchange(NamedTuple):
@@ -186,8 +181,9 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         skills = Skills(store, blobs)
         await _keep_prebuilt(skills)
         exchange = Exchange(settings.data_dir / "exports", config.harness.import_mb * 1024 * 1024)
+        data = await DataPlane.open(settings.data_dir / "data-plane", config.data_plane, settings.data_plane)
         runbooks = Runbooks(
-            store, vault.sealer, _Nowhere(), settings.data_dir / "runbooks", config.runbooks, settings.environ
+            store, vault.sealer, data, settings.data_dir / "runbooks", config.runbooks, settings.environ
         )
         stack.push_async_callback(runbooks.aclose)
         services = _services(

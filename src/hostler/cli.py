@@ -23,7 +23,7 @@ from hostler.commands.egress import egress
 from hostler.commands.environments import environments
 from hostler.commands.keys import keys
 from hostler.commands.layers import COMMANDS as LAYER_COMMANDS
-from hostler.commands.options import CONFIG, DATA_DIR, DATABASE, JSON, run
+from hostler.commands.options import CONFIG, DATA_DIR, DATA_PLANE, DATABASE, JSON, run
 from hostler.commands.sessions import sessions
 from hostler.errors import HostlerError
 from hostler.settings import DEFAULT_HOST, DEFAULT_PORT, load
@@ -71,6 +71,7 @@ for command in LAYER_COMMANDS:
 @click.option("--port", type=click.IntRange(0, 65535), help=f"Default {DEFAULT_PORT}; 0 picks one.  [HOSTLER_PORT]")
 @DATA_DIR
 @DATABASE
+@DATA_PLANE
 @CONFIG
 @SCRIPTED
 def serve(
@@ -78,6 +79,7 @@ def serve(
     port: int | None,
     data_dir: Path | None,
     database: str | None,
+    data_plane: str | None,
     config: Path | None,
     scripted: bool,
 ) -> None:
@@ -91,7 +93,15 @@ def serve(
     from hostler import serving
 
     _log_to_stderr()
-    settings = load(host=host, port=port, data_dir=data_dir, database=database, config_file=config, scripted=scripted)
+    settings = load(
+        host=host,
+        port=port,
+        data_dir=data_dir,
+        database=database,
+        data_plane=data_plane,
+        config_file=config,
+        scripted=scripted,
+    )
     run(lambda: serving.serve(settings, _ready))
 
 

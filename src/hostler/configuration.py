@@ -17,6 +17,7 @@ from hostler.mcp.config import McpConfig
 from hostler.models.config import ModelsConfig, with_keys
 from hostler.models.routing import Router
 from hostler.runbooks.config import RunbooksConfig
+from hostler.runbooks.dataplane.config import DataPlaneConfig, check
 from hostler.sandbox.backends import SandboxConfig
 from hostler.services.work import WorkConfig
 from hostler.settings import BadSettings, Settings, decode
@@ -37,6 +38,7 @@ class Configuration(msgspec.Struct, frozen=True):
     git: GitConfig
     work: WorkConfig
     runbooks: RunbooksConfig
+    data_plane: DataPlaneConfig
 
 
 def configuration(settings: Settings) -> Configuration:
@@ -51,7 +53,20 @@ def configuration(settings: Settings) -> Configuration:
         _git_config(tables.get("git", {}), file),
         decode(tables.get("work", {}), WorkConfig, "work", file),
         decode(tables.get("runbooks", {}), RunbooksConfig, "runbooks", file),
+        _data_plane(settings),
     )
+
+
+def _data_plane(settings: Settings) -> DataPlaneConfig:
+    config: DataPlaneConfig = decode(
+        settings.tables.get("data_plane", {}), DataPlaneConfig, "data_plane", settings.config_file
+    )
+    if settings.data_plane is not None:
+        try:
+            check(settings.data_plane, "--data-plane")
+        except ValueError as error:
+            raise BadSettings(f"{error}.") from None
+    return config
 
 
 def _git_config(table: dict[str, Any], file: Path | None) -> GitConfig:

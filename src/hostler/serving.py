@@ -28,6 +28,7 @@ from hostler.settings import BadSettings, Settings
 from hostler.store.rounds import survived
 from hostler.store.sql import Tx
 from hostler.store.tables import sessions
+from hostler.workspace.app import create_workspace
 
 log = logging.getLogger("hostler")
 
@@ -119,7 +120,8 @@ async def serve(
 
 def _front(house: Rooms) -> ASGIApp:
     api = create_app(house.services)
-    return Front(api=api, workspace=api, mcp=api, console=api)
+    workspace = create_workspace(house.runbooks, house.services.keys)
+    return Front(api=api, workspace=workspace, mcp=api, console=api)
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -21,7 +21,7 @@ KEY_PREFIX = "sk-hostler-"  # of API keys
 DEFAULT_PORT = 8400
 DEFAULT_FILE_MB = 500
 MIB = 1024 * 1024
-TABLES = ("models", "harness", "sandbox", "git", "mcp", "web", "work", "runbooks")
+TABLES = ("models", "harness", "sandbox", "git", "mcp", "web", "work", "runbooks", "data_plane")
 
 
 class BadSettings(HostlerError):
@@ -35,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = DEFAULT_PORT
     data_dir: Path
     database: str | None = None
+    data_plane: str | None = None
     api_key: str | None = None
     model_api_key: str = ""
     model_base_url: str = ""
@@ -65,6 +66,7 @@ class _ServerTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
     data_dir: str | None = None
     database: str | None = None
+    data_plane: str | None = None
     file_mb: Annotated[int, msgspec.Meta(ge=1)] = DEFAULT_FILE_MB
 
 
@@ -74,6 +76,7 @@ def load(
     port: int | None = None,
     data_dir: Path | None = None,
     database: str | None = None,
+    data_plane: str | None = None,
     config_file: Path | None = None,
     scripted: bool = False,
     environ: Mapping[str, str] | None = None,
@@ -92,6 +95,7 @@ def load(
         port=port if port is not None else _port(environ, server),
         data_dir=folder.expanduser().absolute(),
         database=database or environ.get("HOSTLER_DATABASE") or server.database,
+        data_plane=data_plane or environ.get("HOSTLER_DATA_PLANE") or server.data_plane,
         api_key=environ.get("HOSTLER_API_KEY") or None,
         model_api_key=environ.get("HOSTLER_MODEL_API_KEY") or _anthropic_key(environ),
         model_base_url=environ.get("HOSTLER_MODEL_BASE_URL") or "",

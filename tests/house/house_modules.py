@@ -49,9 +49,10 @@ FLOORS = {
     "recording": 7,
 }
 SIDEWAYS = {
-    ("log", "store"), ("settings", "errors"), ("app", "configuration"), ("serving", "app"), ("serving", "front"),
-    ("cli", "app"), ("cli", "configuration"), ("cli", "serving"), ("doctor", "configuration"),
-    ("preparing", "configuration"), ("recording", "serving"), ("cli", "applying"), ("cli", "doctor"),
+    ("log", "store"), ("settings", "errors"), ("app", "configuration"), ("serving", "app"), ("cli", "app"),
+    ("serving", "front"),
+    ("cli", "configuration"), ("cli", "serving"), ("doctor", "configuration"), ("preparing", "configuration"),
+    ("recording", "serving"), ("cli", "applying"), ("cli", "doctor"),
     ("cli", "preparing"), ("cli", "recording"), ("doctor", "preparing"),
     ("recording", "app"), ("cli", "commands"), ("commands", "app"), ("commands", "configuration"),
     ("commands", "layering"), ("layering", "configuration"),

@@ -19,6 +19,7 @@ from hostler.cli import main
 from hostler.git.hosts import GitConfig
 from hostler.harness.deps import HarnessConfig
 from hostler.mcp.config import McpConfig, StdioServer
+from hostler.runbooks.dataplane.config import DataPlaneConfig
 from hostler.sandbox.backends import BACKENDS, SandboxConfig
 from hostler.sandbox.kubernetes.settings import KubernetesConfig
 from hostler.services.work import WorkConfig
@@ -94,7 +95,17 @@ def test_every_key_of_the_config_file() -> None:
 
 @pytest.mark.parametrize(
     "struct",
-    [GitConfig, HarnessConfig, SandboxConfig, KubernetesConfig, McpConfig, StdioServer, WebConfig, WorkConfig],
+    [
+        GitConfig,
+        HarnessConfig,
+        SandboxConfig,
+        KubernetesConfig,
+        McpConfig,
+        StdioServer,
+        WebConfig,
+        WorkConfig,
+        DataPlaneConfig,
+    ],
 )
 def test_every_key_of_a_table_with_its_default(struct: Any) -> None:
     documented = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", CONFIGURATION, re.MULTILINE))

@@ -24,15 +24,20 @@ def keys() -> None:
 
 @keys.command("create")
 @click.argument("name", default="key")
+@click.option("--tenant", metavar="SLUG", help="For this tenant alone: it opens its part of the Workspace API.")
 @DATA_DIR
 @DATABASE
 @JSON
-def create_key(name: str, data_dir: Path | None, database: str | None, as_json: bool) -> None:
-    """Make a key called NAME and print it. It is shown this once; only its hash is kept."""
+def create_key(name: str, tenant: str | None, data_dir: Path | None, database: str | None, as_json: bool) -> None:
+    """Make a key called NAME and print it. It is shown this once; only its hash is kept.
+
+    Without --tenant it opens everything.
+    """
 
     async def act(manager: Any) -> None:
-        key, secret = await manager.create(name)
-        click.echo(json.dumps({"id": key.id, "name": key.name, "key": secret}) if as_json else secret)
+        key, secret = await manager.create(name, tenant=tenant)
+        said = {"id": key.id, "name": key.name, "key": secret, **({"tenant": key.tenant} if tenant else {})}
+        click.echo(json.dumps(said) if as_json else secret)
 
     _with_keys(act, data_dir, database)
 
@@ -51,7 +56,8 @@ def list_keys(data_dir: Path | None, database: str | None, as_json: bool) -> Non
             click.echo(json.dumps([_key(key, timestamp) for key in found]))
             return
         for key in found:
-            click.echo(key_line(key, timestamp(key.created_at)))
+            of = f"  tenant {key.tenant or key.tenant_id}" if key.tenant_id else ""
+            click.echo(key_line(key, timestamp(key.created_at)) + of)
 
     _with_keys(act, data_dir, database)
 
@@ -112,6 +118,7 @@ def _key(key: Any, timestamp: Callable[[int], str]) -> dict[str, Any]:
         "hint": key.hint,
         "created_at": timestamp(key.created_at),
         "revoked_at": timestamp(key.revoked_at) if key.revoked_at else None,
+        "tenant": key.tenant or key.tenant_id,
     }
 
 

@@ -23,6 +23,11 @@ DATA_DIR = click.option(
 DATABASE = click.option(
     "--database", metavar="URL", help="postgresql://...; without it, SQLite in the data folder.  [HOSTLER_DATABASE]"
 )
+DATA_PLANE = click.option(
+    "--data-plane",
+    metavar="URL",
+    help="postgresql://...: where tenants' documents are; without it, in the data folder.  [HOSTLER_DATA_PLANE]",
+)
 CONFIG = click.option(
     "--config", type=click.Path(path_type=Path, dir_okay=False), help="A TOML file.  [HOSTLER_CONFIG]"
 )

@@ -9,6 +9,7 @@ class RunbooksConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How runbooks run. `environ` names variables of the server that bundles see, `variables` are theirs alone."""
 
     stall_seconds: float = 60.0
+    rest_seconds: float = 60.0
     document_mb: int = 100
     environ: list[str] = []
     variables: dict[str, str] = {}
@@ -16,6 +17,8 @@ class RunbooksConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     def __post_init__(self) -> None:
         if not 1 <= self.stall_seconds <= 3600:
             raise ValueError("stall_seconds must be from 1 to 3600")
+        if not 0.1 <= self.rest_seconds <= 86_400:
+            raise ValueError("rest_seconds must be from 0.1 to 86400")
         if not 1 <= self.document_mb <= 500:
             raise ValueError("document_mb must be from 1 to 500")
 

@@ -1,4 +1,4 @@
-"""What the runner asks of its surroundings: the bundles that were deployed, and whoever runs agents."""
+"""What the runner asks of its surroundings: the bundles that were deployed, who runs agents, tenants' data."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from hostler.runbooks.entries import Draft
+from hostler.runbooks.messages import Sql
 from hostler.store.sql import Tx
 
 
@@ -35,6 +36,16 @@ class Library(Protocol):
 
     def deployed_tx(self, slug: str, version: str | None = None) -> Tx[Revision]:
         """What a new task of it runs: what was deployed last, of this version or of any. Raises NotFound."""
+        ...
+
+
+class Data(Protocol):
+    async def tenant(self, tenant_id: str) -> str:
+        """The slug. Raises NotFound."""
+        ...
+
+    async def answer(self, task_id: str, asked: Sql) -> bytes:
+        """Run a task's statement. What goes wrong is in the answer; it doesn't wait for ever."""
         ...
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -38,11 +38,16 @@ class Begin(Message):
     input: Any = None
     value: bytes | None = None
     attempt: int = 1
+    rest_seconds: float = 60.0
+    tenant: str = ""
 
 
 class Reply(Message):
+    """`data` is what a statement gives, as `cells` has it."""
+
     id: int
     entries: list[Entry] = []
+    data: bytes | None = None
     refused: str | None = None
 
 
@@ -92,6 +97,16 @@ class RunAgent(Message):
     call: dict[str, Any]
 
 
+class Sql(Message):
+    """Run a statement on the data of a tenant, by slug or id; `args` are encoded by `cells`."""
+
+    id: int
+    tenant: str
+    how: Literal["fetch", "fetchrow", "execute"]
+    sql: str
+    args: bytes
+
+
 class Forget(Message):
     """Nobody waits for the answer to this any more."""
 
@@ -104,12 +119,20 @@ class Answer(Message):
     error: str | None = None
 
 
+class Rest(Message):
+    """All that is left is to wait for what somebody sends, or for a time in seconds since the epoch. Whoever starts the
+    task again will find it here; `position` is the last entry that it has seen."""
+
+    position: int
+    until: float | None = None
+
+
 class Pong(Message):
     id: int
 
 
 OfServer = Begin | Reply | Signal | Query | Cancel | Ping
-OfWorker = Append | StartChild | AwaitChild | RunAgent | Forget | Answer | Pong
+OfWorker = Append | StartChild | AwaitChild | RunAgent | Sql | Forget | Rest | Answer | Pong
 
 _encode = msgspec.msgpack.Encoder().encode
 decode_of_server = msgspec.msgpack.Decoder(OfServer).decode

@@ -15,7 +15,7 @@ from hostler import clock
 from hostler.errors import NotFound, Unavailable
 from hostler.runbooks import messages as m
 from hostler.runbooks import tasks as rows
-from hostler.runbooks.contract import Agents, Library
+from hostler.runbooks.contract import Agents, Data, Library
 from hostler.runbooks.entries import Draft, Entry
 from hostler.runbooks.journal import Taken, answer_tx, append_tx, read_tx
 from hostler.runbooks.workers import Stalled, Worker, last_words
@@ -34,17 +34,19 @@ _CRASH_PAUSE = 1.0
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stall_seconds: float = 60.0
+    rest_seconds: float = 60.0
     environ: dict[str, str] = {}
 
 
 class Runner:
     def __init__(
-        self, store: Store, dispatcher: Dispatcher, library: Library, agents: Agents, settings: Settings
+        self, store: Store, dispatcher: Dispatcher, library: Library, agents: Agents, data: Data, settings: Settings
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._library = library
         self._agents = agents
+        self.data = data
         self._settings = settings
         self._running: dict[str, Running | None] = {}
         self._woken: set[str] = set()
@@ -128,6 +130,8 @@ class Runner:
             input=msgspec.json.decode(row.context),
             value=entries[0].value if entries else None,
             attempt=row.crashes + 1,
+            rest_seconds=self._settings.rest_seconds,
+            tenant=await self.data.tenant(row.tenant_id),
         )
         await self._run(running, begin, row)
 
@@ -139,7 +143,7 @@ class Runner:
             why = f"The runbook's process ended with status {status}."
         except Stalled as problem:
             why = str(problem)
-        if not running.over:
+        if not running.over and not running.resting:
             await self._crashed(running, row, why)
         if running.over:
             await self._over(row.id)
@@ -249,6 +253,7 @@ class Running:
         self.lease = lease
         self.worker = worker
         self.over = False
+        self.resting = False
         self.progress = False
         self._runner = runner
         self._seen = entries[-1].position if entries else 0
@@ -292,6 +297,12 @@ class Running:
                 case m.RunAgent():
                     self._calls[message.id] = message.key
                     entry = await self._runner.agent(self.lease, message)
+                case m.Rest():
+                    await self._rest(message)
+                    return None
+                case m.Sql():
+                    data = await self._runner.data.answer(self.lease.session_id, message)
+                    return m.Reply(id=message.id, data=data)
                 case m.Forget():
                     if (key := self._calls.pop(message.asked, None)) is not None:
                         await self._runner.forget_agent(self.lease, key)
@@ -299,10 +310,21 @@ class Running:
                 case _:
                     return None
         except NotFound as problem:
-            assert not isinstance(message, m.Forget)
+            assert not isinstance(message, m.Forget | m.Rest)
             return m.Reply(id=message.id, refused=str(problem))
         self.progress = True
         return m.Reply(id=message.id, entries=[entry])
+
+    async def _rest(self, message: m.Rest) -> None:
+        """End the worker, unless something has come in that it does not know."""
+        at = None if message.until is None else int(message.until * 1_000_000)
+        lease = self.lease
+        rests = await self._runner._store.write(
+            lambda: rows.rest_tx(lease.session_id, lease.token, message.position, at)
+        )
+        if rests:
+            self.resting = True
+            self.worker.kill()
 
     async def _append(self, message: m.Append) -> list[Entry]:
         patch: dict[str, Any] = {}

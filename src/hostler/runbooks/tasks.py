@@ -46,6 +46,13 @@ class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
 _NAMES = TaskRow.__struct_fields__
 _ONE = select(*(_c[name] for name in _NAMES)).where(_c.id == bindparam("id"))
 _INSERT = insert(table)
+_REST = (
+    update(table)
+    .where(_c.id == bindparam("t"), _c.fence == bindparam("token"), _c.next_position == bindparam("next"))
+    .where(_c.cancelled_at.is_(None), _c.closed_at.is_(None))
+    .values(wake_at=bindparam("at"), lease_owner=None, lease_until=None)
+    .returning(_c.id)
+)
 _ASKING = (
     update(table)
     .where(_c.id == bindparam("t"), _c.closed_at.is_(None))
@@ -114,6 +121,13 @@ def cancel_tx(task_id: str) -> Tx[None]:
     if not (yield _CANCEL, {"t": task_id, "now": clock.now()}):
         row = yield from find_tx(task_id)
         raise InvalidRequest(f"Task {task_id} is over ({row.status}).")
+
+
+def rest_tx(task_id: str, token: int, position: int, at: int | None) -> Tx[bool]:
+    """Let a task wait without a worker, until a time or until something comes in; not when that has happened after the
+    entry at `position` already."""
+    rows = yield _REST, {"t": task_id, "token": token, "next": position + 1, "at": at}
+    return bool(rows)
 
 
 def asking_tx(task_id: str, asks: bool) -> Tx[None]:

@@ -104,6 +104,8 @@ class Worker:
                     waiting.set_result(message)
             elif isinstance(message, m.Append):
                 await self._reply(serve, message)  # in order: what comes after it may stand on it
+            elif isinstance(message, m.Rest):
+                await serve(message)
             elif isinstance(message, m.Forget):
                 if (task := asked.get(message.asked)) is not None:
                     await self._forget(serve, message, task)

@@ -1,7 +1,8 @@
 """Who calls: somebody with an API key, a worker with its environment's key, or one with the token of its work item.
 
-A worker's credentials open what a worker needs and nothing else, of its own environment or session. What is another's
-is not there (404), what is none of its business is forbidden (403). It must not know HTTP.
+A worker's credentials open what a worker needs and nothing else, of its own environment or session; a key for one
+tenant of the Workspace API opens nothing here. What is another's is not there (404), what is none of its business is
+forbidden (403). It must not know HTTP.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from hostler.store.store import Store
 from hostler.store.tables import environment_keys, session_skills, sessions, work, work_tokens
 from hostler.wire.events import ClientEvent, UserCustomToolResultParams, UserToolResultParams
 
-Kind = Literal["api", "environment", "work"]
+Kind = Literal["api", "tenant", "environment", "work"]
 
 _KEY = select(environment_keys.c.environment_id).where(
     environment_keys.c.hash == bindparam("hash"), environment_keys.c.revoked_at.is_(None)
@@ -67,8 +68,8 @@ class Callers:
 
     async def verify(self, secret: str) -> Caller | None:
         """Whose credential it is; None when it is nobody's. What workers have is looked up anew each time."""
-        if await self._keys.verify(secret) is not None:
-            return Caller()
+        if (known := await self._keys.verify(secret)) is not None:
+            return Caller() if known.tenant_id is None else Caller("tenant")
         if not secret.startswith((PREFIX, TOKEN_PREFIX)):
             return None
         return await self._store.read(lambda: _worker_tx(secret))
@@ -80,6 +81,8 @@ class Callers:
         bearer's no longer, too: they tell it so. A skill's `latest` version in `params` is made the one it may have."""
         if not caller.limited:
             return
+        if caller.kind == "tenant":
+            raise PermissionDenied("This key is for one tenant of the Workspace API; use a key of the server.")
         if caller.kind not in open_to:
             raise PermissionDenied("A worker's credential can't do that; use an API key.")
         if not caller.live and not lost:

@@ -314,8 +314,8 @@ work_tokens = Table(
     _int("revoked_at", null=True),
 )
 
-# Runs of runbooks. A child's id is its parent's with more behind a colon. `view` is what people see of it, `wake_at`
-# stands while it is not over.
+# Runs of runbooks. A child's id is its parent's with more behind a colon. `view` is what people see of it. Without
+# `wake_at` a task is over, or waits for what somebody sends.
 tasks = Table(
     "tasks",
     metadata,

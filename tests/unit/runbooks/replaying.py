@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,8 @@ class Memory:
         self.entries: list[Entry] = []
         self.die_at: tuple[int, bool] | None = None
         self.appends = 0
+        self.rest_seconds = math.inf
+        self.rests: list[tuple[int, float | None]] = []
         self.views: list[dict[str, Any] | None] = []
         self.children: dict[str, str] = {}
         self.agent_runs: list[dict[str, Any]] = []
@@ -62,6 +65,9 @@ class Memory:
     async def start_child(self, key: str, task_id: str, slug: str, value: bytes) -> Entry:
         self.children.setdefault(task_id, slug)
         return self.add(Draft(kind="child", key=key, body={"task_id": task_id}))
+
+    def rest(self, position: int, until: float | None) -> None:
+        self.rests.append((position, until))
 
     async def ended(self, task_id: str) -> Entry:
         assert self.child_result is not None
@@ -102,6 +108,7 @@ async def life(make: Callable[[], Any], port: Memory, argument: Any, human: Huma
     working = asyncio.create_task(work())
     people_ = asyncio.create_task(people())
     dying = asyncio.create_task(port.died.wait())
+    run.rest_seconds, run.own_tasks = port.rest_seconds, {people_, dying, *before}
     try:
         await asyncio.wait({working, dying}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():

@@ -14,6 +14,7 @@ set_runtime()
 
 from ntro.workflow import NtroWorkflow, activity, runbook  # noqa: E402 - after the runtime is set
 
+from hostler.runbooks.entries import Draft  # noqa: E402
 from hostler.runbooks.worker import failures, options, values  # noqa: E402
 
 calls: list[Any] = []
@@ -184,8 +185,6 @@ def test_a_signal_comes_before_what_was_written_after_it() -> None:
         await runbook.execute_activity(two, args=[2, 2])
         return [heard, list(calls)]
 
-    from hostler.runbooks.entries import Draft
-
     ended(body, port)
     del port.entries[1:]  # the second answer
     port.add(Draft(kind="signal", body={"name": "note", "args": ["after the first"]}))
@@ -236,6 +235,26 @@ async def _life(body: Any) -> Any:
             return await body(self)
 
     return await life(Body, Memory(), None, lambda *_: None)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_wait_that_is_all_there_is_can_be_left(busy: bool) -> None:
+    """One beside something else can't: that would be lost."""
+    port = Memory()
+    port.rest_seconds = 0.01
+
+    def human(_: Any, port: Memory, run: Any) -> None:
+        if (port.rests or busy) and len(port.entries) < 2:
+            run.signal(port.add(Draft(kind="signal", body={"name": "note", "args": ["go"]})))
+
+    async def body(_: Any) -> None:
+        beside = asyncio.create_task(asyncio.sleep(30 if busy else 0))
+        await runbook.wait_condition(lambda: "go" in calls, timeout=20)
+        beside.cancel()
+
+    ended(body, port, human)
+    waiting = next(entry for entry in port.entries if entry.kind == "waiting")
+    assert port.rests[:1] == ([] if busy else [(waiting.position, waiting.body["until"])])
 
 
 class Unkept:

@@ -12,7 +12,7 @@ class DataPlaneConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """`tenants` gives single tenants databases of their own, by slug; all others have that of `--data-plane`."""
 
     tenants: dict[str, str] = {}
-    connections: int = 4
+    tenant_connections: int = 4
     statement_seconds: float = 60.0
     wait_seconds: float = 90.0
     result_mb: int = 48
@@ -20,8 +20,8 @@ class DataPlaneConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     def __post_init__(self) -> None:
         for slug, url in self.tenants.items():
             check(url, f"tenants.{slug}")
-        if not 1 <= self.connections <= 100:
-            raise ValueError("connections must be from 1 to 100")
+        if not 1 <= self.tenant_connections <= 100:
+            raise ValueError("tenant_connections must be from 1 to 100")
         if not 0.1 <= self.statement_seconds <= 3600:
             raise ValueError("statement_seconds must be from 0.1 to 3600")
         if not 0 <= self.wait_seconds <= 3600:

@@ -84,16 +84,15 @@ class DataPlane:
         wanted = Wanted(task_id, entity_slug, period, source_prefix, max(0, min(limit, MAX_LISTED)))
         return await self._patiently(tenant, lambda place: place.documents(wanted))
 
-    async def run(self, tenant: str, sql: str, args: list[Any]) -> Result:
+    async def run(self, tenant: str, sql: str, args: list[Any], limit: int | None = None) -> Result:
         """Run one statement of PostgreSQL's SQL with $1.. for the arguments. Raises SqlFailed, TooMuch."""
-        return await self._patiently(tenant, lambda place: place.run(sql, args))
+        return await self._patiently(tenant, lambda place: place.run(sql, args, limit))
 
     async def fetch(self, tenant: str, sql: str, *args: Any) -> list[dict[str, Any]]:
-        result = await self.run(tenant, sql, list(args))
-        return [dict(zip(result.columns, row, strict=True)) for row in result.rows]
+        return named(await self.run(tenant, sql, list(args)))
 
     async def fetchrow(self, tenant: str, sql: str, *args: Any) -> dict[str, Any] | None:
-        rows = await self.fetch(tenant, sql, *args)
+        rows = named(await self.run(tenant, sql, list(args), limit=1))
         return rows[0] if rows else None
 
     async def execute(self, tenant: str, sql: str, *args: Any) -> str:
@@ -172,6 +171,10 @@ class _Kept:
     async def aclose(self) -> None:
         if self._place is not None:
             await self._place.aclose()
+
+
+def named(result: Result) -> list[dict[str, Any]]:
+    return [dict(zip(result.columns, row, strict=True)) for row in result.rows]
 
 
 def _check_id(document_id: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +29,7 @@ from hostler.runbooks.dataplane.records import CHUNK, Document, Result, StoredDo
 T = TypeVar("T")
 CONNECT_SECONDS = 10.0
 _DOUBT_SECONDS = 30.0
-_BATCH = 64
+_BATCH = 1000
 _CELL = 64
 # Classes 08 (connection), 53 (resources), 57P (shutdown), 58 (system), and conflicts between transactions.
 _LOST_STATES = ("08", "53", "57P", "58", "40001", "40P01")
@@ -78,7 +78,7 @@ class PostgresPlace:
             yield data
             at += len(data)
 
-    async def run(self, sql: str, args: list[Any]) -> Result:
+    async def run(self, sql: str, args: list[Any], limit: int | None = None) -> Result:
         verb_of(parse(sql))
 
         async def work(connection: asyncpg.Connection) -> Result:
@@ -87,24 +87,27 @@ class PostgresPlace:
             if not columns:
                 await statement.fetch(*args)
                 return Result([], [], statement.get_statusmsg())
-            rows = [row async for row in self._rows(statement, args)]
-            return Result(columns, rows, statement.get_statusmsg())
+            rows = await self._rows(statement, args, limit)
+            return Result(columns, rows, statement.get_statusmsg() or "")
 
         return await self._transaction(work)
 
-    async def _rows(self, statement: Any, args: list[Any]) -> AsyncIterator[list[Any]]:
+    async def _rows(self, statement: Any, args: list[Any], limit: int | None) -> list[list[Any]]:
         """A few at a time: what is too much is found out before all of it is here."""
         most = self._config.result_mb * 1024 * 1024
         cursor = await statement.cursor(*args)
+        rows: list[list[Any]] = []
         size, count = 0, 4
-        while batch := await cursor.fetch(count):
-            for row in batch:
-                values = list(row.values())
-                size += sum(len(v) + _CELL if isinstance(v, str | bytes) else _CELL for v in values)
-                yield values
+        while limit is None or len(rows) < limit:
+            batch = await cursor.fetch(count if limit is None else limit - len(rows))
+            if not batch:
+                break
+            rows += [list(row.values()) for row in batch]
+            size += sum(len(v) + _CELL if isinstance(v, str | bytes) else _CELL for row in batch for v in row.values())
             if size > most:
                 raise TooMuch(f"The statement gives more than {self._config.result_mb} MiB; ask for less at a time.")
-            count = min(count * 2, max(1, CHUNK * len(batch) // max(size, 1)), 1000) if size else count * 2
+            count = max(1, min(2 * count, _BATCH, 4 * CHUNK * len(rows) // size))
+        return rows
 
     async def aclose(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -178,7 +181,7 @@ async def _pool(url: str, config: DataPlaneConfig) -> asyncpg.Pool:
     return await asyncpg.create_pool(
         url,
         min_size=1,
-        max_size=config.connections,
+        max_size=config.tenant_connections,
         timeout=CONNECT_SECONDS,
         statement_cache_size=0,  # tables may change under a cached plan, and poolers don't keep one
         init=_types,

@@ -76,8 +76,9 @@ class Place(Protocol):
         """The newest first."""
         ...
 
-    async def run(self, sql: str, args: list[Any]) -> Result:
-        """Run one statement in a transaction of its own. Raises SqlFailed, TooMuch."""
+    async def run(self, sql: str, args: list[Any], limit: int | None = None) -> Result:
+        """Run one statement in a transaction of its own; give the first `limit` of its rows. Raises SqlFailed,
+        TooMuch."""
         ...
 
     async def aclose(self) -> None: ...

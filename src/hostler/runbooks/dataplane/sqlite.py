@@ -13,6 +13,7 @@ import sqlite3
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,7 +61,7 @@ class SqlitePlace:
         self._folder = folder
         self._config = config
         self._idle: list[_Session] = []
-        self._turns = asyncio.Semaphore(config.connections)
+        self._turns = asyncio.Semaphore(config.tenant_connections)
         self._readers = asyncio.Semaphore(_READERS)
         self._writing = asyncio.Lock()
 
@@ -93,7 +94,7 @@ class SqlitePlace:
             finally:
                 await asyncio.shield(asyncio.to_thread(session.close))
 
-    async def run(self, sql: str, args: list[Any]) -> Result:
+    async def run(self, sql: str, args: list[Any], limit: int | None = None) -> Result:
         statement = translate(sql)
         try:
             given = [bound(value) for value in args]
@@ -103,7 +104,7 @@ class SqlitePlace:
             raise SqlFailed(
                 f"the statement has {statement.params} parameters, and {len(given)} arguments came", "08P01"
             )
-        return await self._work(lambda session: session.run(statement, given), writes=statement.writes)
+        return await self._work(lambda session: session.run(statement, given, limit), writes=statement.writes)
 
     async def aclose(self) -> None:
         while self._idle:
@@ -183,14 +184,14 @@ class _Session:
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
 
-    def run(self, statement: Translated, args: list[Any]) -> Result:
+    def run(self, statement: Translated, args: list[Any], limit: int | None) -> Result:
         self.guard.trust(False)
         most = self._config.result_mb * 1024 * 1024
         self.db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, most)
         try:
             cursor = self.db.execute(statement.sql, args)
             columns = [each[0] for each in cursor.description or ()]
-            rows = list(self._rows(cursor, most))
+            rows = list(islice(self._rows(cursor, most), limit))
             return Result(columns, rows, _status(statement, cursor.rowcount, len(rows)))
         except (UnicodeEncodeError, OverflowError) as error:
             raise SqlFailed(f"an argument can't be stored: {error}", "22021") from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -18,9 +19,11 @@ from hostler.runbooks.invoking import rows
 from hostler.runbooks.invoking.conversation import Call, Conversation, Target
 from hostler.runbooks.invoking.passback import Destination, Documents, Passback
 from hostler.runbooks.invoking.remote import Down, Http, Refused, Remote
+from hostler.runbooks.registry.agent_rows import RegisteredAgent
 from hostler.runbooks.tasks import asking_tx
 from hostler.store.sql import Tx
 from hostler.store.store import Store
+from hostler.wire.workspace import AgentTested
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +87,18 @@ class Agents:
         await self._store.write(lambda: rows.reply_tx(task_id, key, reply))
         if (running := self._running.get((task_id, key))) is not None:
             running.nudge()
+
+    async def look(self, agent: RegisteredAgent) -> AgentTested:
+        """Whether an agent is there to be called; what is wrong is said in the answer."""
+        begun = time.monotonic()
+        try:
+            remote = await self._remote(await self._directory.target(agent.id))
+            found = await remote.get(f"/v1/agents/{agent.native_id}", **_version(agent))
+        except (NotFound, Refused, Down, TimeoutError) as problem:
+            where = agent.base_url or "this server"
+            return AgentTested(success=False, message=f"{agent.native_id} at {where}: {problem or 'no answer in time'}")
+        latency = int((time.monotonic() - begun) * 1000)
+        return tested(agent, found, latency)
 
     # -- one call --
 
@@ -151,3 +166,24 @@ class Agents:
         self._asking.get(task_id, set()).discard(key)
         if not self._asking.get(task_id):
             self._asking.pop(task_id, None)
+
+
+def tested(agent: RegisteredAgent, found: Any, latency_ms: int) -> AgentTested:
+    """What a server says of an agent, in short."""
+    said = found if isinstance(found, dict) else {}
+    if said.get("id") != agent.native_id:
+        return AgentTested(success=False, message="What answered is no agent of that id.", latency_ms=latency_ms)
+    model, version = said.get("model"), said.get("version")
+    name = model.get("id") if isinstance(model, dict) else model
+    archived = said.get("archived_at") is not None
+    return AgentTested(
+        success=not archived,
+        message=f"{said.get('name')} is {'archived: it can not be called' if archived else 'there'}.",
+        latency_ms=latency_ms,
+        model=str(name) if name else None,
+        version=version if isinstance(version, int) else None,
+    )
+
+
+def _version(agent: RegisteredAgent) -> dict[str, int]:
+    return {} if agent.agent_version is None else {"version": agent.agent_version}

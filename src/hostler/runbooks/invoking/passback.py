@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from hostler.errors import Unavailable
+from hostler.runbooks.dataplane.records import Document
 from hostler.runbooks.invoking.remote import Down, Refused, Remote, TooLarge, patiently
 from hostler.runbooks.invoking.rows import AgentRun
 
@@ -23,20 +24,6 @@ MAX_FILES = 100
 LISTINGS = 5
 LISTING_SECONDS = 1.0
 _SHOWN_MB = 1024 * 1024
-
-
-class Document(NamedTuple):
-    """A file to be kept. `id` is the same each time that the same bytes come from the same call."""
-
-    id: str
-    entity_slug: str
-    period: str | None
-    source: str
-    filename: str
-    content_type: str
-    task_id: str | None
-    size: int
-    sha256: str
 
 
 class Documents(Protocol):

@@ -21,6 +21,9 @@ class Port(Protocol):
         """Start a task below this one, once: asked again, it is the same. Raises Refused."""
         ...
 
+    def rest(self, position: int, until: float | None) -> None:
+        """Say that this process need not wait: it may be ended, and another be started when something comes in."""
+
     async def ended(self, task_id: str) -> Entry:
         """Wait for the entry that tells a child's end."""
         ...

@@ -19,9 +19,9 @@ import msgspec
 
 from hostler.runbooks import messages as m
 from hostler.runbooks.entries import Draft, Entry
-from hostler.runbooks.worker import agents, bundle, failures, values
+from hostler.runbooks.worker import agents, bundle, data, failures, values
 from hostler.runbooks.worker.port import Refused
-from hostler.runbooks.worker.run import Run, current
+from hostler.runbooks.worker.run import MAX_SEEN, Run, current
 from hostler.runbooks.worker.runtime import DurableRuntime, Elsewhere
 
 SOCKET = 0  # its stdin
@@ -37,6 +37,7 @@ class Link:
         self._waiting: dict[int, asyncio.Future[m.Reply]] = {}
         self.run: Run | None = None
         self.work: asyncio.Task[Any] | None = None
+        self.tasks: set[asyncio.Task[Any] | None] = set()  # of the process itself
 
     async def receive(self) -> m.OfServer | None:
         data = await m.read(self._reader)
@@ -64,11 +65,14 @@ class Link:
     def _answer(self, query: m.Query) -> m.Answer:
         try:
             value = self.run.query(query.name, *query.args) if self.run is not None else None
-            return m.Answer(id=query.id, value=values.shown(value))
+            return m.Answer(id=query.id, value=values.whole(value, MAX_SEEN))
         except Exception as error:
             return m.Answer(id=query.id, error=f"{type(error).__name__}: {error}")
 
     async def _ask(self, message: Any) -> list[Entry]:
+        return (await self._reply(message)).entries
+
+    async def _reply(self, message: Any) -> m.Reply:
         waiting: asyncio.Future[m.Reply] = asyncio.get_running_loop().create_future()
         self._waiting[message.id] = waiting
         self.send(message)
@@ -81,7 +85,7 @@ class Link:
             raise
         if reply.refused is not None:
             raise Refused(reply.refused)
-        return reply.entries
+        return reply
 
     # -- the port --
 
@@ -91,19 +95,27 @@ class Link:
     async def start_child(self, key: str, task_id: str, slug: str, value: bytes) -> Entry:
         return (await self._ask(m.StartChild(id=next(self._ids), key=key, task_id=task_id, slug=slug, value=value)))[-1]
 
+    def rest(self, position: int, until: float | None) -> None:
+        self.send(m.Rest(position=position, until=until))
+
     async def ended(self, task_id: str) -> Entry:
         return (await self._ask(m.AwaitChild(id=next(self._ids), task_id=task_id)))[-1]
 
     async def agent(self, key: str, call: dict[str, Any]) -> Entry:
         return (await self._ask(m.RunAgent(id=next(self._ids), key=key, call=call)))[-1]
 
+    async def sql(self, tenant: str, how: data.How, sql: str, args: bytes) -> bytes:
+        reply = await self._reply(m.Sql(id=next(self._ids), tenant=tenant, how=how, sql=sql, args=args))
+        return reply.data or b""
+
 
 async def work(link: Link, begin: m.Begin) -> None:
     """Run the task, and write down how it ended."""
     run = None
     try:
-        instance, argument = _prepared(begin)
+        instance, argument = _prepared(begin, link)
         run = link.run = Run(begin.task_id, instance, begin.entries, link, attempt=begin.attempt)
+        run.rest_seconds, run.own_tasks = begin.rest_seconds, link.tasks
         current.set(run)
         result = await (instance.run(argument) if _takes_one(instance.run) else instance.run())
         draft = failures.returned("ended", "", result, begin.slug)
@@ -116,7 +128,7 @@ async def work(link: Link, begin: m.Begin) -> None:
     await (run.write(draft) if run is not None else link.append([draft], None))
 
 
-def _prepared(begin: m.Begin) -> tuple[Any, Any]:
+def _prepared(begin: m.Begin, link: Link) -> tuple[Any, Any]:
     """The runbook's instance and its argument. Raises NotLoaded."""
     from ntro.workflow import registry
     from ntro.workflow.runtime import set_runtime
@@ -124,6 +136,7 @@ def _prepared(begin: m.Begin) -> tuple[Any, Any]:
     runtime = DurableRuntime(lambda cls: next((s for s, c in registry._registry.items() if c is cls), None))
     set_runtime(runtime)
     agents.stand_in()
+    data.stand_in(link.sql, begin.tenant)
     for slug in begin.slugs:
         registry.register_workflow(slug, Elsewhere(slug))
     found = bundle.load(Path(begin.folder), begin.slug, begin.workflow_class, begin.modules)
@@ -161,6 +174,7 @@ async def main() -> None:
         return
     link.work = asyncio.create_task(work(link, begin))
     serving = asyncio.create_task(link.serve())
+    link.tasks = {asyncio.current_task(), serving}
     await asyncio.wait([link.work, serving], return_when=asyncio.FIRST_COMPLETED)
     if link.work.done():
         link.work.result()

@@ -11,6 +11,7 @@ import contextlib
 import contextvars
 import inspect
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -27,6 +28,9 @@ log = logging.getLogger("hostler.runbook")
 
 step_name: contextvars.ContextVar[str] = contextvars.ContextVar("step", default="")
 current: contextvars.ContextVar[Run] = contextvars.ContextVar("run")
+MAX_SEEN = 4 * 1024 * 1024  # bytes of what a query shows
+_PENDING = "current_pending_action"
+_SEEN = ("current_steps", _PENDING, "current_ui_state", "step_snapshots")
 _LOOK_SECONDS = 0.5  # a condition is looked at anew after every signal and call, and this often besides
 
 
@@ -38,6 +42,9 @@ class Run:
         self._port = port
         self._recall = Recall(entries, self._handle)
         self._counts: Counter[str] = Counter()
+        self.rest_seconds = math.inf  # of a wait, after which the process need not be kept for it
+        self.own_tasks: set[asyncio.Task[Any] | None] = set()  # that are not the runbook's
+        self._shown: dict[str, Any] | None = None
         self._held: list[Draft] = []  # to be written with the next entry
         self._changed = asyncio.Event()
         self._handlers: set[asyncio.Task[Any]] = set()
@@ -70,13 +77,26 @@ class Run:
         self._changed.set()
 
     def view(self) -> dict[str, Any] | None:
-        """What people see of the task."""
-        shown = {}
-        for name in ("current_steps", "current_pending_action", "current_ui_state", "step_snapshots"):
-            if (query := getattr(self.instance, name, None)) is not None:
-                with contextlib.suppress(Exception):
-                    shown[name] = values.shown(query())
+        """What people see of the task; None while it is as it was."""
+        shown = {name: self._seen(name) for name in _SEEN if hasattr(self.instance, name)}
+        if shown == self._shown:
+            return None
+        self._shown = shown
         return shown
+
+    def _seen(self, name: str) -> Any:
+        """What a query says. Too much of it loses what is largest, and says so."""
+        try:
+            said = getattr(self.instance, name)()
+        except Exception:
+            log.exception("%s: the query %s failed", self.task_id, name)
+            return None
+        try:
+            return values.whole(said, MAX_SEEN)
+        except values.Unkeepable as problem:
+            log.warning("%s: %s: %s", self.task_id, name, problem)
+            small = {key: value for key, value in dict(said).items() if key != "payload"} if name == _PENDING else {}
+            return values.whole(small, MAX_SEEN) | {"too_large": True} if name == _PENDING else small
 
     # -- signals --
 
@@ -152,16 +172,25 @@ class Run:
             return
         await self._recall.caught_up()
         until = await self._until(key, seconds(limit))
+        tired = time.monotonic() + self.rest_seconds
         while not predicate():
             self._changed.clear()
-            pause = _LOOK_SECONDS if until is None else min(_LOOK_SECONDS, until - time.time())
+            if time.monotonic() >= tired and self._is_alone():
+                self._port.rest(self._recall.position, until)
+                tired = time.monotonic() + self.rest_seconds
+            pause = min(_LOOK_SECONDS, self.rest_seconds, math.inf if until is None else until - time.time())
             if pause <= 0:
                 await self.write(Draft(kind="waited", key=key, body={"late": True}))
                 raise TimeoutError("the wait's time was up")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), pause)
-            self._recall.deliver()
+            if self._recall.deliver():
+                tired = time.monotonic() + self.rest_seconds
         await self.write(Draft(kind="waited", key=key))
+
+    def _is_alone(self) -> bool:
+        """Whether this wait is all that goes on: then the process holds nothing that another would not have again."""
+        return asyncio.all_tasks() <= {asyncio.current_task(), *self.own_tasks}
 
     async def _until(self, key: str, limit: float | None) -> float | None:
         known = self._recall.waiting(key)

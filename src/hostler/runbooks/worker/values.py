@@ -12,6 +12,8 @@ import json
 import pickle
 from typing import Any
 
+import msgspec
+
 MAX_VALUE = 16 * 1024 * 1024
 _SHOWN = 2000
 
@@ -73,7 +75,24 @@ def _refuse(value: Any) -> Any:
 
 def shown(value: Any) -> Any:
     """The value as JSON, for people; cut where it is long."""
-    if hasattr(value, "model_dump"):
-        value = value.model_dump(mode="json")
-    text = json.dumps(value, default=str, ensure_ascii=False)
-    return json.loads(text) if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    text = _text(value)
+    return msgspec.json.decode(text) if len(text) <= _SHOWN else text[:_SHOWN].decode(errors="ignore") + "…"
+
+
+def whole(value: Any, limit: int) -> Any:
+    """The value as JSON. Raises Unkeepable where that is longer than `limit` bytes."""
+    text = _text(value)
+    if len(text) > limit:
+        raise Unkeepable(f"{len(text)} bytes are more than the {limit} that can be shown")
+    return msgspec.json.decode(text)
+
+
+def _text(value: Any) -> bytes:
+    try:
+        return msgspec.json.encode(value, enc_hook=_readable)
+    except Exception:  # keys that JSON has not, or a class that can't say what it is
+        return msgspec.json.encode(repr(value)[:_SHOWN])
+
+
+def _readable(value: Any) -> Any:
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else str(value)

@@ -1,0 +1,80 @@
+"""One request on its way to a handler: who calls, path, query and body, read once, bounded. It must hold no rules."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+
+from hostler.errors import InvalidRequest, RequestTooLarge
+from hostler.wire.base import explain, has_nul
+from hostler.workspace.callers import Caller
+
+MAX_BODY = 32 * 1024 * 1024
+T = TypeVar("T")
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+
+class Call:
+    def __init__(self, request: Request, params: dict[str, str], caller: Caller) -> None:
+        self._request = request
+        self.params = params
+        self.caller = caller
+
+    @property
+    def scope(self) -> str | None:
+        """The one tenant whose things are there for the caller, if it is one."""
+        return self.caller.scope
+
+    @property
+    def base_url(self) -> str:
+        """This server as the caller reached it."""
+        return str(self._request.base_url).rstrip("/")
+
+    def header(self, name: str) -> str | None:
+        return self._request.headers.get(name)
+
+    def query(self, *names: str) -> dict[str, str | None]:
+        """These parameters. Raises InvalidRequest where there are others: a misspelt filter is never ignored."""
+        given = self._request.query_params
+        for name in given:
+            if name not in names:
+                raise InvalidRequest(f"{name[:100]}: Extra inputs are not permitted")
+        return {name: given.get(name) or None for name in names}
+
+    async def body(self, kind: type[T]) -> T:
+        """The JSON body; none is as good as an empty object. Raises InvalidRequest, RequestTooLarge."""
+        parts, size = [], 0
+        async for chunk in self.chunks():
+            size += len(chunk)
+            if size > MAX_BODY:
+                raise RequestTooLarge(f"Request exceeds the maximum size of {MAX_BODY} bytes.")
+            parts.append(chunk)
+        return _decode(b"".join(parts) or b"{}", kind)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises InvalidRequest for a compressed one, and ClientDisconnect."""
+        if self.header("content-encoding") not in (None, "identity"):
+            raise InvalidRequest("Content-Encoding: compressed request bodies are not supported.")
+        async for chunk in self._request.stream():
+            if chunk:
+                yield chunk
+
+
+def _decode(body: bytes, kind: type[T]) -> T:
+    if has_nul(body):
+        raise InvalidRequest("The request body contains the character U+0000, which is not allowed in strings.")
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+    try:
+        result: T = decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(explain(error, kind=kind)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"The request body is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise InvalidRequest("The request body is nested too deeply.") from error
+    return result
