@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import httpx2
 import uvicorn
+from starlette.types import ASGIApp
 
 from hostler import clock, serving
 from hostler.api.app import Services, create_app
@@ -128,7 +129,7 @@ class Server:
         self.vault = Vault(store, Sealer([Key.new()]))
         self.services = self._services(store, blobs)
         await self.services.keys.create("test", KEY)
-        config = uvicorn.Config(create_app(self.services), port=0, log_level="warning", lifespan="off")
+        config = uvicorn.Config(self.app(store), port=0, log_level="warning", lifespan="off")
         listener = config.bind_socket()
         # Inherited by accepted connections: asyncio sets it only on sockets that name their protocol.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -145,6 +146,10 @@ class Server:
             listener.close()
             await self.vault.aclose()
             await store.close()
+
+    def app(self, store: Store) -> ASGIApp:
+        """What is served."""
+        return create_app(self.services)
 
     def _services(self, store: Store, blobs: Blobs) -> Services:
         work = WorkQueue(self.log, WorkHints(), WorkConfig())

@@ -16,6 +16,7 @@ import msgspec
 
 from hostler.api.app import Services
 from hostler.configuration import configuration, open_router, open_store
+from hostler.console.access import Access
 from hostler.errors import Unavailable
 from hostler.git.room import GitRoom
 from hostler.harness.advisor import AdvisorTool
@@ -95,6 +96,7 @@ class Rooms(msgspec.Struct, frozen=True):
     life: Life
     services: Services
     runbooks: Runbooks
+    access: Access
 
 
 class Exchange(NamedTuple):
@@ -192,6 +194,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         )  # fmt: skip
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, life, services, runbooks,
+            Access(store, services.keys, vault.sealer),
         )  # fmt: skip
 
 

@@ -21,6 +21,8 @@ from starlette.types import ASGIApp
 from hostler.api.app import create_app
 from hostler.api.connection import Connection
 from hostler.app import Rooms, rooms
+from hostler.console.app import create_console
+from hostler.console.parts import Parts
 from hostler.front import Front
 from hostler.models.protocol import Model
 from hostler.runbooks.invoking.agents import Home
@@ -121,7 +123,23 @@ async def serve(
 def _front(house: Rooms) -> ASGIApp:
     api = create_app(house.services)
     workspace = create_workspace(house.runbooks, house.services.keys)
-    return Front(api=api, workspace=workspace, mcp=api, console=api)
+    return Front(api=api, workspace=workspace, mcp=api, console=create_console(_of_pages(house)))
+
+
+def _of_pages(house: Rooms) -> Parts:
+    services, runbooks = house.services, house.runbooks
+    return Parts(
+        store=house.store,
+        log=house.log,
+        sessions=services.sessions,
+        events=services.events,
+        threads=services.threads,
+        files=services.files,
+        access=house.access,
+        acting=runbooks.acting,
+        uploads=runbooks.uploads,
+        data=runbooks.data,
+    )
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -38,7 +38,7 @@ class Uploads:
         self._documents = documents
         self._place = place
         self._folder = folder
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
 
     async def hand_in(
         self,
@@ -77,8 +77,8 @@ class Uploads:
         with file.open("wb") as out:
             async for chunk in content:
                 size += len(chunk)
-                if size > self._max_bytes:
-                    raise RequestTooLarge(f"A file may have {self._max_bytes} bytes at most.")
+                if size > self.max_bytes:
+                    raise RequestTooLarge(f"A file may have {self.max_bytes} bytes at most.")
                 sha256.update(chunk)
                 await asyncio.to_thread(out.write, chunk)
         if size == 0:

@@ -6,6 +6,7 @@ from hostler.runbooks.room import Runbooks
 from hostler.services.keys import Keys
 from hostler.workspace import integrations, registry, runbooks, tasks, tenants
 from hostler.workspace.callers import WorkspaceCallers
+from hostler.workspace.documents import Documents
 from hostler.workspace.gate import Gate, Route
 
 
@@ -20,5 +21,6 @@ def routes(room: Runbooks) -> list[Route]:
         *registry.routes(room.registered, room.workflows, room.connections),
         *integrations.routes(room.connections),
         *tasks.Tasks(room.store, room.starts, room.acting, room.uploads).routes(),
+        *Documents(room.store, room.data).routes(),
         *runbooks.routes(room.catalogue),
     ]

@@ -67,6 +67,8 @@ class Gate:
         result = await route.handler(Call(request, params, caller))
         if result is None:
             return Response(status_code=204)
+        if isinstance(result, Response):
+            return result
         return Response(encode(result), route.status, media_type="application/json")
 
     def _route(self, method: str, path: str) -> tuple[Route, dict[str, str]]:

@@ -180,7 +180,8 @@ class Tasks:
 
 
 def _linked(call: Call, task: Task) -> Task:
-    """With the address of its page."""
-    root = task.id.partition(":")[0]
-    task.links = Links(workflow_ui=f"{call.base_url}/console/tasks/{root}")
+    """With the address of its page, once it is there."""
+    if task.created_at is not None:
+        root = task.id.partition(":")[0]
+        task.links = Links(workflow_ui=f"{call.base_url}/console/tasks/{root}")
     return task

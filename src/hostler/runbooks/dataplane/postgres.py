@@ -83,6 +83,8 @@ class PostgresPlace:
 
         async def work(connection: asyncpg.Connection) -> Result:
             statement = await connection.prepare(sql)
+            if (wanted := len(statement.get_parameters())) != len(args):
+                raise SqlFailed(f"the statement has {wanted} parameters, and {len(args)} arguments came", "08P01")
             columns = [attribute.name for attribute in statement.get_attributes()]
             if not columns:
                 await statement.fetch(*args)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from hostler.errors import InvalidRequest, NotFound, Unavailable
 from hostler.runbooks.dataplane.config import DataPlaneConfig
-from hostler.runbooks.dataplane.dialect import Translated, translate
+from hostler.runbooks.dataplane.dialect import Translated, column_name, translate
 from hostler.runbooks.dataplane.functions import Functions, bound, guessed, register_types
 from hostler.runbooks.dataplane.guarding import Guard
 from hostler.runbooks.dataplane.problems import SqlFailed, TooMuch
@@ -190,7 +190,7 @@ class _Session:
         self.db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, most)
         try:
             cursor = self.db.execute(statement.sql, args)
-            columns = [each[0] for each in cursor.description or ()]
+            columns = [column_name(each[0]) for each in cursor.description or ()]
             rows = list(islice(self._rows(cursor, most), limit))
             return Result(columns, rows, _status(statement, cursor.rowcount, len(rows)))
         except (UnicodeEncodeError, OverflowError) as error:
