@@ -62,6 +62,7 @@ class SqlitePlace:
         self._config = config
         self._idle: list[_Session] = []
         self._turns = asyncio.Semaphore(config.tenant_connections)
+        self._closed = False
         self._readers = asyncio.Semaphore(_READERS)
         self._writing = asyncio.Lock()
 
@@ -107,12 +108,13 @@ class SqlitePlace:
         return await self._work(lambda session: session.run(statement, given, limit), writes=statement.writes)
 
     async def aclose(self) -> None:
+        self._closed = True
         while self._idle:
             await asyncio.to_thread(self._idle.pop().close)
 
     async def _work(self, work: Callable[[_Session], T], *, writes: bool = False) -> T:
         """Do it in a thread with a connection of its own. Cancelled, it waits for the statement to give up."""
-        async with self._turns, self._writing if writes else contextlib.nullcontext():
+        async with self._writing if writes else contextlib.nullcontext(), self._turns:
             session = self._idle.pop() if self._idle else await self._opened()
             done = asyncio.ensure_future(asyncio.to_thread(session.do, work, writes))
             try:
@@ -123,7 +125,10 @@ class SqlitePlace:
                     with contextlib.suppress(asyncio.CancelledError):
                         await asyncio.wait([done])
                 done.exception()  # whoever was cancelled has no use for it
-                self._idle.append(session)
+                if self._closed:
+                    await asyncio.to_thread(session.close)
+                else:
+                    self._idle.append(session)
 
     async def _opened(self) -> _Session:
         try:
