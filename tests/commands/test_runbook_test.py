@@ -13,6 +13,11 @@ from commands.bundles import ACTIVITIES, WORKFLOW
 from commands.command import complaint, hostler
 
 Json = dict[str, Any]
+READ = """from ntro.data import get_data_plane
+    from ntro.ingest import fetch_submitted_document_by_id
+
+    document = await fetch_submitted_document_by_id(await get_data_plane("any"), document_ref=period)
+    return Balance(total=len(document.data_bytes), currency="GBP", lines=[])"""
 
 
 def trial(*arguments: object, status: int = 0) -> list[Json]:
@@ -159,3 +164,28 @@ def test_words_of_what_can_t_be_done(folder: Path) -> None:
     said = complaint(hostler("runbook", "test", folder))
     assert "WORKFLOW_PY_IMPORT_ERROR" in said
     assert "hostler runbook validate" in said
+
+
+def test_one_that_asks_for_the_same_for_ever(folder: Path) -> None:
+    endless = WORKFLOW.replace("name = await self._upload(ctx)", "while True:\n            await self._review(ctx)")
+    bundles.write(folder, workflow=endless)
+    (outcome,) = trial(folder, "-s", "reject_all", status=1)
+    assert outcome["error"].startswith("AskedAgain: review asks again and again: look at it")
+
+
+def test_a_file_becomes_a_document_and_a_scenario_stands_in_for_a_built_in_one(folder: Path) -> None:
+    (folder / "march.csv").write_text("a,b\n")
+    reads = ACTIVITIES.replace('raise RuntimeError("it was really called")', READ)
+    uses = WORKFLOW.replace("load_balance, ctx.period,", 'load_balance, self.document["document_ref"],')
+    bundles.write(folder, activities=reads, workflow=uses)
+    uploads = "uploads: {bank_statement: {file: ../march.csv}}"
+    scenario(folder, f"real: true\n{uploads}\nexpect: {{result: {{total: 4}}}}\n", "happy")
+    assert [each["scenario"] for each in trial(folder)] == ["reject_all", "happy"]
+    scenario(folder, "uploads:\n  a: {file: nowhere}\n", "happy")
+    assert "line 2: uploads.a.file: there is no file" in complaint(hostler("runbook", "test", folder))
+
+
+def test_the_reference_runbook() -> None:
+    outcomes = trial(Path(__file__).parents[2] / "runbooks" / "nav-audit-handover")
+    assert len(outcomes) == 5
+    assert all(each["ok"] for each in outcomes)

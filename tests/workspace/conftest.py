@@ -33,6 +33,12 @@ def world(client: Client) -> World:
 
 
 @pytest.fixture
+def other(client: Client) -> World:
+    """Another tenant."""
+    return World(client, next(_numbers))
+
+
+@pytest.fixture
 def another(server: Server) -> Client:
     """Somebody with a key of their own."""
     command = [sys.executable, "-m", "hostler.cli", "keys", "create", "another", "--data-dir", str(server.data_dir)]

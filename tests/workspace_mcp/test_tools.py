@@ -51,6 +51,7 @@ def test_an_agent_is_offered_what_it_may_use(server: Server, office: Office) -> 
     task_id = agent.held()
     for name in ("approve", "reject", "cancel"):
         assert "for people" in caller.refused(f"ntro_task_{name}", task_id=task_id)
+    assert "leave them out" in caller.refused("ntro_run_list", tenant_id=office.slug)
     assert "for people" in caller.refused("ntro_workflow_run", workflow_id=office.workflows["review"])
     assert office.until(task_id, "review")["action"] == "review"
 
@@ -67,6 +68,8 @@ def test_a_task_from_its_start_to_its_approval(server: Server, office: Office, m
     step = caller.call("ntro_task_next_step", task_id=run["id"])
     assert (step["action"], step["status"], step["pendingAction"]["payload"]) == ("review", "BLOCKED", {"total": 3})
     assert caller.call("ntro_run_list", status="BLOCKED", tenant_id=office.slug)["items"][0]["id"] == run["id"]
+    found = caller.call("ntro_run_list", tenant_id=office.slug, entity_id=office.entity["slug"])
+    assert (found["total"], found["items"][0]["id"]) == (1, run["id"])
     caller.call("ntro_task_approve", task_id=run["id"], reason="It is.", gate=step["gate"])
     office.until(run["id"], "done")
     found = caller.call("ntro_task_get", task_id=run["id"])
@@ -127,6 +130,7 @@ def test_what_is_wrong_is_said_and_where(boss: Caller, office: Office) -> None:
     assert "Extra inputs" in boss.refused("ntro_task_get", task="x")
     assert boss.refused("ntro_workflow_run").startswith("workflow_id: Field required")
     assert "status" in boss.refused("ntro_run_list", status="CANCELLED")
+    assert "tenant_id: Field required" in boss.refused("ntro_run_list", entity_id=office.entity["id"])
     assert "U+0000" in boss.refused("ntro_task_get", task_id="a\0b")
     assert "not found" in boss.refused("ntro_task_get", task_id="nothing")
     assert boss.refused("ntro_tenant_create", name="X", slug="Not A Slug").startswith("slug: ")

@@ -17,7 +17,8 @@ from hostler.commands.options import JSON, run
 from hostler.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from hostler.runbooks.rehearsing import Event, Outcome
+    from hostler.runbooks.rehearsing import Outcome
+    from hostler.runbooks.stage import Event
     from hostler.runbooks.validating import Finding, Report
 
 DIR = click.Path(path_type=Path)
@@ -57,7 +58,7 @@ def validate(folder: Path, seconds: float, as_json: bool) -> None:
 @click.argument("folder", metavar="DIR", type=DIR)
 @click.option(
     "-s", "--scenario", "names", metavar="NAME|FILE", multiple=True,
-    help="happy, reject_all, or a YAML file; repeatable. Default: both, and every file in DIR/scenarios.",
+    help="happy, reject_all, or a YAML file; repeatable. Default: both, and every .yaml in DIR/scenarios.",
 )  # fmt: skip
 @click.option("--child", "children", multiple=True, metavar="DIR", type=DIR, help="A runbook that this one starts.")
 @click.option(
@@ -79,7 +80,8 @@ def test(
 
     The workers are those of the server; nothing is downloaded and nothing is kept. `happy` approves everything,
     `reject_all` rejects everything. Activities return what their types promise, unless the scenario says otherwise or
-    --real lets them run. Agents answer what the scenario says. A scenario is a YAML file, all of it optional:
+    --real lets them run; they then have an empty data plane. Agents answer what the scenario says. A scenario is a
+    YAML file, all of it optional; one that is called happy or reject_all stands in for the built-in one:
 
     \b
       input: {period: 2026-03}
@@ -154,7 +156,8 @@ def _scenarios(folder: Path, names: tuple[str, ...]) -> list[Any]:
     from hostler.runbooks.scenarios import BUILT_IN, load_scenario
 
     if not names:
-        return [*BUILT_IN.values(), *(load_scenario(file) for file in sorted((folder / "scenarios").glob("*.y*ml")))]
+        own = [load_scenario(file) for file in sorted((folder / "scenarios").glob("*.yaml"))]
+        return [*(each for name, each in BUILT_IN.items() if name not in {each.name for each in own}), *own]
     found = []
     for name in names:
         beside = folder / "scenarios" / f"{name}.yaml"

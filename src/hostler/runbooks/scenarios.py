@@ -60,13 +60,15 @@ class Expected(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Scenario(msgspec.Struct, forbid_unknown_fields=True):
-    """`reviews` and `uploads` are by step; an upload is what its signal says, or its source's name stands for it."""
+    """`reviews` are by step, `uploads` by step or source. An upload is what its signal says; with `file` that is a
+    document of the data plane. `real` lets the activities run that are not among `activities`."""
 
     name: str = ""
     input: dict[str, Any] = {}
     default: Decision = "approved"
     reviews: dict[str, Review] = {}
     uploads: dict[str, dict[str, Any]] = {}
+    real: bool = False
     activities: dict[str, Answer | list[Answer]] = {}
     agents: list[AgentAnswer] = []
     children: dict[str, Answer] = {}
@@ -89,4 +91,10 @@ def load_scenario(file: Path) -> Scenario:
         said = explain(error, "", Scenario)
         raise document.fault(said.partition(":")[0], said) from error
     scenario.name = scenario.name or file.stem
+    for name, upload in scenario.uploads.items():
+        if "file" in upload:
+            found = file.parent / str(upload["file"])
+            if not found.is_file():
+                raise document.fault(f"uploads.{name}.file", f"uploads.{name}.file: there is no file {found}")
+            upload["file"] = str(found)
     return scenario

@@ -211,5 +211,5 @@ def _event(entry: Told) -> ExecutionEvent:
         timestamp=timestamp(entry.at),
         activity_name=str(entry.body.get("name") or entry.key) if called else None,
         activity_id=entry.key or None,
-        failure_message=str(error.get("message")) if isinstance(error, dict) else None,
+        failure_message=error.get("message") if isinstance(error, dict) else error,
     )
