@@ -35,6 +35,7 @@ from hostler.harness.web_tools import WebTools
 from hostler.harness.workqueue import WorkHints
 from hostler.log.hub import Hub
 from hostler.log.log import Log
+from hostler.mcp.own import OwnServer
 from hostler.mcp.pool import Pool
 from hostler.models.catalogue import Catalogue
 from hostler.models.protocol import Model
@@ -97,6 +98,7 @@ class Rooms(msgspec.Struct, frozen=True):
     services: Services
     runbooks: Runbooks
     access: Access
+    own: OwnServer
 
 
 class Exchange(NamedTuple):
@@ -148,7 +150,8 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         stack.push_async_callback(sandboxes.aclose, stop=False)
         layers = open_layers(settings.data_dir / "layers", config.sandbox, settings.environ)
         stack.push_async_callback(layers.aclose)
-        connections = Pool(config.mcp, settings.environ)
+        own = OwnServer(settings.public_url)
+        connections = Pool(config.mcp, settings.environ, own)
         stack.push_async_callback(connections.aclose)
         mcp_tools = McpTools(connections, credentials=vault.resolver)
         model = wrap(router)
@@ -194,7 +197,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         )  # fmt: skip
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, life, services, runbooks,
-            Access(store, services.keys, vault.sealer),
+            Access(store, services.keys, vault.sealer), own,
         )  # fmt: skip
 
 

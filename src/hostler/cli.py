@@ -19,12 +19,17 @@ import click
 
 from hostler import __version__
 from hostler.applying.command import apply
+from hostler.commands.agents import agent
+from hostler.commands.deploying import COMMANDS as DEPLOY_COMMANDS
 from hostler.commands.egress import egress
 from hostler.commands.environments import environments
 from hostler.commands.keys import keys
 from hostler.commands.layers import COMMANDS as LAYER_COMMANDS
 from hostler.commands.options import CONFIG, DATA_DIR, DATA_PLANE, DATABASE, JSON, run
+from hostler.commands.runbooks import runbook
 from hostler.commands.sessions import sessions
+from hostler.commands.tasks import task
+from hostler.commands.tenants import entity, tenant
 from hostler.errors import HostlerError
 from hostler.settings import DEFAULT_HOST, DEFAULT_PORT, load
 
@@ -59,9 +64,16 @@ def main() -> None:
 
 main.add_command(apply)
 main.add_command(keys)
+main.add_command(agent)
+main.add_command(entity)
+main.add_command(runbook)
+main.add_command(task)
+main.add_command(tenant)
 main.add_command(sessions)
 sessions.add_command(egress)
 main.add_command(environments)
+for command in DEPLOY_COMMANDS:
+    runbook.add_command(command)
 for command in LAYER_COMMANDS:
     environments.add_command(command)
 

@@ -31,6 +31,7 @@ from hostler.store.rounds import survived
 from hostler.store.sql import Tx
 from hostler.store.tables import sessions
 from hostler.workspace.app import create_workspace
+from hostler.workspace.mcp.app import create_mcp
 
 log = logging.getLogger("hostler")
 
@@ -65,8 +66,9 @@ async def serve(
     with bound(settings.host, settings.port) as listener:
         async with rooms(settings, wrap) as house:
             first_key = await _first_key(house)
+            house.own.listens(*listener.getsockname()[:2])
             config = uvicorn.Config(
-                _front(house),
+                _front(house, listener),
                 http=Connection,
                 log_config=None,
                 access_log=False,
@@ -104,10 +106,12 @@ async def serve(
     _raise_first(outcomes)
 
 
-def _front(house: Rooms) -> ASGIApp:
+def _front(house: Rooms, listener: socket.socket) -> ASGIApp:
     api = create_app(house.services)
-    workspace = create_workspace(house.runbooks, house.services.keys)
-    return Front(api=api, workspace=workspace, mcp=api, console=create_console(_of_pages(house)))
+    workspace = create_workspace(house.runbooks, house.services.keys, house.settings.public_url)
+    host, port = listener.getsockname()[:2]
+    mcp = create_mcp(house.runbooks, house.services.keys, house.settings.public_url, host, port)
+    return Front(api=api, workspace=workspace, mcp=mcp, console=create_console(_of_pages(house)))
 
 
 def _of_pages(house: Rooms) -> Parts:

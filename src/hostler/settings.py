@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -36,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path
     database: str | None = None
     data_plane: str | None = None
+    public_url: str | None = None
     api_key: str | None = None
     model_api_key: str = ""
     model_base_url: str = ""
@@ -67,6 +69,7 @@ class _ServerTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     data_dir: str | None = None
     database: str | None = None
     data_plane: str | None = None
+    public_url: str | None = None
     file_mb: Annotated[int, msgspec.Meta(ge=1)] = DEFAULT_FILE_MB
 
 
@@ -96,6 +99,7 @@ def load(
         data_dir=folder.expanduser().absolute(),
         database=database or environ.get("HOSTLER_DATABASE") or server.database,
         data_plane=data_plane or environ.get("HOSTLER_DATA_PLANE") or server.data_plane,
+        public_url=_public_url(environ.get("HOSTLER_PUBLIC_URL") or server.public_url),
         api_key=environ.get("HOSTLER_API_KEY") or None,
         model_api_key=environ.get("HOSTLER_MODEL_API_KEY") or _anthropic_key(environ),
         model_base_url=environ.get("HOSTLER_MODEL_BASE_URL") or "",
@@ -159,6 +163,20 @@ def _port(environ: Mapping[str, str], server: _ServerTable) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) > 65535:
         raise BadSettings(f"HOSTLER_PORT is {text!r}, which is not a port number.")
     return int(text)
+
+
+def _public_url(text: str | None) -> str | None:
+    """Without a slash at its end. Raises BadSettings."""
+    if not text:
+        return None
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable or parts.username or parts.password or parts.query or parts.fragment:
+        raise BadSettings("public_url (HOSTLER_PUBLIC_URL): a URL such as https://hostler.example.com is expected.")
+    return text.rstrip("/")
 
 
 def _anthropic_key(environ: Mapping[str, str]) -> str:

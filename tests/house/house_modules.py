@@ -15,6 +15,8 @@ SOURCE = ROOT / "src"
 FLOORS = {
     "__init__": 0,
     "addresses": 1,
+    "client": 2,
+    "yamlfile": 2,
     "clock": 1,
     "errors": 1,
     "ids": 1,

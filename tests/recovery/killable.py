@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from killable_tasks import on_tasks
+
 from hostler import cli
 from hostler.harness import settle, supervisor
 from hostler.harness.mcp_tools import McpTools
@@ -258,5 +260,6 @@ if __name__ == "__main__":
     on_outputs()
     on_served()
     on_work()
+    on_tasks(passing)
     supervisor.TIDY_SECONDS = 0.2
     cli.main()

@@ -4,8 +4,8 @@ sandbox would not let in, and which the workflow never uses itself."""
 import contextlib
 
 with contextlib.suppress(ImportError):
-    from temporalio import workflow
+    from temporalio import workflow as temporal
 
-    with workflow.unsafe.imports_passed_through():
+    with temporal.unsafe.imports_passed_through():
         import ntro.workflow.agents  # noqa: F401
         import pydantic  # noqa: F401

@@ -83,7 +83,8 @@ def checked(summary: Any, period: str) -> Json:
         _check_lines(summary.get(key) or {}, key)
     journal = summary.get("journal_proposal") or {}
     _check_lines(journal, "journal_proposal")
-    _check_amounts(journal.get("totals") or {}, "journal_proposal.totals", ("debits", "credits"))
+    if journal.get("totals") is not None:
+        _check_amounts(journal["totals"], "journal_proposal.totals", ("debits", "credits"))
     _check_objects(summary.get("documents") or [], "documents")
     _check_checks(summary.get("checks") or {})
     return {**summary, "period": period}
@@ -98,7 +99,7 @@ def _check_objects(items: Any, place: str) -> None:
 
 
 def _check_lines(of: Json, place: str) -> None:
-    lines = of.get("lines") or []
+    lines = [] if of.get("lines") is None else of["lines"]
     _check_objects(lines, f"{place}.lines")
     for index, line in enumerate(lines):
         _check_amounts(line, f"{place}.lines.{index}", ("debit", "credit"))

@@ -1,7 +1,7 @@
 """Turns what a file says into the request that the API takes. It must not talk to a server.
 
 The API is strict; a file may use the short forms that people write: `type: bash` for one built-in tool, `system_file`
-for a long prompt, `version: latest` for a skill.
+for a long prompt, `version: latest` for a skill, `url: /mcp` for an MCP server of the server itself.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ import difflib
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from hostler.applying.yamlfile import Document, read, read_text
 from hostler.wire.tools import BUILTIN_NAMES
+from hostler.yamlfile import Document, read, read_text
 
-Kind = Literal["agent", "environment"]
+Kind = Literal["agent", "environment", "vault"]
 MARK = "hostler_apply"  # the metadata key that says: this object is kept in a file
 AGENT_KEYS = (
     "name", "model", "description", "system", "system_file", "tools", "mcp_servers", "skills", "multiagent",
     "callable_agents", "metadata", "execution_identity",
 )  # fmt: skip
 ENVIRONMENT_KEYS = ("name", "description", "config", "metadata", "scope")
+VAULT_KEYS = ("name", "display_name", "metadata", "credentials")
+KEYS: dict[Kind, tuple[str, ...]] = {"agent": AGENT_KEYS, "environment": ENVIRONMENT_KEYS, "vault": VAULT_KEYS}
+PROMPT = "system-prompt.md"  # beside an agent.yaml that holds no prompt itself
 TOOLSET = "agent_toolset_20260401"
 
 
@@ -33,7 +36,7 @@ class Definition(NamedTuple):
 
     @property
     def name(self) -> str:
-        return str(self.request["name"])
+        return str(self.request["display_name" if self.kind == "vault" else "name"])
 
     def fault(self, said: str) -> Exception:
         """An error for what a server said of the request: `tools.0.name: ...`."""
@@ -45,12 +48,17 @@ class Definition(NamedTuple):
         return self.document.fault(path, said)
 
 
-def load(file: Path) -> Definition:
-    """Read and translate one file. Raises BadDefinition."""
+def load(file: Path, *, kind: Kind | None = None, name: str | None = None) -> Definition:
+    """Read and translate one file; in a folder, `kind` and the `name` of what says none are known. Raises
+    BadDefinition."""
     document = read(file)
     data = document.data
-    kind: Kind = "environment" if "config" in data and "model" not in data else "agent"
-    _check_keys(document, AGENT_KEYS if kind == "agent" else ENVIRONMENT_KEYS, kind)
+    kind = kind or _kind(data)
+    if name is not None and not data.get("name") and not (kind == "vault" and data.get("display_name")):
+        data["name"] = name
+    if kind == "vault" and "display_name" in data and "name" not in data:
+        data["name"] = data["display_name"]
+    _check_keys(document, KEYS[kind], kind)
     request = dict(data)
     places: dict[str, str] = {}
     if kind == "agent":
@@ -60,14 +68,37 @@ def load(file: Path) -> Definition:
         request["tools"], places = _tools(document)
         request["skills"] = _skills(document)
     request["metadata"] = _metadata(document)
+    if kind == "vault":
+        request = {"display_name": data["name"], "metadata": request["metadata"]}
     return Definition(kind, request, document, places)
+
+
+def with_urls(definition: Definition, base_url: str) -> Definition:
+    """With the MCP servers that are named by a path alone on the server that this is applied to."""
+    servers = definition.request.get("mcp_servers")
+    if not isinstance(servers, list):
+        return definition
+    found = [
+        {**server, "url": base_url + server["url"]}
+        if isinstance(server, dict) and str(server.get("url", "")).startswith("/")
+        else server
+        for server in servers
+    ]
+    return definition._replace(request={**definition.request, "mcp_servers": found})
+
+
+def _kind(data: dict[str, Any]) -> Kind:
+    if "model" in data:
+        return "agent"
+    return "environment" if "config" in data else "vault" if {"display_name", "credentials"} & set(data) else "agent"
 
 
 def _check_keys(document: Document, known: tuple[str, ...], kind: str) -> None:
     for key in document.data:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"an {kind} has {', '.join(known)}"
+            article = "a" if kind == "vault" else "an"
+            hint = f"did you mean {near[0]}?" if near else f"{article} {kind} has {', '.join(known)}"
             raise document.fault(key, f"{key}: unknown key; {hint}")
     name = document.data.get("name")
     if not isinstance(name, str) or not name:
@@ -75,18 +106,33 @@ def _check_keys(document: Document, known: tuple[str, ...], kind: str) -> None:
 
 
 def _read_system(document: Document, request: dict[str, Any]) -> None:
-    """Put the text of `system_file`, whose path starts at the YAML file, into `system`."""
+    """Put the text of `system_file`, one or several whose paths start at the YAML file, into `system`; or that of the
+    prompt beside an agent.yaml which has none of its own."""
     named = request.pop("system_file", None)
     if named is None:
+        prompt = document.file.parent / PROMPT
+        if document.file.stem == "agent" and _is_no_prompt(request.get("system")) and prompt.is_file():
+            request["system"] = read_text(prompt)
         return
-    if not isinstance(named, str) or not named:
-        raise document.fault("system_file", "system_file: Input should be the path of a text file")
+    files = named if isinstance(named, list) else [named]
+    if not files or not all(isinstance(each, str) and each for each in files):
+        raise document.fault("system_file", "system_file: Input should be the path of a text file, or a list of them")
     if request.get("system"):
         raise document.fault("system_file", "system_file: give either system or system_file")
-    file = document.file.parent / named
-    if not file.is_file():
-        raise document.fault("system_file", f"system_file: there is no file {file}")
-    request["system"] = read_text(file)
+    texts = []
+    for index, each in enumerate(files):
+        file = document.file.parent / each
+        place = f"system_file.{index}" if isinstance(named, list) else "system_file"
+        if not file.is_file():
+            raise document.fault(place, f"{place}: there is no file {file}")
+        texts.append(read_text(file))
+    request["system"] = texts[0] if len(texts) == 1 else "\n\n".join(text.strip("\n") for text in texts) + "\n"
+
+
+def _is_no_prompt(system: Any) -> bool:
+    """Nothing, or only lines that begin with `#`: a comment that stands in a block of text is part of the text."""
+    lines = str(system or "").splitlines()
+    return all(not line.strip() or line.lstrip().startswith("#") for line in lines)
 
 
 def _tools(document: Document) -> tuple[list[Any], dict[str, str]]:

@@ -18,8 +18,9 @@ from hostler.wire.tools import ToolParams
 _ADVISOR = "advisor"
 
 
-def foresee(body: dict[str, Any], shown: dict[str, Any]) -> list[str]:
-    """The fields of `shown` that this update would change. Raises InvalidRequest for tools that can't be right."""
+def foresee(body: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
+    """The fields of `shown` that this update would change, as they would be. Raises InvalidRequest for tools that can't
+    be right."""
     asked = dict(body)
     asked.pop("version", None)
     if "callable_agents" in asked:
@@ -30,9 +31,26 @@ def foresee(body: dict[str, Any], shown: dict[str, Any]) -> list[str]:
         asked["multiagent"] = _ordered(asked["multiagent"], shown["id"])
     if asked.get("execution_identity", "") is None:
         asked["execution_identity"] = {"type": "service_account"}
-    changed = [key for key, value in asked.items() if key != "metadata" and not _agrees(value, shown.get(key))]
+    changed = {
+        key: filled(value, shown.get(key))
+        for key, value in asked.items()
+        if key != "metadata" and not agrees(value, shown.get(key))
+    }
     wanted = {key: value for key, value in body["metadata"].items() if value is not None}
-    return [*changed, *(["metadata"] if wanted != shown["metadata"] else [])]
+    return {**changed, **({"metadata": wanted} if wanted != shown["metadata"] else {})}
+
+
+def filled(asked: Any, shown: Any) -> Any:
+    """`asked`, with what it leaves to the server as the server has it now."""
+    if isinstance(asked, dict) and isinstance(shown, dict):
+        kept = {key: value for key, value in shown.items() if asked.get(key) is None}
+        return {**kept, **{key: filled(value, shown.get(key)) for key, value in asked.items() if value is not None}}
+    if isinstance(asked, list) and isinstance(shown, list):
+        pairs = [*shown, *[None] * len(asked)]
+        return [filled(value, pairs[index]) for index, value in enumerate(asked)]
+    if isinstance(asked, str) and isinstance(shown, dict) and "id" in shown:
+        return {**shown, "id": asked}
+    return asked
 
 
 def resolved_tools(tools: list[Any]) -> Any:
@@ -54,13 +72,13 @@ def _ordered(multiagent: dict[str, Any], own_id: str) -> dict[str, Any]:
     return {**multiagent, "agents": entries}
 
 
-def _agrees(asked: Any, shown: Any) -> bool:
+def agrees(asked: Any, shown: Any) -> bool:
     """Say whether `shown` is one way to fill in `asked`: null and absent keys are the server's to choose in objects."""
     if isinstance(asked, dict) and isinstance(shown, dict):
-        return all(value is None or _agrees(value, shown.get(key)) for key, value in asked.items())
+        return all(value is None or agrees(value, shown.get(key)) for key, value in asked.items())
     if isinstance(asked, list):
         pairs = shown or []
-        return len(asked) == len(pairs) and all(_agrees(*pair) for pair in zip(asked, pairs, strict=True))
+        return len(asked) == len(pairs) and all(agrees(*pair) for pair in zip(asked, pairs, strict=True))
     if isinstance(asked, str) and isinstance(shown, dict):
         return asked in (shown.get("id"), shown.get("type"))
     return bool((asked or None) == (shown or None))

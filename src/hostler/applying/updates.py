@@ -22,6 +22,8 @@ def update_of(definition: Definition, shown: dict[str, Any]) -> dict[str, Any]:
     """The body of the update that makes `shown` what the file says."""
     request = definition.request
     metadata = {**dict.fromkeys(shown["metadata"]), **request["metadata"]}
+    if definition.kind == "vault":
+        return {"display_name": definition.name, "metadata": metadata}
     if definition.kind == "environment":
         return {"description": "", **request, "metadata": metadata}
     body: dict[str, Any] = {**_AGENT_FIELDS, **request, "metadata": metadata, "version": shown["version"]}

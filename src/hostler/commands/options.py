@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from hostler.settings import load
+from hostler.settings import DEFAULT_HOST, DEFAULT_PORT, load
 
 if TYPE_CHECKING:
     from hostler.store.store import Store
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 DATA_DIR = click.option(
     "--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where everything is kept.  [HOSTLER_DATA_DIR]"
@@ -32,6 +33,14 @@ CONFIG = click.option(
     "--config", type=click.Path(path_type=Path, dir_okay=False), help="A TOML file.  [HOSTLER_CONFIG]"
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+_SERVER = f"The server; default http://{DEFAULT_HOST}:{DEFAULT_PORT}.  [HOSTLER_BASE_URL, ANTHROPIC_BASE_URL]"
+SERVER = click.option("--server", metavar="URL", help=_SERVER)
+API_KEY = click.option("--api-key", metavar="KEY", help="Its key.  [HOSTLER_API_KEY, ANTHROPIC_API_KEY]")
+
+
+def of_server(command: F) -> F:
+    """The options of a command that asks a running server: which one, and `--json`."""
+    return SERVER(API_KEY(JSON(command)))
 
 
 def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -53,15 +53,15 @@ logging.getLogger("client").setLevel(logging.CRITICAL)
 Streams = AbstractAsyncContextManager[Any]
 
 
-async def connect(target: Target, authority: Authority, config: McpConfig) -> Connection:
+async def connect(target: Target, authority: Authority, config: McpConfig, session_id: str | None = None) -> Connection:
     """Connect and negotiate: streamable HTTP, then the older SSE transport where the server turns that away.
 
-    Raises NotConnected and NotAuthorized.
+    `session_id` is for this very server alone, and not given to any other. Raises NotConnected and NotAuthorized.
     """
     if target.program is not None:
         return await _run(target, config)
     try:
-        wire = Wire(target.url, authority, config)
+        wire = Wire(target.url, authority, config, session_id)
     except httpx2.InvalidURL:
         raise NotConnected("its URL can't be used") from None
     try:

@@ -17,6 +17,7 @@ import httpx2
 import msgspec
 
 from hostler.mcp.config import McpConfig
+from hostler.mcp.own import SESSION_HEADER
 
 CONNECT_SECONDS = 10.0
 TOKENS = 8  # of one connection that are kept out of messages
@@ -71,10 +72,12 @@ class AnswerPacked(httpx2.StreamError):
 class Wire(httpx2.Auth):
     """Signs requests, and watches over the answers."""
 
-    def __init__(self, url: str, authority: Authority, config: McpConfig) -> None:
-        """Raises httpx2.InvalidURL."""
+    def __init__(self, url: str, authority: Authority, config: McpConfig, session_id: str | None = None) -> None:
+        """With a `session_id`, the URL is this very server's, which is told whose calls they are. Raises
+        httpx2.InvalidURL."""
         self._origin = _origin(httpx2.URL(url))
         self._authority = authority
+        self._session_id = session_id
         self._limit = config.result_bytes
         self._silence = max(SILENCE_SECONDS, config.call_seconds + CALL_MARGIN)
         self.status: int | None = None  # of the last answer
@@ -88,13 +91,16 @@ class Wire(httpx2.Auth):
             verify=tls(),
             headers={"accept-encoding": "identity"},
             timeout=httpx2.Timeout(CONNECT_SECONDS, read=self._silence),
-            trust_env=not (host in ("localhost", "::1") or host.startswith("127.")),
+            trust_env=self._session_id is None and not (host in ("localhost", "::1") or host.startswith("127.")),
             event_hooks={"response": [self._answered]},
         )
 
     async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
         request.extensions["trace"] = _mark
-        token = await self._authority.token() if _origin(request.url) == self._origin else None
+        ours = _origin(request.url) == self._origin
+        if self._session_id is not None and ours:
+            request.headers[SESSION_HEADER] = self._session_id
+        token = await self._authority.token() if ours else None
         if token is None:
             yield request
             return

@@ -13,8 +13,9 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hostler.mcp.config import McpConfig, target
+from hostler.mcp.config import McpConfig, Target, target
 from hostler.mcp.listing import RemoteTool
+from hostler.mcp.own import OwnServer
 from hostler.mcp.problems import NotConnected
 
 if TYPE_CHECKING:
@@ -36,9 +37,11 @@ class Key(NamedTuple):
 class Pool:
     """Not to be used after `aclose`."""
 
-    def __init__(self, config: McpConfig, environ: Mapping[str, str]) -> None:
+    def __init__(self, config: McpConfig, environ: Mapping[str, str], own: OwnServer | None = None) -> None:
+        """`own` says which URLs are this very server's."""
         self.config = config
         self._environ = environ
+        self._own = own or OwnServer()
         self._open: dict[Key, Connection] = {}
         self._used: dict[Key, float] = {}
         self._opening: dict[Key, asyncio.Task[Connection]] = {}
@@ -104,11 +107,15 @@ class Pool:
         goal = target(self.config, key.url, self._environ)
         if goal is None:
             raise NotConnected("no stdio server of this name is configured")
+        near = self._own.dialled(key.url)
+        session_id = key.session_id if near is not None else None
         self._make_room()
         module = await self._library()
         try:
             async with asyncio.timeout(self.config.setup_seconds):
-                made: Connection = await module.connect(goal, authority, self.config)
+                made: Connection = await module.connect(
+                    Target(near) if near is not None else goal, authority, self.config, session_id
+                )
         except TimeoutError:
             raise NotConnected(f"it did not answer within {self.config.setup_seconds:g} seconds") from None
         self._open[key] = made

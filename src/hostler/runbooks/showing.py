@@ -70,7 +70,7 @@ def task_tx(task_id: str, scope: str | None) -> Tx[Task]:
 
 def brief(row: TaskRow, *, blocked: bool = False) -> Task:
     """A task as it stands in lists. `blocked`: it, or one below it, waits for somebody."""
-    waits = blocked and row.closed_at is None and row.status == IN_PROGRESS
+    waits = blocked and row.closed_at is None and row.status in (PENDING, IN_PROGRESS)
     return Task(
         id=row.id,
         tenant_id=row.tenant_id,
@@ -211,5 +211,5 @@ def _event(entry: Told) -> ExecutionEvent:
         timestamp=timestamp(entry.at),
         activity_name=str(entry.body.get("name") or entry.key) if called else None,
         activity_id=entry.key or None,
-        failure_message=str(error.get("message")) if isinstance(error, dict) else None,
+        failure_message=error.get("message") if isinstance(error, dict) else error,
     )

@@ -21,6 +21,7 @@ from hostler.runbooks.invoking.agents import Place
 from hostler.runbooks.invoking.passback import Documents
 
 _HANDED_IN = uuid.UUID("9c1f0f3e-3a55-4c0c-8e0a-0d4c4b1f7e30")
+_KEPT = uuid.UUID("b7a2f6f4-0d53-4d9e-9f0e-5a8f4f1c2d17")
 
 
 class Uploads:
@@ -71,6 +72,32 @@ class Uploads:
             content_type=document.content_type,
         )
         return await self._acting.submit_file(task_id, told, scope=scope, gate=gate)
+
+    async def keep(
+        self, task_id: str, content: AsyncIterator[bytes], *, filename: str, content_type: str, source: str
+    ) -> Document:
+        """Keep a document of a task that nobody waits for; the same bytes of the same name and source are the same
+        document. Raises NotFound, InvalidRequest, RequestTooLarge, Unavailable."""
+        place, root = await self._place(task_id), task_id.partition(":")[0]
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile(dir=self._folder, prefix="upload-") as file:
+            try:
+                size, sha256 = await self._take(content, Path(file.name))
+            except OSError as problem:
+                raise Unavailable(f"The file could not be written: {problem.strerror}.") from problem
+            document = Document(
+                id=str(uuid.uuid5(_KEPT, f"{root}/{source}/{filename}/{sha256}")),
+                entity_slug=place.entity,
+                period=place.period,
+                source=source,
+                filename=filename,
+                content_type=content_type,
+                task_id=root,
+                size=size,
+                sha256=sha256,
+            )
+            await self._documents.insert_document(place.tenant, document, Path(file.name))
+        return document
 
     async def _take(self, content: AsyncIterator[bytes], file: Path) -> tuple[int, str]:
         size, sha256 = 0, hashlib.sha256()

@@ -46,13 +46,13 @@ class Worker:
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
 
     @classmethod
-    async def start(cls, environ: Mapping[str, str]) -> Worker:
-        """Raises OSError."""
+    async def start(cls, environ: Mapping[str, str], module: str = _PROCESS) -> Worker:
+        """`module` is what the process runs. Raises OSError."""
         ours, theirs = socket.socketpair()
         with theirs:
             passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
             process = subprocess.Popen(  # noqa: ASYNC220 - it does not wait
-                [sys.executable, "-m", _PROCESS],
+                [sys.executable, "-m", module],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -80,7 +80,8 @@ class Worker:
             self._writer.close()
             for waiting in self._answers.values():
                 waiting.cancel()
-        return await asyncio.to_thread(self._process.wait)
+            status = await asyncio.shield(asyncio.to_thread(self._process.wait))  # who was killed is buried, too
+        return status
 
     def kill(self) -> None:
         """End it with all that it has started."""

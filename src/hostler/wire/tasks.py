@@ -114,6 +114,19 @@ class Task(Shown):
     result: Any = UNSET
 
 
+class TaskDocument(Shown):
+    """`id` is what runbooks call its `document_ref`."""
+
+    id: str
+    filename: str
+    content_type: str
+    size_bytes: int
+    source: str
+    uploaded_at: str
+    sha256: str | None = None
+    period: str | None = None
+
+
 class LogEntry(Shown):
     id: str
     type: str

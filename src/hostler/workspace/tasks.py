@@ -11,7 +11,6 @@ from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 
-from hostler import clock
 from hostler.errors import InvalidRequest
 from hostler.runbooks import listing, showing
 from hostler.runbooks.acting import Acted, Acting
@@ -23,28 +22,11 @@ from hostler.wire.tasks import Links, Reason, RowAction, Signaled, Task, TaskCre
 from hostler.wire.workspace import TaskStatus
 from hostler.workspace.call import Call
 from hostler.workspace.gate import Route
+from hostler.workspace.looks import Looks
 
-MAX_LOOKS = 10_000
-_EVERY = ""
 _TASK = "/v1/workspace/tasks/{task}"
 _HISTORY = "/v1/workspace/tenants/{tenant}/entities/{entity}/tasks"
 T = TypeVar("T")
-
-
-class Looks:
-    """When each key last saw a task, or a list of them."""
-
-    def __init__(self) -> None:
-        self._at: dict[tuple[str, str], int] = {}
-
-    def note(self, call: Call, task_id: str = _EVERY) -> None:
-        if len(self._at) >= MAX_LOOKS:
-            self._at.clear()
-        self._at[call.caller.key_id, task_id] = clock.now()
-
-    def last(self, call: Call, task_id: str) -> int:
-        key_id = call.caller.key_id
-        return max(self._at.get((key_id, task_id), 0), self._at.get((key_id, _EVERY), 0))
 
 
 class Tasks:
@@ -83,7 +65,7 @@ class Tasks:
         call.query()
         task_id = call.params["task"]
         found = await self._read(lambda: showing.next_step_tx(task_id, call.scope))
-        self._looks.note(call, task_id)
+        self._looks.note(call.caller.key_id, task_id)
         return found
 
     async def _logs(self, call: Call) -> Any:
@@ -111,12 +93,12 @@ class Tasks:
 
     async def _listed(self, call: Call, tx: Callable[[], Tx[list[Task]]]) -> list[Task]:
         found = await self._read(tx)
-        self._looks.note(call)
+        self._looks.note(call.caller.key_id)
         return [_linked(call, each) for each in found]
 
     async def _shown(self, call: Call, task_id: str) -> Task:
         found = await self._read(lambda: showing.task_tx(task_id, call.scope))
-        self._looks.note(call, task_id)
+        self._looks.note(call.caller.key_id, task_id)
         return _linked(call, found)
 
     async def _read(self, tx: Callable[[], Tx[T]]) -> T:
@@ -142,7 +124,7 @@ class Tasks:
             comments=params.reason,
             corrections=params.corrections,
             gate=params.gate,
-            looked_at=self._looks.last(call, task_id),
+            looked_at=self._looks.last(call.caller.key_id, task_id),
             by=call.caller.name,
         )
         return await self._done(call, acted)
@@ -180,7 +162,8 @@ class Tasks:
 
 
 def _linked(call: Call, task: Task) -> Task:
-    """With the address of its page."""
-    root = task.id.partition(":")[0]
-    task.links = Links(workflow_ui=f"{call.base_url}/console/tasks/{root}")
+    """With the address of its page, once it is there."""
+    if task.created_at is not None:
+        root = task.id.partition(":")[0]
+        task.links = Links(workflow_ui=f"{call.base_url}/console/tasks/{root}")
     return task

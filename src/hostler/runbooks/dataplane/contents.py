@@ -14,8 +14,7 @@ from typing import Any
 
 import asyncpg
 
-from hostler.errors import InvalidRequest
-from hostler.runbooks.dataplane.records import CHUNK, Document, StoredDocument, Wanted
+from hostler.runbooks.dataplane.records import CHUNK, Document, StoredDocument, Wanted, changed, unreadable
 
 _COLUMNS = """id, entity_slug, source, filename, content_type, octet_length(data_bytes) AS size, uploaded_at, sha256,
     period, task_id"""
@@ -40,13 +39,16 @@ async def insert(connection: asyncpg.Connection, document: Document, content: Pa
         document.task_id,
         document.sha256,
     )
-    if document.size <= CHUNK:
-        data = await asyncio.to_thread(_whole, content, document)
-        await connection.execute(_INSERT.format(content="$9"), *row, data)
-    else:
-        large = await _large_object(connection, document, content)
-        await connection.execute(_INSERT.format(content="lo_get($9)"), *row, large)
-        await connection.execute("SELECT lo_unlink($1)", large)
+    try:
+        if document.size <= CHUNK:
+            data = await asyncio.to_thread(_whole, content, document)
+            await connection.execute(_INSERT.format(content="$9"), *row, data)
+        else:
+            large = await _large_object(connection, document, content)
+            await connection.execute(_INSERT.format(content="lo_get($9)"), *row, large)
+            await connection.execute("SELECT lo_unlink($1)", large)
+    except FileNotFoundError as error:
+        raise unreadable(document, error) from error
     stored = await find(connection, document.id)
     assert stored is not None
     return stored
@@ -78,7 +80,7 @@ async def _large_object(connection: asyncpg.Connection, document: Document, cont
 
 def _check(document: Document, size: int, sha256: str) -> None:
     if size != document.size or sha256 != document.sha256:
-        raise InvalidRequest(f"The content of {document.filename!r} has changed while it was read; nothing was stored.")
+        raise changed(document)
 
 
 async def find(connection: asyncpg.Connection, document_id: str) -> StoredDocument | None:

@@ -6,6 +6,7 @@ What it doesn't know is left as it is, for SQLite to refuse. It must not run any
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -50,6 +51,8 @@ _NO_FUNCTIONS = frozenset({
     "JOIN", "KEY", "LIKE", "LIMIT", "MATERIALIZED", "NOT", "OFFSET", "ON", "OR", "OVER", "RETURNING", "SELECT", "SET",
     "SOME", "TABLE", "THEN", "UNION", "UNIQUE", "USING", "VALUES", "WHEN", "WHERE", "WITH",
 })  # fmt: skip
+_NAME = re.compile(r'[\w."]+')
+_CAST_FUNCTIONS = frozenset(form.partition("(")[0] for form in CASTS.values())
 _COMPARED = {"=": "IN", "<>": "NOT IN", "!=": "NOT IN"}
 
 
@@ -122,6 +125,27 @@ def _index(items: list[Item]) -> list[Item]:
     return [each for each in moved if each.upper != "CONCURRENTLY"]
 
 
+_CALL = re.compile(r"(\w+)\((.*)\)$", re.DOTALL)
+_CAST = re.compile(r"CAST\((.*) AS \w+\)$", re.DOTALL)
+_ORIGINAL = {ours: theirs for theirs, ours in reversed(_RENAMED.items()) if ours.startswith(("pg_", "json_"))}
+
+
+def column_name(text: str) -> str:
+    """How PostgreSQL calls a column that has no name: after the function, or what was cast. `text` is SQLite's name,
+    which is the whole expression."""
+    if text.isidentifier():
+        return text
+    if text.startswith("CASE "):
+        return "case"
+    if cast := _CAST.match(text):
+        return column_name(cast[1])
+    if call := _CALL.match(text):
+        if call[1] in _CAST_FUNCTIONS:
+            return column_name(call[2])
+        return _ORIGINAL.get(call[1], call[1])
+    return text.rpartition(".")[2].strip('"') if _NAME.fullmatch(text) else "?column?"
+
+
 class _Unit(NamedTuple):
     """A piece of the new statement. What is `whole` can be cast."""
 
@@ -162,7 +186,11 @@ class _Writer:
     def _brackets(self, group: Group, units: list[_Unit]) -> _Unit:
         if group.open == "[":
             raise SqlFailed("The database of this tenant is SQLite, which knows no array elements: [...].", "0A000")
-        return _Unit(f"({self.write(group.items)})", whole=True)
+        text = f"({self.write(group.items)})"
+        if len(units) > 1 and units[-1].upper in ("OVER", "FILTER") and units[-2].whole:
+            word, call = units.pop(), units.pop()
+            text = f"{call.text} {word.text} {text}"
+        return _Unit(text, whole=True)
 
     # -- names, and what follows them --
 
@@ -297,10 +325,11 @@ def _chain(items: list[Item], at: int) -> tuple[list[str], int]:
     while end + 1 < len(items) and items[end] == Word("mark", ".") and isinstance(items[end + 1], Word):
         words.append(items[end + 1])
         end += 2
-    names = [word.text for word in words if isinstance(word, Word)]
-    if len(names) > 1 and names[0].lower() == "public":
+    names = [word.text.lower() if word.kind == "name" else word.text for word in words if isinstance(word, Word)]
+    if len(names) > 1 and names[0] == "public":
         names[0] = "main"
-    return names, end
+    # What follows a dot is a name, be it a keyword of SQLite's or not.
+    return [names[0], *(f'"{each}"' if each.isidentifier() else each for each in names[1:])], end
 
 
 def _parts(items: list[Item]) -> list[list[Item]]:

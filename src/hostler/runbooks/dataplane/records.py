@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from hostler.errors import InvalidRequest
+
 CHUNK = 1024 * 1024
 
 
@@ -39,6 +41,14 @@ class StoredDocument(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str | None = None
     period: str | None = None
     task_id: str | None = None
+
+
+def changed(document: Document) -> InvalidRequest:
+    return InvalidRequest(f"The content of {document.filename!r} is not what was said of it; nothing was stored.")
+
+
+def unreadable(document: Document, error: OSError) -> InvalidRequest:
+    return InvalidRequest(f"The content of {document.filename!r} can't be read: {error.strerror}. Nothing was stored.")
 
 
 class Wanted(NamedTuple):

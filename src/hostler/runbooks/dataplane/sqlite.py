@@ -17,13 +17,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hostler.errors import InvalidRequest, NotFound, Unavailable
+from hostler.errors import NotFound, Unavailable
 from hostler.runbooks.dataplane.config import DataPlaneConfig
-from hostler.runbooks.dataplane.dialect import Translated, translate
+from hostler.runbooks.dataplane.dialect import Translated, column_name, translate
 from hostler.runbooks.dataplane.functions import Functions, bound, guessed, register_types
 from hostler.runbooks.dataplane.guarding import Guard
 from hostler.runbooks.dataplane.problems import SqlFailed, TooMuch
-from hostler.runbooks.dataplane.records import CHUNK, Document, Result, StoredDocument, Wanted
+from hostler.runbooks.dataplane.records import CHUNK, Document, Result, StoredDocument, Wanted, changed, unreadable
 from hostler.runbooks.dataplane.schema import INDEXES, SCHEMAS, TABLES
 
 T = TypeVar("T")
@@ -62,6 +62,7 @@ class SqlitePlace:
         self._config = config
         self._idle: list[_Session] = []
         self._turns = asyncio.Semaphore(config.tenant_connections)
+        self._closed = False
         self._readers = asyncio.Semaphore(_READERS)
         self._writing = asyncio.Lock()
 
@@ -107,12 +108,13 @@ class SqlitePlace:
         return await self._work(lambda session: session.run(statement, given, limit), writes=statement.writes)
 
     async def aclose(self) -> None:
+        self._closed = True
         while self._idle:
             await asyncio.to_thread(self._idle.pop().close)
 
     async def _work(self, work: Callable[[_Session], T], *, writes: bool = False) -> T:
         """Do it in a thread with a connection of its own. Cancelled, it waits for the statement to give up."""
-        async with self._turns, self._writing if writes else contextlib.nullcontext():
+        async with self._writing if writes else contextlib.nullcontext(), self._turns:
             session = self._idle.pop() if self._idle else await self._opened()
             done = asyncio.ensure_future(asyncio.to_thread(session.do, work, writes))
             try:
@@ -123,7 +125,10 @@ class SqlitePlace:
                     with contextlib.suppress(asyncio.CancelledError):
                         await asyncio.wait([done])
                 done.exception()  # whoever was cancelled has no use for it
-                self._idle.append(session)
+                if self._closed:
+                    await asyncio.to_thread(session.close)
+                else:
+                    self._idle.append(session)
 
     async def _opened(self) -> _Session:
         try:
@@ -190,7 +195,7 @@ class _Session:
         self.db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, most)
         try:
             cursor = self.db.execute(statement.sql, args)
-            columns = [each[0] for each in cursor.description or ()]
+            columns = [column_name(each[0]) for each in cursor.description or ()]
             rows = list(islice(self._rows(cursor, most), limit))
             return Result(columns, rows, _status(statement, cursor.rowcount, len(rows)))
         except (UnicodeEncodeError, OverflowError) as error:
@@ -314,7 +319,11 @@ def _insert(session: _Session, document: Document, content: Path) -> StoredDocum
 def copy(content: Path, document: Document, write: Callable[[bytes], Any]) -> None:
     """Write the content in chunks. Raises InvalidRequest where it isn't what the document says."""
     digest, size = hashlib.sha256(), 0
-    with content.open("rb") as file:
+    try:
+        file = content.open("rb")
+    except OSError as error:
+        raise unreadable(document, error) from error
+    with file:
         while data := file.read(CHUNK):
             size += len(data)
             if size > document.size:
@@ -322,7 +331,7 @@ def copy(content: Path, document: Document, write: Callable[[bytes], Any]) -> No
             digest.update(data)
             write(data)
     if size != document.size or digest.hexdigest() != document.sha256:
-        raise InvalidRequest(f"The content of {document.filename!r} has changed while it was read; nothing was stored.")
+        raise changed(document)
 
 
 def _blob(session: _Session, document_id: str) -> sqlite3.Blob:

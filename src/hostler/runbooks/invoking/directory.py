@@ -41,10 +41,10 @@ class Registered:
 
     async def place(self, task_id: str) -> Place:
         """Raises NotFound."""
-        return await self._store.read(lambda: _place_tx(task_id))
+        return await self._store.read(lambda: place_tx(task_id))
 
 
-def _place_tx(task_id: str) -> Tx[Place]:
+def place_tx(task_id: str) -> Tx[Place]:
     row = yield from tasks.find_tx(task_id)
     tenant = yield from tenants.find_tx(row.tenant_id)
     entity = ""

@@ -81,7 +81,7 @@ class Connections:
 
     async def create(self, params: ConnectionCreate) -> DataConnection:
         secrets: dict[str, Any] = {}
-        config = _without_secrets(check_config(params.config, "config"), "", secrets)
+        config = without_secrets(check_config(params.config, "config"), "", secrets)
         kept = Kept(provider=params.provider, ownership=params.ownership, region=params.region, config=config)
         sealing = msgspec.json.encode(secrets) if secrets else None
         return _connection(await self._keep("data", params.name, kept, sealing))
@@ -189,10 +189,10 @@ class Connections:
         return await self._store.read(tx)
 
 
-def _without_secrets(value: Any, path: str, secrets: dict[str, Any]) -> Any:
+def without_secrets(value: Any, path: str, secrets: dict[str, Any]) -> Any:
     """The same with asterisks in place of secrets, which are put into `secrets` by their path."""
     if isinstance(value, list):
-        return [_without_secrets(item, f"{path}.{index}", secrets) for index, item in enumerate(value)]
+        return [without_secrets(item, f"{path}.{index}", secrets) for index, item in enumerate(value)]
     if not isinstance(value, dict):
         return value
     shown = {}
@@ -201,7 +201,7 @@ def _without_secrets(value: Any, path: str, secrets: dict[str, Any]) -> Any:
             secrets[f"{path}.{name}".lstrip(".")] = inner
             shown[name] = MASK
         else:
-            shown[name] = _without_secrets(inner, f"{path}.{name}", secrets)
+            shown[name] = without_secrets(inner, f"{path}.{name}", secrets)
     return shown
 
 

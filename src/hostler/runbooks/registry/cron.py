@@ -47,7 +47,7 @@ def _zone(name: str | None) -> tzinfo:
         return UTC
     try:
         return ZoneInfo(name)
-    except (OSError, ValueError):  # not found, a folder, a path
+    except (KeyError, OSError, ValueError):  # not found, a folder, a path
         raise InvalidRequest(f"timezone: {name!r} is no time zone; one is like Europe/London") from None
 
 

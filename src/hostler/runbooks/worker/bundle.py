@@ -22,13 +22,9 @@ class NotLoaded(Exception):
 
 def load(folder: Path, slug: str, workflow_class: str, modules: list[str]) -> type:
     """Import the bundle, and return its workflow class. Raises NotLoaded."""
-    name = f"{PACKAGE}_{re.sub(r'[^a-z0-9]', '_', slug)}"
-    package = types.ModuleType(name)
-    package.__path__ = [str(folder)]
-    sys.modules[name] = package
-    sys.path.insert(0, str(folder))  # for what imports `templates.activities` by its whole name
+    name = package(folder, slug)
     for module in ["workflow", *modules]:
-        _import(f"{name}.{TEMPLATES}.{module}", folder)
+        bring(name, module, folder)
     found = getattr(sys.modules[f"{name}.{TEMPLATES}.workflow"], workflow_class, None)
     if not isinstance(found, type):
         raise NotLoaded(f"{TEMPLATES}/workflow.py has no class {workflow_class}")
@@ -39,7 +35,19 @@ def load(folder: Path, slug: str, workflow_class: str, modules: list[str]) -> ty
     return found
 
 
-def _import(name: str, folder: Path) -> Any:
+def package(folder: Path, slug: str) -> str:
+    """Make the package that a bundle's modules are imported into, and return its name."""
+    name = f"{PACKAGE}_{re.sub(r'[^a-z0-9]', '_', slug)}"
+    made = types.ModuleType(name)
+    made.__path__ = [str(folder)]
+    sys.modules[name] = made
+    sys.path.insert(0, str(folder))  # for what imports `templates.activities` by its whole name
+    return name
+
+
+def bring(package_name: str, module: str, folder: Path) -> Any:
+    """Import one module of a bundle. Raises NotLoaded, which says where it went wrong."""
+    name = f"{package_name}.{TEMPLATES}.{module}"
     try:
         return importlib.import_module(name)
     except SyntaxError as error:

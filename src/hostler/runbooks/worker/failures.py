@@ -9,6 +9,7 @@ from hostler.runbooks.entries import Draft, Entry, Kind
 from hostler.runbooks.worker import values
 
 _TRACE = 8000
+_RESULT = 256 * 1024
 
 
 class CallFailed(Exception):
@@ -21,7 +22,7 @@ class CallFailed(Exception):
 
 def returned(kind: Kind, key: str, value: Any, name: str) -> Draft:
     """Raises Unkeepable."""
-    return Draft(kind=kind, key=key, body={"name": name, "result": values.shown(value)}, value=values.dump(value))
+    return Draft(kind=kind, key=key, body={"name": name, "result": _told(kind, value)}, value=values.dump(value))
 
 
 def raised(kind: Kind, key: str, error: BaseException, name: str, attempt: int = 1) -> Draft:
@@ -61,3 +62,11 @@ def _kept(error: BaseException) -> bytes | None:
         return kept if isinstance(values.load(kept), type(error)) else None
     except values.Unkeepable:
         return None
+
+
+def _told(kind: Kind, value: Any) -> Any:
+    """What a task returns is told whole, since programs read it, too."""
+    try:
+        return values.whole(value, _RESULT) if kind == "ended" else values.shown(value)
+    except values.Unkeepable:
+        return values.shown(value)

@@ -13,7 +13,7 @@ import socket
 import sys
 import typing
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -109,11 +109,11 @@ class Link:
         return reply.data or b""
 
 
-async def work(link: Link, begin: m.Begin) -> None:
+async def work(link: Link, begin: m.Begin, runtime: type[DurableRuntime] = DurableRuntime) -> None:
     """Run the task, and write down how it ended."""
     run = None
     try:
-        instance, argument = _prepared(begin, link)
+        instance, argument = _prepared(begin, link, runtime)
         run = link.run = Run(begin.task_id, instance, begin.entries, link, attempt=begin.attempt)
         run.rest_seconds, run.own_tasks = begin.rest_seconds, link.tasks
         current.set(run)
@@ -128,12 +128,12 @@ async def work(link: Link, begin: m.Begin) -> None:
     await (run.write(draft) if run is not None else link.append([draft], None))
 
 
-def _prepared(begin: m.Begin, link: Link) -> tuple[Any, Any]:
+def _prepared(begin: m.Begin, link: Link, kind: type[DurableRuntime]) -> tuple[Any, Any]:
     """The runbook's instance and its argument. Raises NotLoaded."""
     from ntro.workflow import registry
     from ntro.workflow.runtime import set_runtime
 
-    runtime = DurableRuntime(lambda cls: next((s for s, c in registry._registry.items() if c is cls), None))
+    runtime = kind(lambda cls: next((s for s, c in registry._registry.items() if c is cls), None))
     set_runtime(runtime)
     agents.stand_in()
     data.stand_in(link.sql, begin.tenant)
@@ -141,8 +141,8 @@ def _prepared(begin: m.Begin, link: Link) -> tuple[Any, Any]:
         registry.register_workflow(slug, Elsewhere(slug))
     found = bundle.load(Path(begin.folder), begin.slug, begin.workflow_class, begin.modules)
     registry.register_workflow(begin.slug, found)
-    argument = values.load(begin.value) if begin.value is not None else _argument(found, begin.input)
-    return found(), argument
+    given = values.load(begin.value) if begin.value is not None else begin.input
+    return found(), _argument(found, given) if begin.value is None or isinstance(given, dict) else given
 
 
 def _argument(found: type, given: Any) -> Any:
@@ -165,14 +165,14 @@ def _takes_one(method: Any) -> bool:
     return bool(method.__code__.co_argcount > 1)
 
 
-async def main() -> None:
+async def main(runtime: type[DurableRuntime] = DurableRuntime) -> None:
     sock = socket.socket(fileno=SOCKET)
     reader, writer = await asyncio.open_connection(sock=sock, limit=m.MAX_MESSAGE)
     link = Link(reader, writer)
     begin = await link.receive()
     if not isinstance(begin, m.Begin):
         return
-    link.work = asyncio.create_task(work(link, begin))
+    link.work = asyncio.create_task(work(link, begin, runtime))
     serving = asyncio.create_task(link.serve())
     link.tasks = {asyncio.current_task(), serving}
     await asyncio.wait([link.work, serving], return_when=asyncio.FIRST_COMPLETED)
@@ -181,10 +181,15 @@ async def main() -> None:
     writer.close()
 
 
-if __name__ == "__main__":
+def run(runtime: type[DurableRuntime] = DurableRuntime) -> NoReturn:
+    """The whole process."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(name)s: %(message)s")
     try:
-        asyncio.run(main())
+        asyncio.run(main(runtime))
     except (OSError, msgspec.MsgspecError) as problem:
         logging.getLogger("hostler.runbook").error("the server is gone: %s", problem)
     os._exit(0)  # threads of activities may still run; the server is who decides
+
+
+if __name__ == "__main__":
+    run()

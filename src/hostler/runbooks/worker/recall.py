@@ -30,8 +30,12 @@ class Recall:
         self._tickets = itertools.count()
         self._deliver = deliver
         self.position = 0
+        self._heard = (
+            0  # of the last signal; what the task writes meanwhile may come after one that is still on its way
+        )
         for entry in entries:
             self._add(entry)
+        self._heard = self.position
 
     def _add(self, entry: Entry) -> None:
         self.position = max(self.position, entry.position)
@@ -91,8 +95,9 @@ class Recall:
 
     def signal(self, entry: Entry) -> None:
         """One that came just now."""
-        if entry.position > self.position:
-            self.position = entry.position
+        if entry.position > self._heard:
+            self._heard = entry.position
+            self.position = max(self.position, entry.position)
             self._signals.append(entry)
 
     def deliver(self) -> bool:

@@ -172,6 +172,7 @@ class Run:
             return
         await self._recall.caught_up()
         until = await self._until(key, seconds(limit))
+        self._recall.deliver()  # what came while that was written
         tired = time.monotonic() + self.rest_seconds
         while not predicate():
             self._changed.clear()
@@ -223,6 +224,7 @@ class Run:
     async def _child_end(self, key: str, task_id: str) -> Any:
         known = await self._recall.answer("child_ended", key)
         if known is None:
+            await self._port.append([], self.view())  # that it waits for it is to be seen
             known = await self._port.ended(task_id)
         self.touch()
         return failures.result(known)
@@ -233,6 +235,7 @@ class Run:
         known = await self._recall.answer("agent", key)
         if known is None:
             await self._recall.caught_up()
+            await self._port.append([], self.view())  # which step calls it is to be seen
             known = await self._port.agent(key, call)
             self.touch()
         return dict(known.body)

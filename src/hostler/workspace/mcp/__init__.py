@@ -1,0 +1,1 @@
+"""The server side of MCP. Inside this room `mcp` is still the PyPI package: imports here are absolute."""

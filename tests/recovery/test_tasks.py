@@ -1,0 +1,208 @@
+"""kill -9 at every point of a task: with the real server it comes to the same end, and nothing is done twice."""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from mortal import Mortal
+
+BUNDLES = Path(__file__).with_name("bundles")
+LOST = (httpx2.TransportError,)
+COMMAND = "echo drafted >> /mnt/session/outputs/draft.txt"
+SCRIPT = {
+    "name": "tasks",
+    "rules": [
+        {
+            "when": {"user_text_contains": "draft"},
+            "turns": [{"tools": [{"name": "bash", "input": {"command": COMMAND}}]}, {"text": "It is drafted."}],
+        }
+    ],
+}
+POINTS = [
+    "before:start_task",
+    "after:start_task",
+    "before:task:advance",
+    "after:worker",
+    "before:task:activity",
+    "after:task:activity",
+    "before:task:activity 2",
+    "after:task:activity 3",
+    "before:task:step",
+    "after:task:step",
+    "before:task:agent",
+    "before:post:sessions",
+    "after:post:sessions",
+    "before:post:events",
+    "after:post:events",
+    "before:insert_document",
+    "after:insert_document",
+    "after:task:agent",
+    "before:task:step 2",
+    "after:task:step 2",
+    "before:task:start_child",
+    "after:task:start_child",
+    "before:task:ended",
+    "after:task:ended",
+    "before:task:child_ended",
+    "after:task:child_ended",
+    "before:task:waiting",
+    "after:task:waiting",
+    "before:task:waited",
+    "after:task:waited",
+    "before:decide",
+    "after:decide",
+    "before:task:waited 2",
+    "after:task:waited 2",
+    "before:task:activity 5",
+    "after:task:activity 5",
+    "before:task:ended 2",
+    "after:task:ended 2",
+]
+# Where an agent's session is at work: what it does is journalled by the session, beside the task.
+SESSIONS = ["before:append:agent.tool_use", "after:append:agent.tool_result", "after:append:session.status_idle"]
+
+
+class World:
+    """A server with a tenant, an agent and two runbooks, on which tasks are run one after another."""
+
+    def __init__(self, folder: Path) -> None:
+        self.effects = folder / "effects"
+        self.effects.touch()
+        config = f'[runbooks]\nrest_seconds = 0.3\nvariables = {{ EFFECTS = "{self.effects}" }}\n'
+        self.server = Mortal(folder, harness="retry_base = 0.2\nretry_limit = 0.5", config=config, scripted=SCRIPT)
+        self.server.start()
+        self.native = self._post("/v1/agents", {"name": "a", "model": "scripted", "tools": TOOLS})["id"]
+        tenant = {"name": "Byng", "slug": "byng", "dataPlatform": "managed-postgres"}
+        self.tenant = self._post("/v1/workspace/tenants", tenant)["id"]
+        entity = self._post("/v1/workspace/tenants/byng/entities", {"name": "One", "slug": "one"})["id"]
+        reference = {"kind": "claude_managed", "externalRef": f"anthropic://agents/{self.native}"}
+        named = {"tenantId": "byng", "name": "drafter", **reference}
+        self.agent = self._post("/v1/workspace/registry/agents", named)["id"]
+        for slug in ("whole", "below"):
+            self._deploy(slug)
+        workflow = {"runbookSlug": "whole", "entityId": entity, "name": "whole"}
+        self.workflow = self._post("/v1/workspace/registry/workflows", workflow)["id"]
+
+    def _deploy(self, slug: str) -> None:
+        files = {
+            str(path.relative_to(BUNDLES / slug)): path.read_text() for path in (BUNDLES / slug).rglob("*.[pm][yd]")
+        }
+        deployed = {
+            "tenantSlug": "byng",
+            "version": "1.0.0",
+            "workflowClass": f"{slug.title()}Workflow",
+            "files": files,
+        }
+        self._post(f"/v1/runbooks/{slug}/deploy", deployed)
+
+    def _post(self, path: str, body: Any, **headers: str) -> Any:
+        answer = self.server.client.post(path, json=body, headers=headers)
+        assert answer.status_code < 300, answer.text
+        return answer.json()
+
+    def surely(self, ask: Callable[[], Any]) -> Any:
+        """Ask until there is an answer, whatever deaths come in between."""
+        while True:
+            try:
+                return ask()
+            except LOST:
+                self.server.wait_killed()
+                self.server.start()
+
+    def run(self, *points: str) -> tuple[str, dict[str, Any]]:
+        """A task from its beginning to its end; its mark, and what it comes to."""
+        mark = uuid.uuid4().hex[:8]
+        body = {"tenantId": "byng", "workflowId": self.workflow, "context": {"agent": self.agent, "mark": mark}}
+        self.server.order("*", *points)
+        task_id = self.surely(lambda: self._post("/v1/workspace/tasks", body, **{"Idempotency-Key": mark}))["id"]
+        task = self.wait(task_id, "BLOCKED")
+        self.surely(lambda: self._post(f"/v1/workspace/tasks/{task_id}/approve", {"reason": mark}))
+        task = self.wait(task_id, "COMPLETED")
+        return mark, task
+
+    def wait(self, task_id: str, status: str) -> dict[str, Any]:
+        """Until the task is so. The server dies meanwhile as it was ordered to."""
+        while True:
+            task = self.surely(lambda: self.server.client.get(f"/v1/workspace/tasks/{task_id}", timeout=5).json())
+            assert task["status"] != "FAILED", f"{task['failure']}\n{self.server.log()[-4000:]}"
+            if task["status"] in (status, "COMPLETED"):
+                return dict(task)
+
+    def logs(self, task_id: str) -> list[dict[str, Any]]:
+        return list(self.surely(lambda: self.server.client.get(f"/v1/workspace/tasks/{task_id}/logs").json()))
+
+    def sessions(self, task_id: str) -> list[dict[str, Any]]:
+        found = self.surely(lambda: self.server.client.get("/v1/sessions", params={"limit": 100}).json()["data"])
+        return [each for each in found if each["metadata"].get("task_id") == task_id]
+
+    def messages(self, session_id: str) -> int:
+        """How often it was kicked off."""
+        path = f"/v1/sessions/{session_id}/events"
+        return len([each for each in self._listed(path) if each["type"] == "user.message"])
+
+    def _listed(self, path: str) -> list[dict[str, Any]]:
+        return list(self.surely(lambda: self.server.client.get(path).json()["data"]))
+
+    def documents(self, task_id: str) -> list[Any]:
+        (file,) = (self.server.data_dir / "data-plane").rglob("ingest.db")
+        with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as database:
+            query = "SELECT filename, source FROM submitted_documents WHERE task_id = ?"
+            return database.execute(query, (task_id,)).fetchall()
+
+
+TOOLS = [{"type": "agent_toolset_20260401"}]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = World(tmp_path_factory.mktemp("tasks"))
+    yield made
+    made.server.close()
+
+
+@pytest.fixture(autouse=True)
+def no_orders(world: World) -> Iterator[None]:
+    world.server.ensure()
+    yield
+    world.server.ensure()
+
+
+def check(world: World, *points: str) -> None:
+    mark, task = world.run(*points)
+    assert world.server.orders() == [], "it did not die"
+    task_id = task["id"]
+    loaded = [f"{mark}:load:{number}" for number in range(3)]
+    logs = world.logs(task_id)
+    assert logs[-1]["type"] == "ended"
+    result = [loaded, "completed", "It is drafted.", ["draft.txt"], f"{mark}:below", "late", "approved", "1"]
+    assert logs[-1]["payload"]["result"] == result
+    steps = Counter(each["payload"]["name"] for each in logs if each["type"] == "step")
+    assert steps == dict.fromkeys(["load", "draft", "late", "review", "keep"], 1)
+    (session,) = world.sessions(task_id)
+    assert world.messages(session["id"]) == 1
+    assert world.documents(task_id) == [("draft.txt", f"agent_output:{world.agent}")]
+    effects = Counter(line for line in world.effects.read_text().splitlines() if line.startswith(mark))
+    assert set(effects) == {*loaded, f"{mark}:below"}
+    assert sum(effects.values()) <= 4 + 3, "only what was under way in the moment of a death is done again"
+    if not any("activity" in point for point in points):
+        assert max(effects.values()) == 1
+
+
+def test_a_task_without_a_death(world: World) -> None:
+    check(world)
+
+
+@pytest.mark.parametrize("point", POINTS + SESSIONS)
+def test_a_task_survives_a_kill_at(world: World, point: str) -> None:
+    check(world, point)
+
+
+def test_a_task_survives_one_death_after_another(world: World) -> None:
+    check(world, "after:task:activity", "after:post:sessions", "before:insert_document", "after:task:step 3")
