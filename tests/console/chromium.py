@@ -152,7 +152,7 @@ class Page:
         self.call("Emulation.setEmulatedMedia", features=[scheme, motion])
 
     def goto(self, url: str) -> None:
-        self.js("document.documentElement.dataset.left = '1'")
+        self.wait("document.documentElement && (document.documentElement.dataset.left = '1')")
         self.call("Page.navigate", url=url)
         self.wait("!document.documentElement.dataset.left && document.readyState === 'complete'")
 
@@ -172,7 +172,7 @@ class Page:
                 if value := self.js(expression):
                     return value
             except Failed as error:
-                if "context" not in str(error) and "null" not in str(error):
+                if not any(word in str(error) for word in ("context", "navigated", "null")):
                     raise
             if time.monotonic() > deadline:
                 raise Failed(f"never true: {expression}\n{self.errors}\n{self.js('document.body.innerText')[:3000]}")
