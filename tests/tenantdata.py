@@ -15,7 +15,7 @@ from hostler.runbooks.dataplane.config import DataPlaneConfig
 from hostler.runbooks.dataplane.plane import DataPlane
 from hostler.runbooks.dataplane.records import Document
 
-QUICK = DataPlaneConfig(statement_seconds=5.0, wait_seconds=1.0, result_mb=4)
+QUICK = DataPlaneConfig(wait_seconds=1.0, result_mb=4)
 
 
 class Planes:

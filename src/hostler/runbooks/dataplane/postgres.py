@@ -225,7 +225,7 @@ def told(error: Exception) -> Exception:
         return SqlFailed("The statement has taken longer than it may.", "57014")
     if isinstance(error, asyncpg.PostgresError):
         state = str(getattr(error, "sqlstate", "") or "XX000")
-        if not state.startswith(_LOST_STATES):
+        if not state.startswith(_LOST_STATES) or state == "08P01":
             return SqlFailed(str(error), state)
     lost = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
     if isinstance(error, lost):

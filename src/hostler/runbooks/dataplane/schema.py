@@ -1,7 +1,7 @@
 """The tables of a tenant, written for PostgreSQL; SQLite gets them through `dialect`. It must not hold a row.
 
-The columns are those that the SQL of `ntro` names. `sha256` and `system.data_plane` are ours. A document's bytes are the
-last column: only there SQLite makes room for them without having them in memory.
+The columns are those that the SQL of `ntro` names; `sha256` and `system.data_plane` are ours. A document's bytes are
+the last column: only there SQLite makes room for them without having them in memory.
 """
 
 from __future__ import annotations

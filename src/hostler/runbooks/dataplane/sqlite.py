@@ -19,15 +19,17 @@ from typing import Any, TypeVar
 
 from hostler.errors import NotFound, Unavailable
 from hostler.runbooks.dataplane.config import DataPlaneConfig
-from hostler.runbooks.dataplane.dialect import Translated, column_name, translate
+from hostler.runbooks.dataplane.dialect import Translated, translate
 from hostler.runbooks.dataplane.functions import Functions, bound, guessed, register_types
 from hostler.runbooks.dataplane.guarding import Guard
+from hostler.runbooks.dataplane.names import column_name
 from hostler.runbooks.dataplane.problems import SqlFailed, TooMuch
 from hostler.runbooks.dataplane.records import CHUNK, Document, Result, StoredDocument, Wanted, changed, unreadable
 from hostler.runbooks.dataplane.schema import INDEXES, SCHEMAS, TABLES
 
 T = TypeVar("T")
 _PAGE = 16384  # documents are long: fewer, larger pages
+_LOG_BYTES = 64 * 1024 * 1024  # what a long document leaves of the write-ahead log
 _BATCH = 64
 _READERS = 16  # of contents: each has a connection of its own for as long as it is read
 _CELL = 64  # bytes that a value is counted with, however small
@@ -166,6 +168,7 @@ class _Session:
             self.db.execute(f"PRAGMA {name}.journal_mode = WAL")
             self.db.execute(f"PRAGMA {name}.synchronous = FULL")
             self.db.execute(f"PRAGMA {name}.cache_size = -4000")
+            self.db.execute(f"PRAGMA {name}.journal_size_limit = {_LOG_BYTES}")
         self.db.text_factory = guessed
         self.functions.register(self.db)
         self.guard.install(self.db)
@@ -194,11 +197,13 @@ class _Session:
         most = self._config.result_mb * 1024 * 1024
         self.db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, most)
         try:
+            before = self.db.total_changes
             cursor = self.db.execute(statement.sql, args)
             columns = [column_name(each[0]) for each in cursor.description or ()]
             rows = list(islice(self._rows(cursor, most), limit))
-            return Result(columns, rows, _status(statement, cursor.rowcount, len(rows)))
-        except (UnicodeEncodeError, OverflowError) as error:
+            cursor.close()  # nothing is committed under an open one
+            return Result(columns, rows, _status(statement, self.db.total_changes - before, len(rows)))
+        except (ValueError, OverflowError) as error:
             raise SqlFailed(f"an argument can't be stored: {error}", "22021") from None
         finally:
             self.guard.trust(True)
@@ -237,9 +242,9 @@ class _Session:
 
 def _status(statement: Translated, changed: int, rows: int) -> str:
     if statement.verb == "INSERT":
-        return f"INSERT 0 {max(changed, 0)}"
+        return f"INSERT 0 {changed}"
     if statement.verb in ("UPDATE", "DELETE"):
-        return f"{statement.verb} {max(changed, 0)}"
+        return f"{statement.verb} {changed}"
     return f"SELECT {rows}" if statement.tag in ("SELECT", "VALUES", "WITH") else statement.tag
 
 
