@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ntro.workspace import Client
+from workspace_world import World
 
 from running import Server
-from workspace_world import World
 
 
 def test_starts_and_decisions(tmp_path: Path) -> None:
