@@ -43,10 +43,13 @@ class Chromium:
         command = [
             found, "--headless=new", "--remote-debugging-port=0", f"--user-data-dir={self._folder}", "--no-first-run",
             "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-extensions",
-            "--disable-component-update", "--hide-scrollbars", "--no-proxy-server", "--mute-audio", "about:blank",
+            "--disable-component-update",
+            "--disable-breakpad", "--hide-scrollbars", "--no-proxy-server", "--mute-audio", "about:blank",
         ]  # fmt: skip
         if os.geteuid() == 0 or not _user_namespaces():
             command.insert(1, "--no-sandbox")
+        if shutil.which("setpriv"):  # tests that are killed leave none behind
+            command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
         log = (folder / "chromium.log").open("wb")
         # A group of its own: its helpers end with it.
         self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
