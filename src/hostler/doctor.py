@@ -19,6 +19,8 @@ from hostler.git.process import Git
 from hostler.mcp.config import McpConfig
 from hostler.models.routing import Router
 from hostler.preparing import checks as skill_checks
+from hostler.runbooks.config import RunbooksConfig
+from hostler.runbooks.confining import NotConfined, confinement
 from hostler.sandbox.backends import open_backend
 from hostler.sandbox.contract import Check
 from hostler.settings import Settings
@@ -46,7 +48,21 @@ async def examine(settings: Settings) -> list[Check]:
     checks += await asyncio.to_thread(backend.probe)
     await backend.aclose(stop=False)
     checks += _mcp(config.mcp, settings.environ)
+    checks.append(await asyncio.to_thread(_runbooks, config.runbooks))
     return checks + await skill_checks(settings, config.sandbox)
+
+
+def _runbooks(config: RunbooksConfig) -> Check:
+    """Whether their code can be kept apart from the server."""
+    if config.isolation == "none":
+        remedy = 'bundles see all that the server sees; take isolation = "none" out of [runbooks] if bubblewrap works'
+        return Check(name="runbooks", ok=True, detail="not kept apart from the server", remedy=remedy, required=False)
+    try:
+        confinement(config.folders)
+    except NotConfined as problem:
+        said, _, remedy = problem.message.partition("; ")
+        return Check(name="runbooks", ok=False, detail=said, remedy=remedy, required=False)
+    return Check(name="runbooks", ok=True, detail="their code is kept apart from the server", required=False)
 
 
 def _python() -> Check:

@@ -29,7 +29,7 @@ def on_tasks(passing: Passing) -> None:
 
         setattr(owner, name, wrapped)
 
-    around(Runner, "_append", lambda _, __, drafts, ___: [f"task:{draft.kind}" for draft in drafts])
+    around(Runner, "append", lambda _, __, drafts, ___: [f"task:{draft.kind}" for draft in drafts])
     around(Runner, "agent", lambda *_: ["task:agent"])
     around(Runner, "start_child", lambda *_: ["task:start_child"])
     around(Runner, "_advance", lambda *_: ["task:advance"])

@@ -134,7 +134,7 @@ class Person:
         self.gates: list[Json] = []
 
     def __call__(self, instance: Any, port: Memory, run: Run) -> None:
-        pending = instance.current_pending_action()
+        pending = port.pending()
         answered = sum(entry.kind == "signal" for entry in port.entries)
         waited = sum(entry.kind == "waited" for entry in port.entries)
         if not pending or answered > waited:

@@ -119,6 +119,12 @@ class Answer(Message):
     error: str | None = None
 
 
+class Show(Message):
+    """What the task looks like now, where nothing was to be written down."""
+
+    view: dict[str, Any]
+
+
 class Rest(Message):
     """All that is left is to wait for what somebody sends, or for a time in seconds since the epoch. Whoever starts the
     task again will find it here; `position` is the last entry that it has seen."""
@@ -132,7 +138,7 @@ class Pong(Message):
 
 
 OfServer = Begin | Reply | Signal | Query | Cancel | Ping
-OfWorker = Append | StartChild | AwaitChild | RunAgent | Sql | Forget | Rest | Answer | Pong
+OfWorker = Append | StartChild | AwaitChild | RunAgent | Sql | Forget | Rest | Show | Answer | Pong
 
 _encode = msgspec.msgpack.Encoder().encode
 decode_of_server = msgspec.msgpack.Decoder(OfServer).decode

@@ -20,6 +20,7 @@ from hostler.runbooks.confining import NotConfined
 from hostler.runbooks.contract import Agents, Confine, Data, Library
 from hostler.runbooks.entries import Draft, Entry
 from hostler.runbooks.journal import Taken, answer_tx, append_tx, read_tx
+from hostler.runbooks.running import STORE_DOWN_SECONDS, Running
 from hostler.runbooks.workers import Stalled, Worker, last_words
 from hostler.store.dispatch import Dispatcher, Lease
 from hostler.store.rounds import survived
@@ -29,7 +30,6 @@ from hostler.store.store import Store, StoreClosed
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 10.0
-STORE_DOWN_SECONDS = 2.0
 MAX_CRASHES = 3  # in a row, without anything written down in between
 _CRASH_PAUSE = 1.0
 
@@ -51,7 +51,7 @@ class Runner:
         confine: Confine,
         settings: Settings,
     ) -> None:
-        self._store = store
+        self.store = store
         self._dispatcher = dispatcher
         self._library = library
         self._agents = agents
@@ -120,13 +120,13 @@ class Runner:
 
     async def _advance(self, lease: Lease) -> None:
         task_id = lease.session_id
-        row = await self._store.read(lambda: rows.find_tx(task_id))
+        row = await self.store.read(lambda: rows.find_tx(task_id))
         try:
             bundle = await self._library.bundle(row.runbook, row.digest)
         except NotFound as problem:
             await self._end(lease, "BundleError", str(problem))
             return
-        entries = await self._store.read(lambda: read_tx(task_id))
+        entries = await self.store.read(lambda: read_tx(task_id))
         try:
             worker = await self._worker(bundle.folder)
         except NotConfined as problem:
@@ -179,7 +179,7 @@ class Runner:
         again = clock.now() + int(_CRASH_PAUSE * 2**crashes * 1_000_000)
         patch = {"crashes": crashes, "wake_at": again, "lease_owner": None, "lease_until": None}
         note = Draft(kind="log", body={"level": "error", "message": why})
-        await self._append(running.lease, [note], patch)
+        await self.append(running.lease, [note], patch)
 
     async def _over(self, task_id: str) -> None:
         await survived(self._agents.abandon(task_id), log, f"task {task_id}: its agents' sessions could not be ended")
@@ -189,11 +189,11 @@ class Runner:
 
     async def _end(self, lease: Lease, kind: str, message: str) -> None:
         draft = Draft(kind="ended", body={"error": {"type": kind, "message": message}})
-        await self._append(lease, [draft], rows.ending(draft, clock.now()))
+        await self.append(lease, [draft], rows.ending(draft, clock.now()))
 
-    async def _append(self, lease: Lease, drafts: list[Draft], patch: dict[str, Any]) -> list[Entry]:
+    async def append(self, lease: Lease, drafts: list[Draft], patch: dict[str, Any]) -> list[Entry]:
         now = clock.now()
-        written = await self._store.write(
+        written = await self.store.write(
             lambda: append_tx(lease.session_id, drafts, now=now, token=lease.token, patch=patch)
         )
         if any(draft.kind == "ended" for draft in drafts):
@@ -231,13 +231,13 @@ class Runner:
             (entry,) = yield from append_tx(parent_id, [draft], now=now, token=lease.token)
             return entry
 
-        entry = await self._store.write(tx)
+        entry = await self.store.write(tx)
         self._dispatcher.wake(asked.task_id)
         return entry
 
     async def child_end(self, lease: Lease, child_id: str) -> Entry:
         """Wait for a child's end, and write it into the parent's journal."""
-        while (end := await self._store.read(lambda: answer_tx(child_id, "ended", ""))) is None:
+        while (end := await self.store.read(lambda: answer_tx(child_id, "ended", ""))) is None:
             waiting = asyncio.get_running_loop().create_future()
             self._ends.setdefault(child_id, set()).add(waiting)
             try:
@@ -248,7 +248,7 @@ class Runner:
             finally:
                 self._ends.get(child_id, set()).discard(waiting)
         draft = Draft(kind="child_ended", key=f"child:{child_id}", body=end.body, value=end.value)
-        return (await self._append(lease, [draft], {}))[0]
+        return (await self.append(lease, [draft], {}))[0]
 
     async def agent(self, lease: Lease, asked: m.RunAgent) -> Entry:
         """Run an agent, and write down how it ended: one commit with the end of its run."""
@@ -260,107 +260,7 @@ class Runner:
             yield from self._agents.ended_tx(task_id, asked.key)
             return entry
 
-        return await self._store.write(tx)
+        return await self.store.write(tx)
 
     async def forget_agent(self, lease: Lease, key: str) -> None:
         await self._agents.abandon(lease.session_id, key)
-
-
-class Running:
-    """A task with its worker."""
-
-    def __init__(self, runner: Runner, lease: Lease, worker: Worker, entries: list[Entry]) -> None:
-        self.lease = lease
-        self.worker = worker
-        self.over = False
-        self.resting = False
-        self.progress = False
-        self._runner = runner
-        self._seen = entries[-1].position if entries else 0
-        self._calls: dict[int, str] = {}  # agents that were asked for, by the message
-        self._poking: set[asyncio.Task[None]] = set()
-
-    def poke(self) -> None:
-        """Something may have come in for it."""
-        task = asyncio.create_task(self._look())
-        self._poking.add(task)
-        task.add_done_callback(self._poking.discard)
-
-    async def _look(self) -> None:
-        task_id, after = self.lease.session_id, self._seen
-        store = self._runner._store
-        for entry in await store.read(lambda: read_tx(task_id, after)):
-            self._seen = max(self._seen, entry.position)
-            if entry.kind == "signal":
-                await self.worker.send(m.Signal(entry=entry))
-        if (await store.read(lambda: rows.find_tx(task_id))).cancelled_at is not None:
-            await self.worker.send(m.Cancel())
-
-    async def serve(self, message: m.OfWorker) -> m.Reply | None:
-        """Answer what the worker asks. While the database is gone it waits: what it did is not lost for that."""
-        while True:
-            try:
-                return await self._answer(message)
-            except Unavailable as problem:
-                log.warning("task %s: waits: %s", self.lease.session_id, problem)
-                await asyncio.sleep(STORE_DOWN_SECONDS)
-
-    async def _answer(self, message: m.OfWorker) -> m.Reply | None:
-        try:
-            match message:
-                case m.Append():
-                    return m.Reply(id=message.id, entries=await self._append(message))
-                case m.StartChild():
-                    entry = await self._runner.start_child(self.lease, message)
-                case m.AwaitChild():
-                    entry = await self._runner.child_end(self.lease, message.task_id)
-                case m.RunAgent():
-                    self._calls[message.id] = message.key
-                    entry = await self._runner.agent(self.lease, message)
-                case m.Rest():
-                    await self._rest(message)
-                    return None
-                case m.Sql():
-                    data = await self._runner.data.answer(self.lease.session_id, message)
-                    return m.Reply(id=message.id, data=data)
-                case m.Forget():
-                    if (key := self._calls.pop(message.asked, None)) is not None:
-                        await self._runner.forget_agent(self.lease, key)
-                    return None
-                case _:
-                    return None
-        except NotFound as problem:
-            assert not isinstance(message, m.Forget | m.Rest)
-            return m.Reply(id=message.id, refused=str(problem))
-        self.progress = True
-        return m.Reply(id=message.id, entries=[entry])
-
-    async def _rest(self, message: m.Rest) -> None:
-        """End the worker, unless something has come in that it does not know."""
-        at = None if message.until is None else int(message.until * 1_000_000)
-        lease = self.lease
-        rests = await self._runner._store.write(
-            lambda: rows.rest_tx(lease.session_id, lease.token, message.position, at)
-        )
-        if rests:
-            self.resting = True
-            self.worker.kill()
-
-    async def _append(self, message: m.Append) -> list[Entry]:
-        patch: dict[str, Any] = {}
-        if message.view is not None:
-            patch = {
-                "view": msgspec.json.encode(message.view),
-                "status": rows.status_of(message.view, asks=self._runner.asks(self.lease.session_id)),
-            }
-        ended = next((draft for draft in message.drafts if draft.kind == "ended"), None)
-        if ended is not None:
-            patch |= rows.ending(ended, clock.now())
-        if not message.drafts and not patch:
-            return []
-        if message.drafts:
-            patch["crashes"] = 0
-            self.progress = True
-        entries = await self._runner._append(self.lease, message.drafts, patch)
-        self.over = ended is not None
-        return entries

@@ -272,6 +272,9 @@ class Acted:
                 entry = self._stage.agent(self, message)
             case m.Sql():
                 return m.Reply(id=message.id, data=await self._stage.data.answer(self.id, message))
+            case m.Show():
+                self.view = message.view
+                return None
             case _:
                 return None
         return m.Reply(id=message.id, entries=[entry])

@@ -110,7 +110,7 @@ class Worker:
                     waiting.set_result(message)
             elif isinstance(message, m.Append):
                 await self._reply(serve, message)  # in order: what comes after it may stand on it
-            elif isinstance(message, m.Rest):
+            elif isinstance(message, m.Rest | m.Show):
                 await serve(message)
             elif isinstance(message, m.Forget):
                 if (task := asked.get(message.asked)) is not None:

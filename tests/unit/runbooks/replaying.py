@@ -30,6 +30,7 @@ class Memory:
         self.rest_seconds = math.inf
         self.rests: list[tuple[int, float | None]] = []
         self.views: list[dict[str, Any] | None] = []
+        self.seen: dict[str, Any] | None = None  # since the process began
         self.children: dict[str, str] = {}
         self.agent_runs: list[dict[str, Any]] = []
         self.child_result: Callable[[str], Draft] | None = None
@@ -42,12 +43,24 @@ class Memory:
         at, written = self.die_at or (0, False)
         if at == self.appends and not written:
             await self._die()
-        self.views.append(view)
+        self._tell(view)
         made = [self.add(draft) for draft in drafts]
         await asyncio.sleep(0)
         if at == self.appends:
             await self._die()
         return made
+
+    def show(self, view: dict[str, Any]) -> None:
+        if not self.died.is_set():
+            self._tell(view)
+
+    def _tell(self, view: dict[str, Any] | None) -> None:
+        self.views.append(view)
+        self.seen = view or self.seen
+
+    def pending(self) -> dict[str, Any]:
+        """What people see that the task waits for."""
+        return (self.seen or {}).get("current_pending_action") or {}
 
     async def _die(self) -> None:
         self.died.set()
@@ -92,7 +105,7 @@ def set_runtime() -> DurableRuntime:
 async def life(make: Callable[[], Any], port: Memory, argument: Any, human: Human) -> Any:
     """One process's life: the runbook's result, or Died. `human` looks at the instance again and again."""
     before = asyncio.all_tasks()
-    port.died = asyncio.Event()
+    port.died, port.seen = asyncio.Event(), None
     instance = make()
     run = Run("task", instance, list(port.entries), port)
 
@@ -126,7 +139,7 @@ def approves(answer: dict[str, Any]) -> Human:
     """A person who says the same at every gate, once."""
 
     def human(instance: Any, port: Memory, run: Run) -> None:
-        pending = instance.current_pending_action() or {}
+        pending = port.pending()
         if pending.get("kind") != "interactive_review":
             return
         gates = sum(each.kind == "waited" and "wait" in each.key and not each.body.get("late") for each in port.entries)

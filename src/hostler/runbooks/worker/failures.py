@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from typing import Any
 
@@ -39,7 +40,8 @@ def result(entry: Entry) -> Any:
     if "error" not in entry.body:
         return values.load(entry.value) if entry.value is not None else None
     if entry.value is not None:
-        raise values.load(entry.value)
+        with contextlib.suppress(values.Unkeepable):  # of another bundle, whose classes are not known here
+            raise values.load(entry.value)
     said = entry.body["error"]
     raise CallFailed(str(said.get("message")), str(said.get("type")))
 

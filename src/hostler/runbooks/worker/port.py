@@ -21,6 +21,9 @@ class Port(Protocol):
         """Start a task below this one, once: asked again, it is the same. Raises Refused."""
         ...
 
+    def show(self, view: dict[str, Any]) -> None:
+        """Say what the task looks like, between two entries. Nothing depends on it."""
+
     def rest(self, position: int, until: float | None) -> None:
         """Say that this process need not wait: it may be ended, and another be started when something comes in."""
 

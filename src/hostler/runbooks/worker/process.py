@@ -95,6 +95,9 @@ class Link:
     async def start_child(self, key: str, task_id: str, slug: str, value: bytes) -> Entry:
         return (await self._ask(m.StartChild(id=next(self._ids), key=key, task_id=task_id, slug=slug, value=value)))[-1]
 
+    def show(self, view: dict[str, Any]) -> None:
+        self.send(m.Show(view=view))
+
     def rest(self, position: int, until: float | None) -> None:
         self.send(m.Rest(position=position, until=until))
 
@@ -118,7 +121,7 @@ async def work(link: Link, begin: m.Begin, runtime: type[DurableRuntime] = Durab
         run.rest_seconds, run.own_tasks = begin.rest_seconds, link.tasks
         current.set(run)
         result = await (instance.run(argument) if _takes_one(instance.run) else instance.run())
-        draft = failures.returned("ended", "", result, begin.slug)
+        draft = failures.returned("ended", "", values.portable(result), begin.slug)
     except asyncio.CancelledError:
         draft = Draft(kind="ended", body={"error": {"type": "Cancelled", "message": "The task was cancelled."}})
     except bundle.NotLoaded as error:

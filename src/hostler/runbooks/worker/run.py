@@ -31,6 +31,7 @@ current: contextvars.ContextVar[Run] = contextvars.ContextVar("run")
 MAX_SEEN = 4 * 1024 * 1024  # bytes of what a query shows
 _PENDING = "current_pending_action"
 _SEEN = ("current_steps", _PENDING, "current_ui_state", "step_snapshots")
+_SHOW_SECONDS = 0.02
 _LOOK_SECONDS = 0.5  # a condition is looked at anew after every signal and call, and this often besides
 
 
@@ -44,6 +45,7 @@ class Run:
         self._counts: Counter[str] = Counter()
         self.rest_seconds = math.inf  # of a wait, after which the process need not be kept for it
         self.own_tasks: set[asyncio.Task[Any] | None] = set()  # that are not the runbook's
+        self._showing: asyncio.TimerHandle | None = None
         self._shown: dict[str, Any] | None = None
         self._held: list[Draft] = []  # to be written with the next entry
         self._changed = asyncio.Event()
@@ -63,9 +65,10 @@ class Run:
     async def write(self, *drafts: Draft) -> Entry:
         """Make it durable, with all that was held back, and return the last."""
         held, self._held = self._held, []
-        entries = await self._port.append([*held, *drafts], self.view())
+        entries = await self._port.append([*held, *drafts], self.view(passed=drafts[-1].kind == "waited"))
         self._recall.position = max(self._recall.position, entries[-1].position)
         self.touch()
+        self._show_soon()
         return entries[-1]
 
     def hold(self, draft: Draft) -> None:
@@ -76,9 +79,22 @@ class Run:
         """Something has changed: conditions are looked at anew."""
         self._changed.set()
 
-    def view(self) -> dict[str, Any] | None:
-        """What people see of the task; None while it is as it was."""
+    def _show_soon(self) -> None:
+        """Let people see what the code goes on to, once it has gone on."""
+        if self._showing is None:
+            self._showing = asyncio.get_running_loop().call_later(_SHOW_SECONDS, self._show)
+
+    def _show(self) -> None:
+        self._showing = None
+        if (view := self.view()) is not None:
+            self._port.show(view)
+
+    def view(self, *, passed: bool = False) -> dict[str, Any] | None:
+        """What people see of the task; None while it is as it was. When a gate has been `passed`, its runbook has not
+        heard of that yet: nobody must take it for an open one."""
         shown = {name: self._seen(name) for name in _SEEN if hasattr(self.instance, name)}
+        if passed and _PENDING in shown:
+            shown[_PENDING] = None
         if shown == self._shown:
             return None
         self._shown = shown
@@ -140,6 +156,7 @@ class Run:
         past = self._recall.attempts(key)
         attempt = len(past) + 1
         begun = past[0].at / 1e6 if past else time.time()
+        self._show_soon()
         if past:
             await asyncio.sleep(max(0.0, float(past[-1].body.get("again", 0)) - time.time()))
         while True:
@@ -218,7 +235,7 @@ class Run:
         key = f"child:{task_id}"
         if await self._recall.answer("child", key) is None:
             await self._recall.caught_up()
-            await self._port.start_child(key, task_id, slug, values.dump(argument))
+            await self._port.start_child(key, task_id, slug, values.dump(values.portable(argument)))
         return asyncio.ensure_future(self._child_end(key, task_id))
 
     async def _child_end(self, key: str, task_id: str) -> Any:

@@ -42,6 +42,17 @@ def load(data: bytes) -> Any:
         raise Unkeepable(f"what was kept can't be read: {error}") from error
 
 
+def portable(value: Any) -> Any:
+    """The value for another bundle, which has not this one's classes: models as plain data."""
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if isinstance(value, dict):
+        return {key: portable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [portable(each) for each in value]
+    return value
+
+
 def fingerprint(*parts: Any) -> str:
     """Tells the arguments of one call from those of another; the same ones give the same, also in another process."""
     return hashlib.blake2b(_canonical(parts), digest_size=8).hexdigest()

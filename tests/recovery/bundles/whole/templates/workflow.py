@@ -48,9 +48,9 @@ class WholeWorkflow(NtroWorkflow):
     async def run(self, ctx: Context):
         await self._load(ctx)
         drafted = await self._draft(ctx)
-        child = await self.run_child_workflow(slug="below", input={"mark": ctx.mark}, step_id="below")
+        child = await self.run_child_workflow(slug="below", input=ctx, step_id="below")
         late = await self._late()
         review = await self._review(ctx)
         kept = await self._keep(ctx)
         files = [file.filename for file in drafted.output_files]
-        return [self.loaded, drafted.status, drafted.output_text, files, child, late, review, kept]
+        return [self.loaded, drafted.status, drafted.output_text, files, child["what"], late, review, kept]
