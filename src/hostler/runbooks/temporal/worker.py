@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def task_queue() -> str:
 
 
 async def serve(found: list[bundles.Bundle], queue: str) -> None:
-    """Until SIGTERM or SIGINT. Attempts that are under way then have a few seconds; another worker goes on with them."""
+    """Until SIGTERM or SIGINT. Activities then have a few seconds; what is left under way, another worker does."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -94,6 +95,7 @@ async def serve(found: list[bundles.Bundle], queue: str) -> None:
             activities=[*(each for bundle in found for each in bundle.activities), hostler_invoke],
             activity_executor=threads,
             workflow_runner=runner(),
+            graceful_shutdown_timeout=timedelta(seconds=STOP_SECONDS),
         )
         async with worker:
             slugs = ", ".join(bundle.slug for bundle in found)
