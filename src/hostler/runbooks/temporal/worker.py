@@ -105,6 +105,7 @@ async def serve(found: list[bundles.Bundle], queue: str) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request
     places = [Path(each) for each in arguments] or [Path(os.environ.get(BUNDLES, "./artifacts"))]
     try:
         asyncio.run(serve(prepare(places), task_queue()))
