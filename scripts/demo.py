@@ -1,6 +1,7 @@
-"""The demonstration that `scripts/demo` runs: a server of its own, and one job on it through the official SDK.
+"""The demonstration that `scripts/demo` runs: a server of its own, a job through the official SDK, and a runbook.
 
-Everything after `served()` is what any program written for the hosted API does; only the base URL differs.
+What `run_job` does is what any program written for the hosted API does; only the base URL differs. At the end the
+server stays for some minutes, so that the links that were printed open.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from anthropic import Anthropic, AnthropicError
+from demo_runbook import Demo, RunbookFailed
 
 MODEL = os.environ.get("DEMO_MODEL", "claude-sonnet-5-5")
-LIMIT_SECONDS = 150
+LIMIT_SECONDS = 300
+# How long the server stays after the demonstration; 0 ends it at once.
+KEEP_SECONDS = int(os.environ.get("DEMO_KEEP_SECONDS") or (0 if os.environ.get("CI") else 600))
 SHOWN_LINES = 12
 TASK = (
     "Please read /mnt/session/uploads/sales.csv, compute a summary by region and by product with a small program, "
@@ -42,17 +46,23 @@ def main() -> None:
     try:
         with served(folder) as (url, key):
             report = run_job(Anthropic(base_url=url, api_key=key, max_retries=0), folder)
-    except (DemoFailed, AnthropicError) as problem:
+            document, task, session = Demo(url, key, step).run(folder)
+    except (DemoFailed, RunbookFailed, AnthropicError) as problem:
         sys.exit(f"\nThe demo failed: {problem}\nThe server's own words: {folder}/server.log")
     print(f"\n{BOLD}{report.relative_to(Path.cwd())}{PLAIN}\n")
     print(report.read_text())
     print(f"{BOLD}Where everything is{PLAIN}")
     print(f"  the report      {report}")
+    print(f"  the document    {document}")
     print(f"  the server log  {folder}/server.log")
     print(f"  the data        {folder}/server")
-    print("\nThe server is stopped. To go on with this data:")
-    print(f"  .venv/bin/hostler serve --data-dir {folder}/server")
-    print(f"  .venv/bin/hostler keys create --data-dir {folder}/server demo")
+    print(f"\n{BOLD}Pages{PLAIN}, by links that are good for twelve hours")
+    print(f"  the task        {task}")
+    print(f"  the session     {session}")
+    if KEEP_SECONDS:
+        print(f"\nThe server stays for {KEEP_SECONDS // 60} minutes, or until: pkill -f {folder}/server")
+    print(f"{'Afterwards' if KEEP_SECONDS else 'The server is stopped'}; to go on with this data at the same address:")
+    print(f"  .venv/bin/hostler serve --data-dir {folder}/server --port {url.rpartition(':')[2]}")
 
 
 def out_of_time(*_: Any) -> None:
@@ -66,13 +76,19 @@ def served(folder: Path) -> Iterator[tuple[str, str]]:
     environment = {name: value for name, value in os.environ.items() if name not in fixed}
     command = [sys.executable, "-m", "hostler.cli", "serve", "--port", "0", "--data-dir", str(folder / "server")]
     command.append("--scripted")  # only without a key
+    command = ["timeout", str(LIMIT_SECONDS + KEEP_SECONDS), *command]  # whatever happens here, it ends
     with (folder / "server.log").open("w") as log:
-        server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+        server = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+        )
+        done = False
         try:
             yield announced(server)
+            done = True
         finally:
-            server.terminate()
-            server.wait(timeout=12)
+            if not (done and KEEP_SECONDS):
+                server.terminate()
+                server.wait(timeout=12)
 
 
 def announced(server: subprocess.Popen[str]) -> tuple[str, str]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import uuid
 from pathlib import Path
 from typing import Any
+
+import asyncpg
 
 from hostler.ids import new_id
 from hostler.runbooks.dataplane.config import DataPlaneConfig
 from hostler.runbooks.dataplane.plane import DataPlane
+from hostler.runbooks.dataplane.records import Document
 
-QUICK = DataPlaneConfig(statement_seconds=5.0, wait_seconds=1.0, result_mb=4)
+QUICK = DataPlaneConfig(wait_seconds=1.0, result_mb=4)
 
 
 class Planes:
@@ -41,3 +47,24 @@ class Adapter:
 
     async def close(self) -> None:
         pass
+
+
+def made(folder: Path, data: bytes, **more: Any) -> tuple[Document, Path]:
+    path = folder / f"{uuid.uuid4()}.bin"
+    path.write_bytes(data)
+    given: dict[str, Any] = {"entity_slug": "spv", "source": "agent_output:a", "filename": "a.docx", "task_id": "t"}
+    given |= {"id": str(uuid.uuid4()), "content_type": "application/x", "size": len(data)}
+    return Document(**{**given, "sha256": hashlib.sha256(data).hexdigest(), **more}), path
+
+
+def new_database(postgres_url: str) -> str:
+    """The URL of a new database."""
+
+    async def make() -> str:
+        name = new_id("d").lower()
+        connection = await asyncpg.connect(postgres_url)
+        await connection.execute(f"CREATE DATABASE {name}")
+        await connection.close()
+        return postgres_url.replace("/postgres?", f"/{name}?")
+
+    return asyncio.run(make())

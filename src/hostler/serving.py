@@ -108,7 +108,7 @@ async def serve(
 
 def _front(house: Rooms, listener: socket.socket) -> ASGIApp:
     api = create_app(house.services)
-    workspace = create_workspace(house.runbooks, house.services.keys)
+    workspace = create_workspace(house.runbooks, house.services.keys, house.settings.public_url)
     host, port = listener.getsockname()[:2]
     mcp = create_mcp(house.runbooks, house.services.keys, house.settings.public_url, host, port)
     return Front(api=api, workspace=workspace, mcp=mcp, console=create_console(_of_pages(house)))

@@ -6,6 +6,7 @@ Nothing is downloaded: it takes the Chromium or Chrome that is installed. It mus
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import json
 import os
@@ -105,10 +106,8 @@ class Chromium:
         raise Failed(f"Chromium did not start:\n{self._log.read_text(errors='replace')[-2000:]}")
 
     def _end(self) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait(10)
 
     def close(self) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from hostler.runbooks.uploads import Uploads
 from hostler.store.sql import Tx
 from hostler.store.store import Store
 from hostler.store.tables import registered_agents, tenants
-from serving import KEY, Server
+from serving import KEY, Server, ok
 from tenantdata import QUICK
 
 TENANT, OTHER = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
@@ -94,7 +95,7 @@ class Console(Server):
 
     async def _write(self, *requests: Any) -> None:
         def tx() -> Tx[None]:
-            for request in requests:
+            for request in requests:  # noqa: UP028 (a list can't be sent the rows)
                 yield request
 
         await self.store.write(tx)
@@ -112,6 +113,12 @@ class Console(Server):
             "key_hash": "h", "key_hint": "hint", "body": b"{}", "secret": None, "created_at": now, "updated_at": now,
         }  # fmt: skip
         self.call(self._write(*both, (insert(registered_agents), agent)))
+
+    def session(self, **more: Any) -> str:
+        agent = ok(self.client.post("/v1/agents", json={"name": "audit-handover", "model": "claude-opus-5-5", **more}))
+        environment = ok(self.client.post("/v1/environments", json={"name": "e"}))
+        body = {"agent": agent["id"], "environment_id": environment["id"], "title": "Handover, Byng Street"}
+        return str(ok(self.client.post("/v1/sessions", json=body))["id"])
 
     def task(
         self, view: dict[str, Any] | None = None, *, tenant: str = TENANT, task_id: str | None = None, **more: Any
@@ -161,14 +168,15 @@ class Console(Server):
 
     # -- who looks --
 
-    def browser(self, key: str | None = KEY) -> httpx2.Client:
+    @contextlib.contextmanager
+    def browser(self, key: str | None = KEY) -> Iterator[httpx2.Client]:
         """A client as a browser is one: cookies, and headers that say where a request is from."""
         headers = {"accept": "text/html", "sec-fetch-site": "same-origin"}
-        client = httpx2.Client(base_url=self.url, headers=headers, timeout=10)
-        if key is not None:
-            answer = client.post("/console/sign-in", data={"key": key, "next": ""})
-            assert answer.status_code == 303, answer.text
-        return client
+        with httpx2.Client(base_url=self.url, headers=headers, timeout=10) as client:
+            if key is not None:
+                answer = client.post("/console/sign-in", data={"key": key, "next": ""})
+                assert answer.status_code == 303, answer.text
+            yield client
 
 
 def server(folder: Path, database_url: str | None = None) -> Console:

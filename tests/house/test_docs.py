@@ -6,6 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Any, get_args
+from unittest.mock import Mock
 
 import click
 import msgspec
@@ -31,12 +32,16 @@ from hostler.wire import (
     events,
     multiagent,
     resources,
+    runbooks,
     sessions,
+    tasks,
     tools,
     vaults,
     work,
+    workspace,
 )
 from hostler.wire.errors import SessionErrorObject
+from hostler.workspace.app import routes as workspace_routes
 
 DOCS = ROOT / "docs"
 CONFIGURATION = (DOCS / "configuration.md").read_text()
@@ -56,6 +61,11 @@ REQUESTS: list[Any] = [
     resources.RepositoryResourceParams, resources.ResourceUpdate,
     resources.BranchCheckout, resources.CommitCheckout, events.EventsSend, *get_args(events.ClientEvent),
     work.WorkUpdate, work.WorkStop, work.EnvironmentKeyCreate,
+]  # fmt: skip
+
+WORKSPACE: list[Any] = [
+    kind for module in (workspace, tasks, runbooks) for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, workspace.Asked)
 ]  # fmt: skip
 
 
@@ -123,14 +133,20 @@ def test_every_key_of_a_table_with_its_default(struct: Any) -> None:
 def test_every_route() -> None:
     nothing: Any = None
     routes = [f"{route.method} {route.path}" for route in api_routes(Services(*[nothing] * len(Services._fields)))]
+    routes += [f"{route.method} {route.path}" for route in workspace_routes(Mock())]
     assert [route for route in [*routes, "GET /healthz"] if f"`{route}`" not in COMPATIBILITY] == []
-    known = set(re.findall(r"`((?:GET|POST|DELETE) /[^` ]+)`", COMPATIBILITY))
+    known = set(re.findall(r"`((?:GET|POST|PATCH|DELETE) /[^` ]+)`", COMPATIBILITY))
     assert known - set(routes) == {"GET /healthz"}
 
 
 @pytest.mark.parametrize("struct", REQUESTS)
 def test_every_field_of_a_request(struct: Any) -> None:
     assert missing(struct.__struct_fields__, COMPATIBILITY) == []
+
+
+@pytest.mark.parametrize("struct", WORKSPACE)
+def test_every_field_of_the_workspace(struct: Any) -> None:
+    assert missing(struct.__struct_encode_fields__, COMPATIBILITY) == []
 
 
 def test_every_event_and_error() -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import docx
 import pytest
 from house_modules import ROOT
 
@@ -68,12 +69,17 @@ def test_the_quickstart(server: str, tmp_path: Path) -> None:
 def test_the_demo(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "demo.py")],
-        env=clean(), cwd=tmp_path, capture_output=True, text=True, timeout=170,
+        env={**clean(), "DEMO_KEEP_SECONDS": "0"}, cwd=tmp_path, capture_output=True, text=True, timeout=170,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     (report,) = tmp_path.glob("demo-data/*/report.md")
     assert report.read_text() in done.stdout
     assert "By region" in report.read_text()
+    (document,) = tmp_path.glob("demo-data/*/audit-handover-2026-03.docx")
+    headings = [each.text for each in docx.Document(str(document)).paragraphs if each.style.name == "Heading 1"]
+    assert len([each for each in headings if re.match(r"[1-8]\.? ", each)]) == 8
+    assert "/console/tasks/" in done.stdout
+    assert "/console/sessions/" in done.stdout
 
 
 def test_the_demo_fails_with_a_clear_message(tmp_path: Path) -> None:

@@ -15,7 +15,10 @@ HOMES = re.compile(r"/(?:home|Users)/(?!agent\b)[a-z]\w*|/root/|[A-Z]:\\Users")
 REGISTRIES = re.compile(
     r"https?://[^\s\"'<>]*(?:pypi|pythonhosted|npmjs|registry|artifact|simple/)|--(?:extra-)?index-url|find-links"
 )
-LOCKS = ("requirements.lock", "requirements-dev.lock", "tests/contract/sdk-0.lock")
+LOCKS = (
+    "requirements.lock", "requirements-dev.lock", "tests/contract/sdk-0.lock", "tests/workspace/ntro-cli.lock",
+    "tests/workspace/ntro-mcp.lock",
+)  # fmt: skip
 
 
 def tracked() -> dict[str, str]:

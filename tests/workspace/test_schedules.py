@@ -24,6 +24,7 @@ from hostler.runbooks.registry.tenants import Tenants
 from hostler.runbooks.registry.workflows import Workflows
 from hostler.runbooks.schedules import Schedules, task_id_of
 from hostler.runbooks.starting import Starts
+from hostler.runbooks.validating import import_faults
 from hostler.store.sql import Tx
 from hostler.store.store import Store
 from hostler.store.tables import workflows as table
@@ -43,7 +44,7 @@ class Place:
     def __init__(self, store: Store, folder: Path) -> None:
         self.store = store
         self.woken: list[str] = []
-        self.library = Library(store, folder)
+        self.library = Library(store, folder, import_faults)
         self.workflows = Workflows(store, self.library)
         self.tenants = Tenants(store)
         self.schedules = Schedules(store, Starts(store, self.library, self.woken.append))

@@ -259,19 +259,19 @@ class Caller:
             **{name.replace("_", "-"): it for name, it in headers.items()},
         }
 
-    def call(self, name: str, **arguments: Any) -> Any:
+    def call(self, name: str, /, **arguments: Any) -> Any:
         """The structured content of a result that is none of an error."""
         result = self.raw(name, **arguments)
         assert not result.is_error, result.content
         return result.structured_content
 
-    def refused(self, name: str, **arguments: Any) -> str:
+    def refused(self, name: str, /, **arguments: Any) -> str:
         """The text of a result that is an error."""
         result = self.raw(name, **arguments)
         assert result.is_error, result.structured_content
         return str(result.content[0].text)
 
-    def raw(self, name: str, **arguments: Any) -> Any:
+    def raw(self, name: str, /, **arguments: Any) -> Any:
         return self.talk(lambda client: client.call_tool(name, arguments))
 
     def read(self, uri: str) -> Any:
@@ -279,11 +279,20 @@ class Caller:
         return json.loads(found.contents[0].text)
 
     def talk(self, work: Callable[[Client], Any]) -> Any:
+        """What `work` gives or raises, less the groups that the client's scopes make of it."""
+        raised: list[Exception] = []
+
         async def main() -> Any:
             async with (
                 httpx2.AsyncClient(headers=self.headers, timeout=SECONDS, trust_env=False) as http,
                 Client(streamable_http_client(self.url, http_client=http), mode=self.mode, cache=None) as client,
             ):
-                return await work(client)
+                try:
+                    return await work(client)
+                except Exception as problem:
+                    raised.append(problem)
 
-        return asyncio.run(main())
+        found = asyncio.run(main())
+        if raised:
+            raise raised[0]
+        return found

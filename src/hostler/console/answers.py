@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -81,6 +82,10 @@ class TaskAnswers:
         if request.headers.get("content-type", "").partition(";")[0] != "multipart/form-data":
             raise InvalidRequest("Content-Type: multipart/form-data is expected")
         bounded = Request(request.scope, web.limited(request.receive, most + MAX_FORM))
+        try:
+            await bounded.form(max_files=1, max_fields=10, max_part_size=MAX_FORM)
+        except MultiPartException as error:
+            raise InvalidRequest(f"multipart: {error.message}") from error
         async with bounded.form(max_files=1, max_fields=10, max_part_size=MAX_FORM) as form:
             file = form.get("file")
             given = {name: value for name, value in form.items() if isinstance(value, str)}

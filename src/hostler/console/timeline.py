@@ -28,6 +28,12 @@ class Block(msgspec.Struct, frozen=True):
     code: bool = False
 
 
+class Tokens(msgspec.Struct, frozen=True, kw_only=True):
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_input_tokens: int = 0
+
+
 class Row(msgspec.Struct, kw_only=True):
     """`at` is in microseconds, None while the event waits. `into` is the row that this one completes, `since` that
     row's time. `inside` are the rows that complete this one."""
@@ -40,7 +46,7 @@ class Row(msgspec.Struct, kw_only=True):
     text: str = ""
     tone: str = ""
     blocks: list[Block] = []
-    usage: dict[str, Any] | None = None
+    usage: Tokens | None = None
     thread_id: str | None = None
     into: str | None = None
     since: int | None = None
@@ -55,14 +61,13 @@ def row(entry: Entry, *, full: bool = False) -> Row:
     """The row of one event; `full` leaves nothing out."""
     event = entry.decode()
     made = Row(id=entry.id, type=entry.type, at=None if entry.queued else entry.position)
-    build = _BUILD.get(entry.type)
     try:
-        if build is None:
-            made.shape, made.title, made.blocks = "message", entry.type, fields(own(event))
-        else:
-            build(made, event)
-    except (KeyError, TypeError, AttributeError, ValueError):  # of a shape that nobody here has written
-        made.shape, made.title, made.blocks = "message", entry.type, fields(own(event))
+        _BUILD[entry.type](made, event)
+        # Nobody here writes other shapes, but another version may have, or another server's archive.
+        msgspec.convert(msgspec.to_builtins(made), Row)
+    except (KeyError, TypeError, AttributeError, ValueError, msgspec.ValidationError):
+        made = Row(id=made.id, type=made.type, at=made.at, shape="message", title=entry.type)
+        made.blocks = fields(own(event))
     if not full:
         made.blocks = [cut(block) for block in made.blocks]
     return made
@@ -233,7 +238,7 @@ def _request(made: Row, event: Event) -> None:
 
 def _request_end(made: Row, event: Event) -> None:
     made.shape, made.title, made.into = "request_end", "model request", event["model_request_start_id"]
-    made.usage = event["model_usage"]
+    made.usage = msgspec.convert(event["model_usage"], Tokens)
     if event.get("is_error"):
         made.tone, made.text = "bad", "failed"
 
@@ -253,7 +258,8 @@ def _updated(made: Row, event: Event) -> None:
 
 
 def _used(made: Row, event: Event) -> None:
-    made.shape, made.title, made.usage = "request_end", "usage so far", event["usage"]
+    made.shape, made.title = "request_end", "usage so far"
+    made.usage = msgspec.convert(event["usage"], Tokens)
 
 
 def _outcome(made: Row, event: Event) -> None:

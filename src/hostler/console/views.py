@@ -249,7 +249,7 @@ def _gate(row: TaskRow, action: Mapping[str, Any], own: gates.Gate | None) -> Ga
     gate = Gate(
         kind=kind, reason=reason, shown=_shown(hint, action.get("payload")),
         token=own.token if own else "", given=_given(own),
-        checks=_dict(action.get("checks")),
+        checks=_checks(_dict(action.get("checks"))),
         feedback=_dict(action.get("feedback") or config.get("feedback")),
         approve_label=_text(config.get("approve_label")) or "Approve",
         reject_label=_text(config.get("reject_label")) or "Reject",
@@ -264,6 +264,10 @@ def _gate(row: TaskRow, action: Mapping[str, Any], own: gates.Gate | None) -> Ga
             for child in _dicts(action.get("children"))
         ]
     return gate
+
+
+def _checks(given: dict[str, Any]) -> dict[str, Any]:
+    return {**given, "items": _dicts(given.get("items"))} if given else {}
 
 
 def _given(gate: gates.Gate | None) -> str:

@@ -71,7 +71,7 @@ def _packed(value: Any) -> Any:
             return [_packed(each) for each in value]
         case dict():
             return {str(name): _packed(each) for name, each in value.items()}
-    raise TypeError(f"a value of type {type(value).__name__} can't be an argument")
+    raise TypeError(f"a value of type {type(value).__name__} can't be sent")
 
 
 def _ext(code: int, text: str) -> msgspec.msgpack.Ext:

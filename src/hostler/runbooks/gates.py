@@ -167,7 +167,8 @@ def _slots(row: TaskRow) -> Iterator[dict[str, Any]]:
         return
     hint = action.get("display_hint")
     config = hint.get("config") if isinstance(hint, dict) else None
-    for slot in (config or {}).get("expected") or []:
+    expected = config.get("expected") if isinstance(config, dict) else None
+    for slot in expected if isinstance(expected, list) else ():
         if isinstance(slot, dict) and isinstance(slot.get("args"), dict) and slot.get("status") != "completed":
             yield slot
 

@@ -11,9 +11,9 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import yaml
@@ -46,6 +46,17 @@ _ONE = select(*_SHOWN, _c.files).where(_c.slug == bindparam("s"), _c.digest == b
 _SLUGS = select(_c.slug).distinct().order_by(_c.slug)
 
 
+class Fault(Protocol):
+    @property
+    def code(self) -> str: ...
+
+    @property
+    def message(self) -> str: ...
+
+
+Faults = Callable[[Path, str, str, list[str]], Awaitable[Sequence[Fault]]]
+
+
 class Deployed(msgspec.Struct, frozen=True, kw_only=True):
     """A revision of a runbook. `front` is the front matter of its runbook.md; `files` are there when it was asked for
     alone: text by path. `deployed_at` is in microseconds."""
@@ -61,9 +72,10 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Library:
-    def __init__(self, store: Store, folder: Path) -> None:
+    def __init__(self, store: Store, folder: Path, faults: Faults) -> None:
         self._store = store
         self._folder = folder
+        self._faults = faults
 
     async def deploy(
         self, slug: str, version: str, workflow_class: str, modules: list[str], files: dict[str, str]
@@ -71,6 +83,7 @@ class Library:
         """Keep a bundle, and make it what new tasks run. Tasks that run go on with the files that they began with.
         Raises InvalidRequest, RequestTooLarge, Unavailable."""
         _check(slug, version, workflow_class, modules, files)
+        await self._try(slug, workflow_class, modules, files)
         front = front_matter(files[MANIFEST]) if MANIFEST in files else {}
         digest = _digest(workflow_class, modules, files)
         body = msgspec.json.encode({"front": front, "workflow_class": workflow_class, "modules": modules})
@@ -86,11 +99,19 @@ class Library:
                 yield _KEEP, row
 
         await self._store.write(tx)
-        await self.bundle(slug, digest)
         return Deployed(
             slug=slug, version=version, digest=digest, deployed_at=now, front=front, workflow_class=workflow_class,
             modules=modules, files=files,
         )  # fmt: skip
+
+    async def _try(self, slug: str, workflow_class: str, modules: list[str], files: dict[str, str]) -> None:
+        """Import it once, where that does no harm. Raises InvalidRequest."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryDirectory(prefix=".try-", dir=self._folder) as folder:
+            tried = await asyncio.to_thread(_lay_out, Path(folder) / slug, files)
+            faults = await self._faults(tried, slug, workflow_class, modules)
+        if faults:
+            raise InvalidRequest("files: " + "; ".join(f"{each.code}: {each.message}" for each in faults)[:4000])
 
     async def newest(self) -> list[Deployed]:
         """What new tasks would run: the newest of each, without its files."""

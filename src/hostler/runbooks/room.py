@@ -27,6 +27,7 @@ from hostler.runbooks.runner import Runner, Settings
 from hostler.runbooks.schedules import Schedules
 from hostler.runbooks.starting import Starts
 from hostler.runbooks.uploads import Uploads
+from hostler.runbooks.validating import import_faults
 from hostler.store.dispatch import EmbeddedDispatcher
 from hostler.store.store import Store
 from hostler.store.tables import tasks
@@ -48,7 +49,7 @@ class Runbooks:
         """`folder` is this room's own. Of `environ` a bundle sees what `config` names."""
         self.store = store
         self.data = data
-        self.library = Library(store, folder / "bundles")
+        self.library = Library(store, folder / "bundles", import_faults)
         directory = Registered(store, sealer)
         self.agents = Agents(
             store,

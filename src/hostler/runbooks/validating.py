@@ -63,6 +63,18 @@ async def validate(folder: Path, *, seconds: float = SECONDS) -> Report:
     return report
 
 
+async def import_faults(folder: Path, slug: str, workflow_class: str, names: list[str]) -> list[Finding]:
+    """Why a bundle can't be imported, or has no such class to run, in the words of `validate`."""
+    report = Report([], [], {})
+    found = await _look(folder, slug, workflow_class, names, SECONDS, report)
+    if found is None:
+        return report.errors
+    if found["temporal"]:
+        said = f"{workflow_class} is decorated for Temporal alone; import from ntro.workflow instead"
+        return [Finding("TEMPORAL_ONLY", said, "templates/workflow.py")]
+    return [Finding(code, message, path) for code, message, path in found["problems"]]
+
+
 def _text(folder: Path, report: Report) -> tuple[FrontMatter | None, Path | None]:
     """What can be read: the front matter, and where there is code to look at."""
     if not folder.exists():

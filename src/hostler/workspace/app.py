@@ -10,8 +10,9 @@ from hostler.workspace.documents import Documents
 from hostler.workspace.gate import Gate, Route
 
 
-def create_workspace(room: Runbooks, keys: Keys) -> Gate:
-    return Gate(routes(room), WorkspaceCallers(keys, room.registered))
+def create_workspace(room: Runbooks, keys: Keys, public_url: str | None = None) -> Gate:
+    """`public_url` is where the server is reached, when that is not where it listens."""
+    return Gate(routes(room), WorkspaceCallers(keys, room.registered), public_url)
 
 
 def routes(room: Runbooks) -> list[Route]:

@@ -18,8 +18,9 @@ _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 
 class Call:
-    def __init__(self, request: Request, params: dict[str, str], caller: Caller) -> None:
+    def __init__(self, request: Request, params: dict[str, str], caller: Caller, public_url: str | None = None) -> None:
         self._request = request
+        self._public_url = public_url
         self.params = params
         self.caller = caller
 
@@ -30,8 +31,8 @@ class Call:
 
     @property
     def base_url(self) -> str:
-        """This server as the caller reached it."""
-        return str(self._request.base_url).rstrip("/")
+        """This server as it is known outside, or as the caller reached it."""
+        return self._public_url or str(self._request.base_url).rstrip("/")
 
     def header(self, name: str) -> str | None:
         return self._request.headers.get(name)
@@ -42,6 +43,8 @@ class Call:
         for name in given:
             if name not in names:
                 raise InvalidRequest(f"{name[:100]}: Extra inputs are not permitted")
+            if "\0" in given[name]:
+                raise InvalidRequest(f"{name}: contains the character U+0000")
         return {name: given.get(name) or None for name in names}
 
     async def body(self, kind: type[T]) -> T:

@@ -38,7 +38,9 @@ class Route(NamedTuple):
 
 
 class Gate:
-    def __init__(self, routes: list[Route], callers: WorkspaceCallers) -> None:
+    def __init__(self, routes: list[Route], callers: WorkspaceCallers, public_url: str | None = None) -> None:
+        """`public_url` is where the server is reached, when that is not where it listens."""
+        self._public_url = public_url
         self.routes = routes
         self._patterns = [(compile_path(route.path)[0], route) for route in routes]
         self._callers = callers
@@ -64,7 +66,7 @@ class Gate:
     async def _answer(self, request: Request) -> Response:
         caller = await self._callers.verify(bearer(request))
         route, params = self._route(request.method, request.url.path.rstrip("/"))
-        result = await route.handler(Call(request, params, caller))
+        result = await route.handler(Call(request, params, caller, self._public_url))
         if result is None:
             return Response(status_code=204)
         if isinstance(result, Response):
@@ -74,7 +76,7 @@ class Gate:
     def _route(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
         """Raises NotFound, MethodNotAllowed."""
         allowed = []
-        for pattern, route in self._patterns:
+        for pattern, route in self._patterns if "\0" not in path else ():
             if (match := pattern.match(path)) is not None:
                 if route.method == method:
                     return route, match.groupdict()

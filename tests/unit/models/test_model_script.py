@@ -285,3 +285,58 @@ def test_a_script_adds_little_time_to_a_request() -> None:
         return best
 
     assert asyncio.run(main()) < 0.003  # the target is 0.3 ms; ten times that only fails on a real mistake
+
+
+def with_input_file(folder: Path, name: str) -> Path:
+    call = {"name": "write", "input": {"file_path": "{{last_user_text}}"}, "input_files": {"content": name}}
+    file = folder / "script.json"
+    file.write_text(json.dumps({"turns": [{"tools": [call]}]}))
+    return file
+
+
+def test_an_input_may_be_the_text_of_a_file_beside_the_script(tmp_path: Path) -> None:
+    program = "print('{{last_user_text}} and {{whatever}}')\n"
+    (tmp_path / "program.py").write_text(program)
+    model = ScriptedModel(with_input_file(tmp_path, "program.py"))
+    made = asyncio.run(answer(model, ask(messages=[user("a.py")])))
+    (call,) = made.content
+    assert call["input"] == {"file_path": "a.py", "content": program}
+    again = asyncio.run(answer(model, ask(messages=[user("b.py")])))
+    assert again.content[0]["input"] == {"file_path": "b.py", "content": program}
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("absent.py", "can't read absent.py: No such file"),
+        ("../script.json", "the name of a file beside the script"),
+        ("/etc/hostname", "the name of a file beside the script"),
+        ("binary", "binary is not UTF-8 text"),
+        (".", "the name of a file beside the script"),
+    ],
+)
+def test_other_files_are_no_input(tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(ScriptError) as failed:
+        load_script(with_input_file(tmp_path, name))
+    assert str(failed.value).startswith("script.json: turns[0].tools[0].input_files.content: ")
+    assert says in str(failed.value)
+
+
+def test_a_script_that_is_no_file_has_no_files_beside_it() -> None:
+    call = {"name": "write", "input_files": {"content": "script.json"}}
+    with pytest.raises(ScriptError, match="beside the script"):
+        ScriptedModel({"turns": [{"tools": [call]}]})
+
+
+def test_a_long_message_is_passed_on_whole() -> None:
+    long = "x" * 300_000
+    assert text(reply({"turns": [{"text": "{{last_user_text}}"}]}, user(long))) == long
+
+
+def test_only_the_json_of_a_period_begins_a_handover() -> None:
+    offered = [*BASH, {"name": "write", "input_schema": {"type": "object"}}]
+    for words in ("say: period_summary", 'what is a "period_summary": ?', '["period_summary"]', '{"a": 1}'):
+        assert "handover" not in text(reply(None, user(words), tools=offered))
+    made = reply(None, user('\n{"x": 1, "period_summary": {}}'), tools=offered)
+    assert [block["name"] for block in made.content if block["type"] == "tool_use"] == ["write", "write"]

@@ -6,53 +6,23 @@ What it doesn't know is left as it is, for SQLite to refuse. It must not run any
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from typing import NamedTuple
 
 from hostler.runbooks.dataplane.lexing import Group, Item, Word, parse
+from hostler.runbooks.dataplane.names import RENAMED
 from hostler.runbooks.dataplane.problems import SqlFailed
 from hostler.runbooks.dataplane.types import CASTS, array_of, read_type
 
 VERBS = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "VALUES", "WITH", "CREATE", "ALTER", "DROP"})
 READING = frozenset({"SELECT", "VALUES"})
 KNOWN_SCHEMAS = frozenset({"ingest", "system", "ledgers", "public"})
-_RENAMED = {
-    "now": "pg_now",
-    "transaction_timestamp": "pg_now",
-    "statement_timestamp": "pg_now",
-    "clock_timestamp": "pg_now",
-    "gen_random_uuid": "pg_new_uuid",
-    "uuid_generate_v4": "pg_new_uuid",
-    "jsonb_build_object": "json_object",
-    "json_build_object": "json_object",
-    "jsonb_build_array": "json_array",
-    "json_build_array": "json_array",
-    "jsonb_agg": "json_group_array",
-    "json_agg": "json_group_array",
-    "jsonb_object_agg": "json_group_object",
-    "jsonb_array_length": "json_array_length",
-    "json_array_length": "json_array_length",
-    "string_agg": "group_concat",
-    "char_length": "length",
-    "octet_length": "pg_octets",
-    "greatest": "max",
-    "least": "min",
-    "bool_and": "min",
-    "bool_or": "max",
-    "md5": "pg_md5",
-    "sha256": "pg_sha256",
-    "encode": "pg_encode",
-    "concat": "pg_concat",
-}
 _BARE = {"CURRENT_TIMESTAMP": "pg_now()", "LOCALTIMESTAMP": "pg_now()", "CURRENT_DATE": "pg_today()", "ILIKE": "MATCH"}
 _NO_FUNCTIONS = frozenset({
     "ALL", "AND", "ANY", "AS", "BY", "CHECK", "CONFLICT", "DISTINCT", "ELSE", "EXISTS", "FILTER", "FROM", "IN", "IS",
     "JOIN", "KEY", "LIKE", "LIMIT", "MATERIALIZED", "NOT", "OFFSET", "ON", "OR", "OVER", "RETURNING", "SELECT", "SET",
     "SOME", "TABLE", "THEN", "UNION", "UNIQUE", "USING", "VALUES", "WHEN", "WHERE", "WITH",
 })  # fmt: skip
-_NAME = re.compile(r'[\w."]+')
-_CAST_FUNCTIONS = frozenset(form.partition("(")[0] for form in CASTS.values())
 _COMPARED = {"=": "IN", "<>": "NOT IN", "!=": "NOT IN"}
 
 
@@ -123,27 +93,6 @@ def _index(items: list[Item]) -> list[Item]:
         del moved[on + 1 : on + 3]
         moved[on - 1 : on - 1] = schema
     return [each for each in moved if each.upper != "CONCURRENTLY"]
-
-
-_CALL = re.compile(r"(\w+)\((.*)\)$", re.DOTALL)
-_CAST = re.compile(r"CAST\((.*) AS \w+\)$", re.DOTALL)
-_ORIGINAL = {ours: theirs for theirs, ours in reversed(_RENAMED.items()) if ours.startswith(("pg_", "json_"))}
-
-
-def column_name(text: str) -> str:
-    """How PostgreSQL calls a column that has no name: after the function, or what was cast. `text` is SQLite's name,
-    which is the whole expression."""
-    if text.isidentifier():
-        return text
-    if text.startswith("CASE "):
-        return "case"
-    if cast := _CAST.match(text):
-        return column_name(cast[1])
-    if call := _CALL.match(text):
-        if call[1] in _CAST_FUNCTIONS:
-            return column_name(call[2])
-        return _ORIGINAL.get(call[1], call[1])
-    return text.rpartition(".")[2].strip('"') if _NAME.fullmatch(text) else "?column?"
 
 
 class _Unit(NamedTuple):
@@ -233,7 +182,7 @@ class _Writer:
             units.append(_Unit(f"json_array({self.write(group.items)})", whole=True))
         else:
             inside = self._columns(group) if self._ddl and _creates(units) else self.write(group.items)
-            called = _RENAMED.get(name, ".".join(chain))
+            called = RENAMED.get(name, ".".join(chain))
             units.append(_Unit(f"{called}({inside})", whole=True))
         return at + 1
 

@@ -61,6 +61,8 @@ def parse(sql: str) -> list[Item]:
     """One statement, without comments and without the semicolon at its end. Raises SqlFailed."""
     if len(sql) > MAX_SQL:
         raise SqlFailed(f"The statement has more than {MAX_SQL} characters.", "54000")
+    if "\0" in sql:
+        raise SqlFailed("The statement has a null character.", "22021")
     words = list(_words(sql))
     while words and words[-1].text == ";" and words[-1].kind == "mark":
         words.pop()

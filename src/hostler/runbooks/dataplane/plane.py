@@ -11,7 +11,7 @@ import logging
 import re
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -154,23 +154,26 @@ class DataPlane:
 
 
 class _Kept:
-    """A place that is opened by the first who asks, while the others wait."""
+    """A place that is opened by the first who asks; what comes of it, all who wait for it get."""
 
-    def __init__(self, open_: Callable[[], Awaitable[Place]]) -> None:
+    def __init__(self, open_: Callable[[], Coroutine[Any, Any, Place]]) -> None:
         self._open = open_
-        self._place: Place | None = None
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Task[Place] | None = None
         self.users = 0
 
     async def get(self) -> Place:
-        async with self._opening:
-            if self._place is None:
-                self._place = await self._open()
-            return self._place
+        if self._opening is None or (self._opening.done() and self._failed()):
+            self._opening = asyncio.create_task(self._open())
+        return await asyncio.shield(self._opening)
+
+    def _failed(self) -> bool:
+        return self._opening is None or self._opening.cancelled() or self._opening.exception() is not None
 
     async def aclose(self) -> None:
-        if self._place is not None:
-            await self._place.aclose()
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
+            if not self._failed():
+                await self._opening.result().aclose()
 
 
 def named(result: Result) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ from hostler.runbooks.dataplane.records import CHUNK, Document, Result, StoredDo
 T = TypeVar("T")
 CONNECT_SECONDS = 10.0
 _DOUBT_SECONDS = 30.0
+_ROLLBACK_SECONDS = 5.0
 _BATCH = 1000
 _CELL = 64
 # Classes 08 (connection), 53 (resources), 57P (shutdown), 58 (system), and conflicts between transactions.
@@ -132,8 +133,7 @@ class PostgresPlace:
                     await connection.execute("COMMIT")
                     return value
                 except BaseException:
-                    if not connection.is_closed():
-                        await connection.execute("ROLLBACK")
+                    await _rolled_back(connection)
                     raise
         except Exception as error:
             problem = told(error)
@@ -160,6 +160,14 @@ class PostgresPlace:
                 break
             await asyncio.sleep(0.5)
         raise InDoubt
+
+
+async def _rolled_back(connection: asyncpg.Connection) -> None:
+    """So, or without the connection."""
+    try:
+        await connection.execute("ROLLBACK", timeout=_ROLLBACK_SECONDS)
+    except (Exception, asyncio.CancelledError):
+        connection.terminate()
 
 
 async def _connect(url: str, config: DataPlaneConfig, make: bool) -> asyncpg.Pool:
@@ -217,7 +225,7 @@ def told(error: Exception) -> Exception:
         return SqlFailed("The statement has taken longer than it may.", "57014")
     if isinstance(error, asyncpg.PostgresError):
         state = str(getattr(error, "sqlstate", "") or "XX000")
-        if not state.startswith(_LOST_STATES):
+        if not state.startswith(_LOST_STATES) or state == "08P01":
             return SqlFailed(str(error), state)
     lost = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
     if isinstance(error, lost):

@@ -1,6 +1,7 @@
 """The tables of a tenant, written for PostgreSQL; SQLite gets them through `dialect`. It must not hold a row.
 
-The columns are those that the SQL of `ntro` names. `sha256` and `system.data_plane` are ours.
+The columns are those that the SQL of `ntro` names; `sha256` and `system.data_plane` are ours. A document's bytes are
+the last column: only there SQLite makes room for them without having them in memory.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ TABLES = {
         source text NOT NULL,
         filename text NOT NULL,
         content_type text NOT NULL,
-        data_bytes bytea NOT NULL,
         uploaded_at timestamptz NOT NULL DEFAULT now(),
         task_id text,
-        sha256 text
+        sha256 text,
+        data_bytes bytea NOT NULL
     )""",
     "ingest.extracted_payloads": """CREATE TABLE IF NOT EXISTS ingest.extracted_payloads (
         id uuid NOT NULL PRIMARY KEY DEFAULT gen_random_uuid(),

@@ -19,15 +19,17 @@ from typing import Any, TypeVar
 
 from hostler.errors import NotFound, Unavailable
 from hostler.runbooks.dataplane.config import DataPlaneConfig
-from hostler.runbooks.dataplane.dialect import Translated, column_name, translate
+from hostler.runbooks.dataplane.dialect import Translated, translate
 from hostler.runbooks.dataplane.functions import Functions, bound, guessed, register_types
 from hostler.runbooks.dataplane.guarding import Guard
+from hostler.runbooks.dataplane.names import column_name
 from hostler.runbooks.dataplane.problems import SqlFailed, TooMuch
 from hostler.runbooks.dataplane.records import CHUNK, Document, Result, StoredDocument, Wanted, changed, unreadable
 from hostler.runbooks.dataplane.schema import INDEXES, SCHEMAS, TABLES
 
 T = TypeVar("T")
 _PAGE = 16384  # documents are long: fewer, larger pages
+_LOG_BYTES = 64 * 1024 * 1024  # what a long document leaves of the write-ahead log
 _BATCH = 64
 _READERS = 16  # of contents: each has a connection of its own for as long as it is read
 _CELL = 64  # bytes that a value is counted with, however small
@@ -62,6 +64,7 @@ class SqlitePlace:
         self._config = config
         self._idle: list[_Session] = []
         self._turns = asyncio.Semaphore(config.tenant_connections)
+        self._closed = False
         self._readers = asyncio.Semaphore(_READERS)
         self._writing = asyncio.Lock()
 
@@ -107,12 +110,13 @@ class SqlitePlace:
         return await self._work(lambda session: session.run(statement, given, limit), writes=statement.writes)
 
     async def aclose(self) -> None:
+        self._closed = True
         while self._idle:
             await asyncio.to_thread(self._idle.pop().close)
 
     async def _work(self, work: Callable[[_Session], T], *, writes: bool = False) -> T:
         """Do it in a thread with a connection of its own. Cancelled, it waits for the statement to give up."""
-        async with self._turns, self._writing if writes else contextlib.nullcontext():
+        async with self._writing if writes else contextlib.nullcontext(), self._turns:
             session = self._idle.pop() if self._idle else await self._opened()
             done = asyncio.ensure_future(asyncio.to_thread(session.do, work, writes))
             try:
@@ -123,7 +127,10 @@ class SqlitePlace:
                     with contextlib.suppress(asyncio.CancelledError):
                         await asyncio.wait([done])
                 done.exception()  # whoever was cancelled has no use for it
-                self._idle.append(session)
+                if self._closed:
+                    await asyncio.to_thread(session.close)
+                else:
+                    self._idle.append(session)
 
     async def _opened(self) -> _Session:
         try:
@@ -161,6 +168,7 @@ class _Session:
             self.db.execute(f"PRAGMA {name}.journal_mode = WAL")
             self.db.execute(f"PRAGMA {name}.synchronous = FULL")
             self.db.execute(f"PRAGMA {name}.cache_size = -4000")
+            self.db.execute(f"PRAGMA {name}.journal_size_limit = {_LOG_BYTES}")
         self.db.text_factory = guessed
         self.functions.register(self.db)
         self.guard.install(self.db)
@@ -189,11 +197,13 @@ class _Session:
         most = self._config.result_mb * 1024 * 1024
         self.db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, most)
         try:
+            before = self.db.total_changes
             cursor = self.db.execute(statement.sql, args)
             columns = [column_name(each[0]) for each in cursor.description or ()]
             rows = list(islice(self._rows(cursor, most), limit))
-            return Result(columns, rows, _status(statement, cursor.rowcount, len(rows)))
-        except (UnicodeEncodeError, OverflowError) as error:
+            cursor.close()  # nothing is committed under an open one
+            return Result(columns, rows, _status(statement, self.db.total_changes - before, len(rows)))
+        except (ValueError, OverflowError) as error:
             raise SqlFailed(f"an argument can't be stored: {error}", "22021") from None
         finally:
             self.guard.trust(True)
@@ -232,9 +242,9 @@ class _Session:
 
 def _status(statement: Translated, changed: int, rows: int) -> str:
     if statement.verb == "INSERT":
-        return f"INSERT 0 {max(changed, 0)}"
+        return f"INSERT 0 {changed}"
     if statement.verb in ("UPDATE", "DELETE"):
-        return f"{statement.verb} {max(changed, 0)}"
+        return f"{statement.verb} {changed}"
     return f"SELECT {rows}" if statement.tag in ("SELECT", "VALUES", "WITH") else statement.tag
 
 

@@ -61,7 +61,7 @@ class Agents:
     ) -> None:
         self._store = store
         self._directory = directory
-        self._http = Http()
+        self._http, self._near = Http(), Http(near=True)
         self._passback = Passback(documents, folder, max_bytes)
         self._home: asyncio.Future[Home] | None = None
         self._running: dict[tuple[str, str], Conversation] = {}
@@ -69,6 +69,7 @@ class Agents:
 
     async def aclose(self) -> None:
         await self._http.aclose()
+        await self._near.aclose()
 
     def at_home(self, home: Home) -> None:
         """Where this server can be reached; until it is known, calls wait."""
@@ -151,7 +152,7 @@ class Agents:
         if target.base_url is not None:
             return Remote(self._http, target.base_url, target.api_key)
         home = await asyncio.shield(self._reachable())
-        return Remote(self._http, home.base_url, home.api_key)
+        return Remote(self._near, home.base_url, home.api_key)
 
     async def _asks(self, run: rows.AgentRun, questions: list[rows.Question]) -> None:
         waiting = self._asking.setdefault(run.task_id, set())

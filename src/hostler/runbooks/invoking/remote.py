@@ -55,16 +55,17 @@ class Fetched(NamedTuple):
 
 
 class Http:
-    """The connections of one process to such servers."""
+    """The connections of one process to such servers. To itself it goes `near`: past any proxy of the environment."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, near: bool = False) -> None:
+        self._near = near
         self._client: httpx2.AsyncClient | None = None
         self._lock = asyncio.Lock()
 
     async def client(self) -> httpx2.AsyncClient:
         async with self._lock:
             if self._client is None:
-                self._client = await asyncio.to_thread(_make)
+                self._client = await asyncio.to_thread(_make, self._near)
             return self._client
 
     async def aclose(self) -> None:
@@ -73,11 +74,12 @@ class Http:
             self._client = None
 
 
-def _make() -> httpx2.AsyncClient:
+def _make(near: bool) -> httpx2.AsyncClient:
     import httpx2
 
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30.0)
-    return httpx2.AsyncClient(timeout=httpx2.Timeout(TIMEOUT_SECONDS, connect=10.0), limits=limits)
+    timeout = httpx2.Timeout(TIMEOUT_SECONDS, connect=10.0)
+    return httpx2.AsyncClient(timeout=timeout, limits=limits, trust_env=not near)
 
 
 class Remote:
