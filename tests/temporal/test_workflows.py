@@ -1,4 +1,4 @@
-"""Bundles as Temporal has them: its sandbox takes them as they are, and a history of a real Temporal server is replayed.
+"""Bundles on Temporal: its sandbox takes them as they are, and a history of a real Temporal server is replayed.
 
 `draft.history.json` is what Temporal 1.30 wrote down of one run of `bundles/draft`, with a worker of ours.
 """
@@ -74,7 +74,9 @@ def test_a_history_is_not_replayed_by_another_program(tmp_path: Path) -> None:
         if file.is_file() and file.suffix in (".py", ".md"):
             copy = tmp_path / "draft" / file.relative_to(HERE / "bundles/draft")
             copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_text(file.read_text().replace("await self._draft(ctx, await self._load())", "await self._load()"))
+            copy.write_text(
+                file.read_text().replace("await self._draft(ctx, await self._load())", "await self._load()")
+            )
     done = run(REPLAYED, tmp_path / "draft", HERE / "draft.history.json")
     assert "Nondeterminism" in done.stderr
 
