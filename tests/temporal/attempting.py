@@ -98,8 +98,10 @@ class Activities:
     def attempt(self, agent: str, say: str, workflow: str, *, number: int = 1, **more: Any) -> Iterator[Attempt]:
         info = {"workflow_id": workflow, "workflow_run_id": "r1", "activity_id": "1", "attempt": number}
         cancel, env = more.pop("cancel", None), {**self.env, **more.pop("env", {})}
-        call = {"agent_id": agent, "message": say, "seconds": 60.0, **more}
-        running = Attempt({"info": info, "call": call, "cancel": cancel}, env)
+        call = {"agent_id": agent, "message": say, "seconds": 60.0}
+        running = Attempt(
+            {"info": info, "cancel": cancel, "twice": more.pop("twice", False), "call": {**call, **more}}, env
+        )
         try:
             yield running
         finally:

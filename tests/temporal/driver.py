@@ -1,7 +1,8 @@
 """Runs in a process of its own, beside Temporal's SDK: one attempt of an activity, without a Temporal server.
 
-Standard input says which: {"info": {...}, "call": {...}, "cancel": null or why}. It is cancelled once its session waits
-for a person. Standard output tells in JSON lines: {"heartbeat": ...}, and at last {"result": ...} or {"error": ...}.
+Standard input says which: {"info": {...}, "call": {...}, "cancel": null or why, "twice": ...}. It is cancelled once its
+session waits for a person; twice is an activity as people write them, which calls `invoke` two times. Standard output
+tells in JSON lines: {"heartbeat": ...}, and at last {"result": ...} or {"error": ...}.
 """
 
 from __future__ import annotations
@@ -13,11 +14,18 @@ import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from temporalio import activity
 from temporalio.activity import ActivityCancellationDetails
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
+from hostler.runbooks import invoke
 from hostler.runbooks.temporal.attempts import hostler_invoke
+
+
+@activity.defn
+async def twice(call: dict[str, Any]) -> list[Any]:
+    return [(await invoke(call["agent_id"], input=call["message"], tenant_slug="byng")).model_dump() for _ in range(2)]
 
 
 def tell(**said: Any) -> None:
@@ -38,7 +46,7 @@ async def main(asked: dict[str, Any]) -> None:
 
     environment.on_heartbeat = beat
     try:
-        tell(result=await environment.run(hostler_invoke, asked["call"]))
+        tell(result=await environment.run(twice if asked["twice"] else hostler_invoke, asked["call"]))
     except ApplicationError as error:
         tell(error={"type": error.type, "message": error.message, "non_retryable": error.non_retryable})
     except asyncio.CancelledError:

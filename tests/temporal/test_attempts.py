@@ -19,6 +19,16 @@ def test_files_come_back_once_however_often_the_activity_is_tried(activities: Ac
     assert len(activities.workspace.sessions("w-files")) == 1
 
 
+def test_an_activity_may_call_more_than_once(activities: Activities, agent: str) -> None:
+    """Each call is a session of its own, and finds it again."""
+    first = activities.run(agent, "no file", "w-twice", twice=True)["result"]
+    assert [each["output_text"] for each in first] == ["I made nothing.", "I made nothing."]
+    again = activities.run(agent, "no file", "w-twice", twice=True, number=2)["result"]
+    sessions = [each["session_id"] for each in first]
+    assert [each["session_id"] for each in again] == sessions
+    assert {each["id"] for each in activities.workspace.sessions("w-twice")} == set(sessions)
+
+
 def test_a_worker_that_is_killed_leaves_a_session_that_the_next_goes_on_with(
     activities: Activities, asker: str
 ) -> None:

@@ -51,7 +51,7 @@ async def attempt(asked: dict[str, Any]) -> dict[str, Any]:
     try:
         async with Heart(info.heartbeat_timeout) as heart:
             return await _attempt(http, heart, info, number, msgspec.convert(asked, Call))
-    except (NotSet, Refused) as problem:
+    except (NotSet, Refused, msgspec.ValidationError) as problem:
         raise ApplicationError(str(problem), type=type(problem).__name__, non_retryable=True) from problem
     finally:
         await http.aclose()
