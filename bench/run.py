@@ -25,10 +25,11 @@ import proxy_rows
 import rows
 import sandbox_rows
 import snapshot_rows
+import task_rows
 from processes import Hostler, Mock
 from rows import Bench, Row
 
-GROUPS = [rows, sandbox_rows, snapshot_rows, layer_rows, proxy_rows, container_rows]
+GROUPS = [rows, sandbox_rows, snapshot_rows, layer_rows, proxy_rows, container_rows, task_rows]
 ROWS = [row for group in GROUPS for row in group.ROWS]
 
 

@@ -19,11 +19,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import preloaded
+
 KEY = "sk-hostler-test-key"
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 _ANNOUNCED = re.compile(rb"listens on (http://\S+)")
+Process = subprocess.Popen[bytes] | preloaded.Child
 # What a developer's shell may hold and a test must not see.
 _HIDDEN = ("ANTHROPIC_", "HOSTLER_")
 
@@ -38,6 +41,8 @@ class Server:
 
     `config` is the text of a config file. `scripted` is a shorthand for one: every model id plays this script.
     Output of all starts is kept in `log_file`, below the data folder's parent, so that a kill loses nothing of it.
+    With `preload` the process is forked from one that has imported what a start imports (see `preloaded.py`); without
+    it a new interpreter is executed, as it is for another `python`.
     """
 
     def __init__(
@@ -50,16 +55,18 @@ class Server:
         key: str = KEY,
         environ: Mapping[str, str] | None = None,
         python: str = sys.executable,
+        preload: bool = True,
     ) -> None:
         self.data_dir = data_dir
         self.key = key
         self.database = database
         self.log_file = data_dir.parent / f"{data_dir.name}.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
         self.port = 0
         self.base_url = ""
         self._environ = dict(environ or {})
         self._python = python
+        self._preloaded = preload and python == sys.executable
         self._config = data_dir.parent / f"{data_dir.name}.toml"
         data_dir.parent.mkdir(parents=True, exist_ok=True)
         self._config.write_text(config + _routes(scripted, data_dir))
@@ -67,10 +74,7 @@ class Server:
     def start(self) -> Server:
         """Start, and return once requests are answered. Raises NotStarted."""
         assert self.process is None, "the server runs already"
-        with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                self._command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=self._environment()
-            )
+        self.process = self._spawn()
         silence = threading.Timer(START_SECONDS, self.process.kill)
         silence.start()
         try:
@@ -131,11 +135,19 @@ class Server:
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
         self.close()
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _spawn(self) -> Process:
+        command, environ = self._command(), self._environment()
+        with self.log_file.open("ab") as log:
+            if self._preloaded:
+                return preloaded.start(command[1:], environ=environ, stderr=log)
+            pipe = subprocess.PIPE
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=log, env=environ)
+
+    def _running(self) -> Process:
         assert self.process is not None, "the server does not run"
         return self.process
 
-    def _gone(self, process: subprocess.Popen[bytes], seconds: float) -> int:
+    def _gone(self, process: Process, seconds: float) -> int:
         status = process.wait(seconds)
         if process.stdout is not None:
             process.stdout.close()
@@ -157,7 +169,7 @@ class Server:
             **self._environ,
         }
 
-    def _wait_until_announced(self, process: subprocess.Popen[bytes]) -> None:
+    def _wait_until_announced(self, process: Process) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             if found := _ANNOUNCED.search(line):

@@ -197,7 +197,7 @@ async def rooms(settings: Settings, wrap: Callable[[Model], Model] = lambda mode
         )  # fmt: skip
         yield Rooms(
             settings, store, journal, router, sandboxes, dispatcher, supervisor, life, services, runbooks,
-            Access(store, services.keys, vault.sealer), own,
+            Access(store, services.keys, vault.sealer, settings.public_url), own,
         )  # fmt: skip
 
 

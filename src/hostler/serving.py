@@ -38,12 +38,28 @@ log = logging.getLogger("hostler")
 DRAIN_SECONDS = 6.0
 REST_SECONDS = 1.5
 CLOSE_SECONDS = 1
+DATE_SECONDS = 1.0
 BACKLOG = 2048
 SWEEP_FILES_SECONDS = 600.0
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its own signal handling: `serve` decides when to stop."""
+    """uvicorn without its own signal handling, and without looking ten times a second whether to stop: `serve` decides
+    when to stop, and says so."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopped = asyncio.Event()
+
+    def stop(self) -> None:
+        """Stop in order, from now on. For the loop's own thread."""
+        self.should_exit = True
+        self._stopped.set()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):  # which sets the time of the responses' `date`
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), DATE_SECONDS)
 
     @contextlib.contextmanager
     def capture_signals(self):  # type: ignore[no-untyped-def]
@@ -98,7 +114,7 @@ async def serve(
             tasks.cancel()  # while its agents can still be reached: they end no session, the next start goes on
             await asyncio.wait({tasks})
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # the streams that are now cut are no errors
-            server.should_exit = True
+            server.stop()
             await asyncio.wait({http})
             for task in (work, sweep, leases, tasks, stopped, *once):
                 task.cancel()

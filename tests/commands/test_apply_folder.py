@@ -177,6 +177,7 @@ def test_secrets_are_sent_once_and_again_when_told(server: Server, folder: Path)
 def test_what_is_half_done_is_finished(server: Server, folder: Path) -> None:
     said = complaint(run(server, folder, CRM_TOKEN=""))
     assert "CRM_TOKEN is not set" in said
+    assert actions(run(server, "--dry-run", folder)) == ["would"] * 5, "nothing was made"
     (folder / "agent.yaml").write_text((folder / "agent.yaml").read_text() + "metadata: {a: [1]}\n")
     assert "metadata" in complaint(run(server, folder))
     (folder / "agent.yaml").write_text((folder / "agent.yaml").read_text().replace("metadata: {a: [1]}\n", ""))

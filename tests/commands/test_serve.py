@@ -113,7 +113,7 @@ def test_an_address_that_is_not_ours(tmp_path: Path) -> None:
 
 
 def test_two_servers_on_one_data_folder(tmp_path: Path) -> None:
-    with Server(tmp_path / "data") as first:
+    with Server(tmp_path / "data", preload=False) as first:
         why = complaint(hostler("serve", "--port", 0, "--data-dir", tmp_path / "data"))
         assert str(tmp_path / "data") in why
         assert "Another server" in why

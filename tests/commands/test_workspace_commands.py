@@ -295,7 +295,7 @@ def test_steps_on_a_terminal(server: Server, tenant: str, tmp_path: Path) -> Non
         place = ("--tenant", tenant, "--entity", "fund-one", "--wait")
         process = spawn("runbook", "run", "collect", *place, environ=environ(server), stderr=theirs)
         os.close(theirs)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=240)
         shown = _all(ours)
     finally:
         os.close(ours)
@@ -343,8 +343,8 @@ def over(server: Server, task_id: str) -> Json:
 
 
 def looks() -> Iterator[None]:
-    """Again and again, for a minute."""
-    until = time.monotonic() + 60
+    """Again and again, for as long as a busy machine may take."""
+    until = time.monotonic() + 240
     while time.monotonic() < until:
         yield
         time.sleep(0.1)

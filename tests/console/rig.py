@@ -20,6 +20,7 @@ from hostler.console.access import Access
 from hostler.console.app import create_console
 from hostler.console.parts import Parts
 from hostler.front import Front
+from hostler.log.entries import Consume
 from hostler.runbooks import gates, tasks
 from hostler.runbooks.acting import Acting
 from hostler.runbooks.dataplane.plane import DataPlane
@@ -134,13 +135,22 @@ class Console(Server):
         return task_id
 
     def shows(self, task_id: str, view: dict[str, Any]) -> None:
-        """As a worker says it after each step of its runbook."""
-        self.call(self.ashows(task_id, view))
+        """What a worker says when its runbook has gone on: a wait of it is over."""
+        self._patch(task_id, view, [Draft(kind="waited", key=uuid.uuid4().hex)])
 
-    async def ashows(self, task_id: str, view: dict[str, Any]) -> None:
+    def updates(self, task_id: str, view: dict[str, Any]) -> None:
+        """The same gate shows something else."""
+        self._patch(task_id, view, [])
+
+    def _patch(self, task_id: str, view: dict[str, Any], drafts: list[Draft]) -> None:
         patch = {"view": msgspec.json.encode(view), "status": tasks.status_of(view, asks=False)}
-        draft = Draft(kind="waited", key=uuid.uuid4().hex)
-        await self.store.write(lambda: append_tx(task_id, [draft], now=clock.now(), patch=patch))
+        self.call(self.store.write(lambda: append_tx(task_id, drafts, now=clock.now(), patch=patch)))
+
+    def consume(self, session_id: str, event_id: str) -> None:
+        """As the harness takes up a message that waits."""
+        entries = self.call(self.log.read(session_id))
+        (waiting,) = [entry for entry in entries if entry.id == event_id]
+        self.call(self.log.append(session_id, waiting.thread_id, [Consume(waiting)]))
 
     def ends(self, task_id: str, **body: Any) -> None:
         draft = Draft(kind="ended", body=body)

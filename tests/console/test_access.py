@@ -191,6 +191,15 @@ def test_a_page_has_no_script_or_style_of_its_own(server: Console, user: httpx2.
         assert strange(user.get(path).text) == []
 
 
+def test_a_server_that_is_reached_elsewhere(server: Console, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.access, "public_url", "https://hostler.example.com")
+    assert ok(link(server, f"/console/tasks/{task}"))["url"].startswith("https://hostler.example.com/console/tasks/")
+    with server.browser() as client:
+        for origin, status in (("https://hostler.example.com", 303), ("https://evil.example.com", 403)):
+            sent = {"origin": origin, "sec-fetch-site": "same-origin"}
+            assert client.post(f"/console/tasks/{task}/cancel", headers=sent).status_code == status
+
+
 # -- tenants --
 
 

@@ -47,7 +47,10 @@ cli.main()
 
 
 class Loud(Server):
-    """A server that logs all it can."""
+    """A server that logs all it can. Its command line is searched as well, so it is a new interpreter's."""
+
+    def __init__(self, data_dir: Path, **options: Any) -> None:
+        super().__init__(data_dir, preload=False, **options)
 
     def _command(self) -> list[str]:
         return [sys.executable, "-c", LOUD, *super()._command()[3:]]

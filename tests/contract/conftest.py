@@ -24,7 +24,7 @@ def git_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitHost]:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, git_host: GitHost) -> Iterator[Server]:
     config = CONFIG + git_host.config
-    with Server(tmp_path_factory.mktemp("contract") / "data", config=config, scripted=SCRIPT) as server:
+    with Server(tmp_path_factory.mktemp("contract") / "data", config=config, scripted=SCRIPT, preload=False) as server:
         yield server
 
 

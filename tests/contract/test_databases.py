@@ -19,7 +19,7 @@ def postgres_world(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) 
     folder = tmp_path_factory.mktemp("postgres")
     database = Databases(folder, postgres_url).url("contract")
     with (
-        Server(folder / "data", config=CONFIG, scripted=SCRIPT, database=database) as server,
+        Server(folder / "data", config=CONFIG, scripted=SCRIPT, database=database, preload=False) as server,
         sync_world(server) as world,
     ):
         yield world
@@ -68,7 +68,7 @@ def test_a_restart_changes_nothing_that_was_told(
     """Everything reads the same after it, waiting sessions wait, and new work is done."""
     folder = tmp_path_factory.mktemp("restart")
     database = databases.url(f"restart_{end}")
-    with Server(folder / "data", config=CONFIG, scripted=SCRIPT, database=database) as server:
+    with Server(folder / "data", config=CONFIG, scripted=SCRIPT, database=database, preload=False) as server:
         with sync_world(server) as world:
             done, waiting = world.session(BUILTINS), world.session(WEATHER)
             world.turn(done, "run: echo kept > kept.txt && cp kept.txt /mnt/session/outputs")

@@ -16,7 +16,7 @@ CONFIG = "[server]\nfile_mb = 80\n[harness]\nretry_base = 0.02\nretry_limit = 0.
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("failures") / "data", config=CONFIG) as server:
+    with Server(tmp_path_factory.mktemp("failures") / "data", config=CONFIG, preload=False) as server:
         yield server
 
 

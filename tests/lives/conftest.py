@@ -21,7 +21,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     database = None
     if request.param == "postgresql":
         database = Databases(folder, request.getfixturevalue("postgres_url")).url("lives")
-    with Server(folder / "data", config=CONFIG, database=database) as server:
+    with Server(folder / "data", config=CONFIG, database=database, preload=False) as server:
         yield server
 
 

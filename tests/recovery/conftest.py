@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 from job import Job, check_log, essence
-from mortal import Mortal
+from mortal import HARNESS, Mortal
 
 from databases import Databases
-
-HARNESS = "retry_base = 0.2\nretry_limit = 0.5"
 
 
 @pytest.fixture(scope="session")

@@ -39,8 +39,8 @@ def on_tasks(passing: Passing) -> None:
     around(Starts, "start", lambda *_, **__: ["start_task"])
     whole = Worker.start.__func__  # type: ignore[attr-defined]
 
-    async def started(cls: type[Worker], environ: Any) -> Worker:
-        worker: Worker = await whole(cls, environ)
+    async def started(cls: type[Worker], environ: Any, **more: Any) -> Worker:
+        worker: Worker = await whole(cls, environ, **more)
         passing("", "after:worker")
         return worker
 

@@ -18,6 +18,7 @@ from running import NotStarted, Server
 
 KILLABLE = Path(__file__).with_name("killable.py")
 SCRIPT = Path(__file__).with_name("script.json")
+HARNESS = "retry_base = 0.2\nretry_limit = 0.5"
 STARTS = 5
 PRICE = '[models.price."scripted"]\ninput = 0\noutput = 1000\n'
 
@@ -33,6 +34,7 @@ class Mortal(Server):
         config: str = "",
         scripted: Path | dict[str, Any] = SCRIPT,
         database: str | None = None,
+        preload: bool = True,
     ) -> None:
         environ = {"HOSTLER_TEST_ORDERS": str(folder)}
         super().__init__(
@@ -41,6 +43,7 @@ class Mortal(Server):
             scripted=scripted,
             database=database,
             environ=environ,
+            preload=preload,
         )
         self.folder = folder
         self.spawned = self.ready = 0.0

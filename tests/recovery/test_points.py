@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from job import Job, check_log, essence
-from mortal import Mortal
+from mortal import HARNESS, Mortal
+
+from databases import Databases
+from hostler.ids import new_id
 
 PROGRESS_SECONDS = 2.0
 
@@ -77,6 +81,18 @@ def test_a_job_on_postgresql_survives_a_kill_at(
     postgres_server: Mortal, reference: dict[str, Any], point: str, record_property: Any
 ) -> None:
     check(postgres_server, reference, [point], record_property)
+
+
+def test_a_job_survives_kills_of_servers_that_were_executed(
+    tmp_path: Path, databases: Databases, reference: dict[str, Any], record_property: Any
+) -> None:
+    """Each start is a new interpreter, as an init system starts it; elsewhere starts are forked to save time."""
+    server = Mortal(tmp_path / "own", harness=HARNESS, database=databases.url(new_id("t").lower()), preload=False)
+    try:
+        server.start()
+        check(server, reference, ["mid:stream", "committed:agent.tool_result", "stored:output"], record_property)
+    finally:
+        server.close()
 
 
 def check(server: Mortal, reference: dict[str, Any], points: list[str], record_property: Any) -> None:

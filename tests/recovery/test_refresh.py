@@ -29,7 +29,7 @@ def test_killed_between_the_answer_and_the_commit(tmp_path: Path, databases: Dat
     with (
         McpServer() as mcp,
         TokenServer("s3cret-refresh-0", rotates=rotates) as tokens,
-        Server(tmp_path / "data", database=database) as server,
+        Server(tmp_path / "data", database=database, preload=False) as server,
     ):
         settings = {"client_id": "c", "refresh_token": "s3cret-refresh-0", "token_endpoint": f"{tokens.url}/token"}
         refresh = {**settings, "token_endpoint_auth": {"type": "none"}}

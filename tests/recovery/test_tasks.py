@@ -73,9 +73,11 @@ class World:
     """A server with a tenant, an agent and two runbooks, on which tasks are run one after another."""
 
     def __init__(self, folder: Path) -> None:
-        self.effects = folder / "effects"
+        self.effects = folder / "effects" / "log"
+        self.effects.parent.mkdir()
         self.effects.touch()
         config = f'[runbooks]\nrest_seconds = 0.3\nvariables = {{ EFFECTS = "{self.effects}" }}\n'
+        config += f'folders = ["{self.effects.parent}"]\n'
         self.server = Mortal(folder, harness="retry_base = 0.2\nretry_limit = 0.5", config=config, scripted=SCRIPT)
         self.server.start()
         self.native = self._post("/v1/agents", {"name": "a", "model": "scripted", "tools": TOOLS})["id"]

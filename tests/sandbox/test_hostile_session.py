@@ -67,7 +67,7 @@ class Session:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     # The routes of the model are the script's; the keys are there all the same.
-    with Server(tmp_path / "data", scripted=_SCRIPT, key=KEY, environ=CANARIES) as server:
+    with Server(tmp_path / "data", scripted=_SCRIPT, key=KEY, preload=False, environ=CANARIES) as server:
         yield server
 
 
@@ -158,7 +158,7 @@ def test_a_providers_error_does_not_tell_the_key(tmp_path: Path) -> None:
         threading.Thread(target=provider.serve_forever, daemon=True).start()
         base_url = f"http://127.0.0.1:{provider.server_address[1]}"
         environ = CANARIES | {"HOSTLER_MODEL_BASE_URL": base_url}
-        with Server(tmp_path / "data", key=KEY, environ=environ) as server:
+        with Server(tmp_path / "data", key=KEY, preload=False, environ=environ) as server:
             session = Session(server)
             events = session.say("hello")
             assert "session.error" in [event["type"] for event in events]

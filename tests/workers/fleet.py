@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +15,11 @@ from typing import Any
 
 import httpx2
 
+import preloaded
 from contract.world import BUILTINS, DEADLINE, World, message
 
 WORKER = Path(__file__).with_name("worker.py")
+MODULES = ("anthropic", "anthropic.lib.environments", "httpcore2")  # the SDK computes a second when it is imported
 SCRIPT = Path(__file__).with_name("script.json")
 REQUIRES_ACTION = "requires_action"
 
@@ -34,17 +34,12 @@ class Worker:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANTHROPIC_", "HOSTLER_"))}
         base = {"ANTHROPIC_BASE_URL": fleet.world.server.base_url, "ANTHROPIC_ENVIRONMENT_ID": fleet.environment_id}
         arguments = [] if verb == "claim" else [str(folder)]
-        self.process = subprocess.Popen(
-            [sys.executable, str(WORKER), verb, *arguments],
-            env={**kept, **base, **environ},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
+        self.process = preloaded.start(
+            [str(WORKER), verb, *arguments], environ={**kept, **base, **environ}, stderr=self._log, modules=MODULES
         )
 
     def line(self) -> str:
         """The next line that it prints."""
-        assert self.process.stdout is not None
         return self.process.stdout.readline().decode()
 
     def kill(self) -> None:
@@ -61,8 +56,7 @@ class Worker:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(DEADLINE)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        self.process.stdout.close()
         self._log.close()
 
 

@@ -147,7 +147,7 @@ def test_a_tenant_must_not_reach_beyond_itself_through_an_agent(server: Server, 
         assert refused.json()["message"].startswith(f"{next(iter(more))}: reaches beyond")
     made = httpx.post(place, json=asked, headers=headers)
     assert made.status_code == 201
-    for more in wider:
+    for more in [*wider, {"baseUrl": None}, {"vaultIds": None}]:
         assert httpx.patch(f"{place}/{made.json()['id']}", json=more, headers=headers).status_code == 403
 
 

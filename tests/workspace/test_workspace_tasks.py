@@ -163,6 +163,9 @@ def test_a_start_sent_again_is_one_task(server: Server, client: Client, world: W
     ]
     assert named[0] == named[1]
     assert len({task.id, *named}) == 3
+    other = {**asked, "context": {"period": "2026-09"}}
+    refused = ask(server, "POST", "/workspace/tasks", json=other, headers={"idempotency-key": "one"})
+    assert (refused.status_code, "another task" in refused.json()["message"]) == (409, True)
 
 
 def test_what_can_not_be_started(server: Server, client: Client, world: World) -> None:

@@ -17,33 +17,34 @@ AGENT, HINT = "hostler_agent", "hostler_key"  # metadata of the credential: whos
 _REGISTRY = "/v1/workspace/registry/agents"
 
 
+def find_tenant(api: Api, slug: str) -> str:
+    """Its id. Raises CantAsk."""
+    try:
+        return str(api.get(f"/v1/workspace/tenants/{part(slug)}")["id"])
+    except Refused as error:
+        said = f"There is no tenant {slug}: make it with `hostler tenant create {slug}`."
+        raise (CantAsk(said) if error.answered == 404 else error) from error
+
+
 class Registration:
     """An agent of a file, the machine and the vault beside it, and the tenant whom it is to work for."""
 
-    def __init__(self, api: Api, tenant: str, agent: Definition, environment_id: str | None) -> None:
+    def __init__(self, api: Api, tenant: str, tenant_id: str, agent: Definition, environment_id: str | None) -> None:
         self._api = api
         self._tenant = tenant
+        self._tenant_id = tenant_id
         self._agent = agent
         self._environment_id = environment_id
 
-    def tenant_id(self) -> str:
-        """Raises CantAsk."""
-        try:
-            return str(self._api.get(f"/v1/workspace/tenants/{part(self._tenant)}")["id"])
-        except Refused as error:
-            said = f"There is no tenant {self._tenant}: make it with `hostler tenant create {self._tenant}`."
-            raise (CantAsk(said) if error.answered == 404 else error) from error
-
     def run(self, agent_id: str | None, vault: Vault, *, dry_run: bool) -> list[Change]:
         """Without `agent_id` the agent is still to come, in a dry run."""
-        tenant_id = self.tenant_id()
         wanted: dict[str, Any] = {
-            "tenantId": tenant_id, "kind": "claude_managed", "name": self._agent.name,
+            "tenantId": self._tenant_id, "kind": "claude_managed", "name": self._agent.name,
             "externalRef": f"anthropic://agents/{agent_id or '(new)'}",
         }  # fmt: skip
         wanted |= {"environmentId": self._environment_id} if self._environment_id else {}
         wanted |= {"vaultIds": [vault.id]} if vault.id else {}
-        known = self._known(tenant_id, wanted["externalRef"])
+        known = self._known(wanted["externalRef"])
         if known is None:
             registered = {} if dry_run else self._api.post(_REGISTRY, wanted)
             made = self._change("created", None, wanted, registered.get("id"))
@@ -51,11 +52,11 @@ class Registration:
             registered, made = known, self._compared(known, wanted, dry_run=dry_run)
         return [made, self._keyed(registered, vault, dry_run=dry_run)]
 
-    def _known(self, tenant_id: str, ref: str) -> dict[str, Any] | None:
+    def _known(self, ref: str) -> dict[str, Any] | None:
         """The one that was registered before."""
-        listed = self._api.get(_REGISTRY, tenantId=tenant_id)
+        listed = self._api.get(_REGISTRY, tenantId=self._tenant_id)
         rows = listed["items"] if isinstance(listed, dict) else listed
-        same = [row for row in rows if row["name"] == self._agent.name and row["tenantId"] == tenant_id]
+        same = [row for row in rows if row["name"] == self._agent.name and row["tenantId"] == self._tenant_id]
         other = next((row for row in same if row["externalRef"] != ref), None)
         if other is not None and not any(row["externalRef"] == ref for row in same):
             raise CantAsk(

@@ -10,7 +10,7 @@ from hostler.applying.definitions import Definition, with_urls
 from hostler.applying.folder import Unit
 from hostler.applying.foresight import foresee, resolved_tools
 from hostler.applying.members import with_ids
-from hostler.applying.registering import Registration
+from hostler.applying.registering import Registration, find_tenant
 from hostler.applying.remote import Remote
 from hostler.applying.sealing import Vault, check, left_over, seal
 from hostler.applying.updates import describe, differences, update_of
@@ -33,31 +33,37 @@ class Applying:
         self._to_come: set[str] = set()  # agents that a dry run would have made
 
     def run(self, unit: Unit) -> Iterator[Change]:
-        """Each change as it is done. Raises BadDefinition, CantAsk."""
+        """Each change as it is done; what can be known to be in the way is found before. Raises BadDefinition,
+        CantAsk."""
+        tenant = self._wishes.tenant
+        tenant_id = find_tenant(self._remote.api, tenant) if tenant is not None else None
+        vault = self._vault_of(unit)
         ids: dict[str, str | None] = {}
         agent: Definition | None = None
         for definition in unit.definitions():
             if definition.kind == "agent":
                 agent = definition = with_urls(definition, self._remote.api.url)
+            change = self._one(definition)
+            ids[definition.kind] = change.id
             if definition.kind == "vault":
-                yield from self._vault(definition, unit, ids)
-            else:
-                change = self._one(definition)
-                ids[definition.kind] = change.id
-                yield change
-        if agent is not None and self._wishes.tenant is not None:
-            registration = Registration(self._remote.api, self._wishes.tenant, agent, ids.get("environment"))
-            vault = Vault(self._remote, ids.get("vault"))
+                vault.id = change.id
+                notes = left_over(unit.secrets, vault) if "credentials" in definition.document.data else ()
+                change = change._replace(notes=notes)
+            yield change
+            if definition.kind == "vault":
+                yield from self._seal(unit, vault)
+        if agent is not None and tenant is not None and tenant_id is not None:
+            registration = Registration(self._remote.api, tenant, tenant_id, agent, ids.get("environment"))
             yield from registration.run(ids["agent"], vault, dry_run=self._wishes.dry_run)
 
-    def _vault(self, definition: Definition, unit: Unit, ids: dict[str, str | None]) -> Iterator[Change]:
-        known = self._remote.find("vault", definition.name).marked
+    def _vault_of(self, unit: Unit) -> Vault:
+        """The vault as it is now, for which all secrets are there that it will be sent."""
+        known = self._remote.find("vault", unit.vault.name).marked if unit.vault is not None else None
         vault = Vault(self._remote, known["id"] if known else None)
         check(unit.secrets, vault, renew=self._wishes.renew_secrets)
-        change = self._one(definition)
-        ids["vault"] = vault.id = change.id
-        notes = left_over(unit.secrets, vault) if "credentials" in definition.document.data else ()
-        yield change._replace(notes=notes)
+        return vault
+
+    def _seal(self, unit: Unit, vault: Vault) -> Iterator[Change]:
         for secret in unit.secrets:
             yield seal(secret, vault, dry_run=self._wishes.dry_run, renew=self._wishes.renew_secrets)
 

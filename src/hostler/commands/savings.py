@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import re
 import tempfile
@@ -44,7 +45,7 @@ def _placed(half: Path, wanted: Path) -> Path:
             os.link(half, target)
             return target
         except FileExistsError:
-            if target.read_bytes() == half.read_bytes():
+            if filecmp.cmp(target, half, shallow=False):
                 return target
             number += 1
             target = wanted.with_stem(f"{wanted.stem}-{number}")

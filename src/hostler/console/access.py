@@ -58,7 +58,9 @@ class Who(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Access:
-    def __init__(self, store: Store, keys: Keys, sealer: Sealer) -> None:
+    def __init__(self, store: Store, keys: Keys, sealer: Sealer, public_url: str | None = None) -> None:
+        """`public_url` is where the server is reached, when that is not where it listens."""
+        self.public_url = public_url
         self._store = store
         self._keys = keys
         self._sealer = sealer

@@ -109,7 +109,7 @@ class TaskAnswers:
 
     async def _acting(self, request: Request) -> tuple[str, Who]:
         """The task, and who acts on it: somebody who may, from a page of ours."""
-        web.check_origin(request)
+        web.check_origin(request, self._access)
         task_id = web.parameter(request, "task_id")
 
         async def may(who: Who) -> None:

@@ -46,7 +46,7 @@ class Signing:
         return _page(next_page(request.query_params.get("next", "")))
 
     async def sign_in(self, request: Request) -> Response:
-        web.check_origin(request)
+        web.check_origin(request, self._access)
         given = await web.form(request, MAX_BODY)
         wanted = next_page(given.get("next", ""))
         who = await self._access.sign_in(given.get("key", "").strip())
@@ -57,7 +57,7 @@ class Signing:
         return response
 
     async def sign_out(self, request: Request) -> Response:
-        web.check_origin(request)
+        web.check_origin(request, self._access)
         response = RedirectResponse("/console/sign-in", 303)
         for name in request.cookies:
             if name.startswith(self._access.cookie_name):
@@ -82,7 +82,8 @@ class Signing:
         kind, name = place_of(params.path)
         await (self._access.task(who, name) if kind == "tasks" else self._access.session(who, name))
         path = self._access.sign(params.path, by=who, seconds=params.expires_in_seconds, acts=params.acts)
-        return JSONResponse({"url": f"{request.url.scheme}://{request.headers.get('host', '')}{path}"})
+        here = self._access.public_url or f"{request.url.scheme}://{request.headers.get('host', '')}"
+        return JSONResponse({"url": here + path})
 
 
 async def redeemed(request: Request, access: Access, place: tuple[str, str]) -> Response | None:

@@ -179,17 +179,23 @@ def drop_surplus(request: Request, response: Response, access: Access) -> None:
         response.delete_cookie(name, path="/console")
 
 
-def check_origin(request: Request) -> None:
+def check_origin(request: Request, access: Access) -> None:
     """What changes something must come from a page of ours. Raises PermissionDenied."""
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
     if origin is not None:
         ours = origin == f"{request.url.scheme}://{request.headers.get('host', '')}"
         # Behind a proxy that ends TLS we may not know our own scheme; the browser does.
         ours = ours or (site == "same-origin" and urlsplit(origin).netloc == request.headers.get("host"))
+        ours = ours or (access.public_url is not None and origin == _origin(access.public_url))
     else:
         ours = site == "same-origin"
     if not ours:
         raise PermissionDenied("This request did not come from a page of this server.")
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 async def form(request: Request, most: int = 64 * 1024) -> dict[str, str]:

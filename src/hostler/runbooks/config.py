@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from typing import Literal
+
 import msgspec
 
 
@@ -11,6 +14,8 @@ class RunbooksConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     stall_seconds: float = 60.0
     rest_seconds: float = 60.0
     document_mb: int = 100
+    isolation: Literal["bubblewrap", "none"] = "bubblewrap"
+    folders: list[str] = []
     environ: list[str] = []
     variables: dict[str, str] = {}
 
@@ -19,6 +24,8 @@ class RunbooksConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise ValueError("stall_seconds must be from 1 to 3600")
         if not 0.1 <= self.rest_seconds <= 86_400:
             raise ValueError("rest_seconds must be from 0.1 to 86400")
+        if any(not os.path.isabs(folder) for folder in self.folders):
+            raise ValueError("folders must be absolute paths")
         if not 1 <= self.document_mb <= 500:
             raise ValueError("document_mb must be from 1 to 500")
 

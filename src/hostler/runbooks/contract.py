@@ -49,6 +49,13 @@ class Data(Protocol):
         ...
 
 
+class Confine(Protocol):
+    async def __call__(self, command: list[str], bundle: Path) -> list[str]:
+        """The command line that runs `command` with this bundle in sight, and nothing of the server's. Raises
+        NotConfined."""
+        ...
+
+
 class Agents(Protocol):
     async def run(self, task_id: str, key: str, asked: dict[str, Any]) -> Draft:
         """Run an agent to its end, or go on with the run that this call has begun. Raises NotFound."""

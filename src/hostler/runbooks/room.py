@@ -6,6 +6,7 @@ It must not know HTTP, nor how a browser or a client sees any of it.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -13,6 +14,7 @@ from typing import NoReturn
 from hostler.runbooks.acting import Acting
 from hostler.runbooks.catalogue import Catalogue
 from hostler.runbooks.config import RunbooksConfig
+from hostler.runbooks.confining import Confining
 from hostler.runbooks.dataplane.asked import Asked
 from hostler.runbooks.dataplane.plane import DataPlane
 from hostler.runbooks.invoking.agents import Agents, Home
@@ -49,7 +51,8 @@ class Runbooks:
         """`folder` is this room's own. Of `environ` a bundle sees what `config` names."""
         self.store = store
         self.data = data
-        self.library = Library(store, folder / "bundles", import_faults)
+        confine = Confining(config.isolation, config.folders)
+        self.library = Library(store, folder / "bundles", functools.partial(import_faults, confine=confine))
         directory = Registered(store, sealer)
         self.agents = Agents(
             store,
@@ -63,7 +66,7 @@ class Runbooks:
             stall_seconds=config.stall_seconds, rest_seconds=config.rest_seconds, environ={**seen, **config.variables}
         )
         self.runner = Runner(
-            store, EmbeddedDispatcher(store, tasks), self.library, self.agents, Asked(store, data), settings
+            store, EmbeddedDispatcher(store, tasks), self.library, self.agents, Asked(store, data), confine, settings
         )
         self.tenants = Tenants(store)
         self.entities = Entities(store)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
@@ -15,7 +16,8 @@ from hostler import clock
 from hostler.errors import NotFound, Unavailable
 from hostler.runbooks import messages as m
 from hostler.runbooks import tasks as rows
-from hostler.runbooks.contract import Agents, Data, Library
+from hostler.runbooks.confining import NotConfined
+from hostler.runbooks.contract import Agents, Confine, Data, Library
 from hostler.runbooks.entries import Draft, Entry
 from hostler.runbooks.journal import Taken, answer_tx, append_tx, read_tx
 from hostler.runbooks.workers import Stalled, Worker, last_words
@@ -40,7 +42,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 class Runner:
     def __init__(
-        self, store: Store, dispatcher: Dispatcher, library: Library, agents: Agents, data: Data, settings: Settings
+        self,
+        store: Store,
+        dispatcher: Dispatcher,
+        library: Library,
+        agents: Agents,
+        data: Data,
+        confine: Confine,
+        settings: Settings,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
@@ -48,6 +57,7 @@ class Runner:
         self._agents = agents
         self.data = data
         self._settings = settings
+        self._confine = confine
         self._running: dict[str, Running | None] = {}
         self._woken: set[str] = set()
         self._ends: dict[str, set[asyncio.Future[None]]] = {}  # who waits here for the end of a task
@@ -117,7 +127,12 @@ class Runner:
             await self._end(lease, "BundleError", str(problem))
             return
         entries = await self._store.read(lambda: read_tx(task_id))
-        running = Running(self, lease, await Worker.start(self._settings.environ), entries)
+        try:
+            worker = await self._worker(bundle.folder)
+        except NotConfined as problem:
+            await self._end(lease, "NotConfined", problem.message)
+            return
+        running = Running(self, lease, worker, entries)
         self._running[task_id] = running
         begin = m.Begin(
             task_id=task_id,
@@ -134,6 +149,11 @@ class Runner:
             tenant=await self.data.tenant(row.tenant_id),
         )
         await self._run(running, begin, row)
+
+    async def _worker(self, folder: Path) -> Worker:
+        """Raises NotConfined."""
+        confine = self._confine
+        return await Worker.start(self._settings.environ, confine=lambda command: confine(command, folder))
 
     async def _run(self, running: Running, begin: m.Begin, row: rows.TaskRow) -> None:
         try:

@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy import bindparam, select
 
 from hostler import clock
-from hostler.errors import InvalidRequest
+from hostler.errors import Conflict, InvalidRequest
 from hostler.runbooks import tasks
 from hostler.runbooks.contract import Library
 from hostler.runbooks.registry import entities, tenants, workflows
@@ -29,6 +29,7 @@ from hostler.wire.tasks import TaskCreate
 
 MAX_CONTEXT = 1024 * 1024
 _ONCE = uuid.UUID("5d1a3c0e-6c0d-4f7a-9b5e-2f1f5f0b8a11")
+_OURS = {"tenant_id", "tenant_slug", "entity_id", "entity_slug", "workflow_id", "task_id"}
 _c = table.c
 _THERE = select(_c.id).where(_c.id == bindparam("id"))
 _RECENT = (
@@ -67,7 +68,7 @@ class Starts:
             place = yield from place_tx(params, scope)
             context = context_of(place, params.context, task_id)
             if once is not None and (yield _THERE, {"id": task_id}):
-                return (yield from tasks.find_tx(task_id))
+                return _same((yield from tasks.find_tx(task_id)), place, params.context)
             if once is None and (known := (yield from _recent_tx(place.workflow.id, context))) is not None:
                 return known
             return (yield from self.start_tx(place, context, task_id))
@@ -138,6 +139,14 @@ def _recent_tx(workflow_id: str, context: dict[str, Any]) -> Tx[TaskRow | None]:
         if msgspec.json.decode(begun) == {**context, "task_id": task_id}:
             return (yield from tasks.find_tx(task_id))
     return None
+
+
+def _same(row: TaskRow, place: Place, given: dict[str, Any]) -> TaskRow:
+    """A task that this name has made before. Raises Conflict where it was for something else."""
+    begun = msgspec.json.decode(row.context)
+    if row.workflow_id != place.workflow.id or any(begun.get(name) != given[name] for name in given.keys() - _OURS):
+        raise Conflict("This Idempotency-Key was used for another task.")
+    return row
 
 
 def _title(workflow: WorkflowRow, context: dict[str, Any]) -> str:

@@ -55,14 +55,9 @@ class Uploads:
         """Raises NotFound, Conflict, InvalidRequest, RequestTooLarge, Unavailable."""
         wanted = await self._acting.wanted_file(task_id, scope=scope, source=source, gate=gate)
         place = await self._place(wanted.task.id)
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.NamedTemporaryFile(dir=self._folder, prefix="upload-") as file:
-            try:
-                size, sha256 = await self._take(content, Path(file.name))
-            except OSError as problem:
-                raise Unavailable(f"The file could not be written: {problem.strerror}.") from problem
-            document = _document(wanted, place, filename, content_type, size, sha256)
-            await self._documents.insert_document(place.tenant, document, Path(file.name))
+        document = await self._stored(
+            place, content, lambda size, sha256: _document(wanted, place, filename, content_type, size, sha256)
+        )
         told = Told(
             document_ref=document.id,
             tenant_slug=place.tenant,
@@ -79,13 +74,9 @@ class Uploads:
         """Keep a document of a task that nobody waits for; the same bytes of the same name and source are the same
         document. Raises NotFound, InvalidRequest, RequestTooLarge, Unavailable."""
         place, root = await self._place(task_id), task_id.partition(":")[0]
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.NamedTemporaryFile(dir=self._folder, prefix="upload-") as file:
-            try:
-                size, sha256 = await self._take(content, Path(file.name))
-            except OSError as problem:
-                raise Unavailable(f"The file could not be written: {problem.strerror}.") from problem
-            document = Document(
+
+        def document(size: int, sha256: str) -> Document:
+            return Document(
                 id=str(uuid.uuid5(_KEPT, f"{root}/{source}/{filename}/{sha256}")),
                 entity_slug=place.entity,
                 period=place.period,
@@ -96,8 +87,22 @@ class Uploads:
                 size=size,
                 sha256=sha256,
             )
-            await self._documents.insert_document(place.tenant, document, Path(file.name))
-        return document
+
+        return await self._stored(place, content, document)
+
+    async def _stored(
+        self, place: Place, content: AsyncIterator[bytes], document: Callable[[int, str], Document]
+    ) -> Document:
+        """Store what comes; `document` is what it becomes, once its size and hash are known."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile(dir=self._folder, prefix="upload-") as file:
+            try:
+                size, sha256 = await self._take(content, Path(file.name))
+            except OSError as problem:
+                raise Unavailable(f"The file could not be written: {problem.strerror}.") from problem
+            made = document(size, sha256)
+            await self._documents.insert_document(place.tenant, made, Path(file.name))
+        return made
 
     async def _take(self, content: AsyncIterator[bytes], file: Path) -> tuple[int, str]:
         size, sha256 = 0, hashlib.sha256()

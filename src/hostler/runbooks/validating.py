@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import hostler
 from hostler.errors import InvalidRequest
 from hostler.runbooks.bundlefolder import class_name, read_files
+from hostler.runbooks.contract import Confine
 from hostler.runbooks.frontmatter import FrontMatter, read_front_matter
 from hostler.runbooks.library import MANIFEST
 
@@ -63,10 +64,12 @@ async def validate(folder: Path, *, seconds: float = SECONDS) -> Report:
     return report
 
 
-async def import_faults(folder: Path, slug: str, workflow_class: str, names: list[str]) -> list[Finding]:
-    """Why a bundle can't be imported, or has no such class to run, in the words of `validate`."""
+async def import_faults(
+    folder: Path, slug: str, workflow_class: str, names: list[str], *, confine: Confine
+) -> list[Finding]:
+    """Why a bundle can't be imported, or has no such class to run, in the words of `validate`. Raises NotConfined."""
     report = Report([], [], {})
-    found = await _look(folder, slug, workflow_class, names, SECONDS, report)
+    found = await _look(folder, slug, workflow_class, names, SECONDS, report, confine)
     if found is None:
         return report.errors
     if found["temporal"]:
@@ -194,11 +197,19 @@ def _listed(front: FrontMatter, name: str) -> list[Any]:
 
 
 async def _look(
-    folder: Path, slug: str, workflow_class: str, names: list[str], seconds: float, report: Report
+    folder: Path,
+    slug: str,
+    workflow_class: str,
+    names: list[str],
+    seconds: float,
+    report: Report,
+    confine: Confine | None = None,
 ) -> dict[str, Any] | None:
     """What the child found; None where it found nothing, which the report then says."""
     with tempfile.TemporaryDirectory(prefix="hostler-validate-") as home:
         command = [sys.executable, "-P", "-m", _PROCESS, str(folder), slug, workflow_class, str(seconds), *names]
+        if confine is not None:
+            command = await confine(command, folder)
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.DEVNULL,

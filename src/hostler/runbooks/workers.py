@@ -29,6 +29,7 @@ _PROCESS = "hostler.runbooks.worker.process"
 # What of the server's environment a bundle may see; its configuration brings the rest.
 _PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 
+Confine = Callable[[list[str]], Awaitable[list[str]]]
 Serve = Callable[[m.OfWorker], Awaitable[m.Reply | None]]
 
 
@@ -46,13 +47,17 @@ class Worker:
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
 
     @classmethod
-    async def start(cls, environ: Mapping[str, str], module: str = _PROCESS) -> Worker:
-        """`module` is what the process runs. Raises OSError."""
+    async def start(cls, environ: Mapping[str, str], module: str = _PROCESS, confine: Confine | None = None) -> Worker:
+        """`module` is what the process runs, `confine` makes its command line another. Raises OSError, and what
+        `confine` raises."""
+        command = [sys.executable, "-m", module]
+        if confine is not None:
+            command = await confine(command)
         ours, theirs = socket.socketpair()
         with theirs:
             passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
             process = subprocess.Popen(  # noqa: ASYNC220 - it does not wait
-                [sys.executable, "-m", module],
+                command,
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

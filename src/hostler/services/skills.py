@@ -28,6 +28,7 @@ LATEST = "latest"
 MAX_DISPLAY_NAME = 255
 PURGED_AT_ONCE = 200
 _AT_ONCE = 4  # uploads whose contents are in memory
+_STORED_AT_ONCE = 8  # files of one
 
 _v, _s = skill_versions.c, skills.c
 _NEWEST = (
@@ -237,7 +238,19 @@ class Skills:
         return await self._store.write(tx)
 
     async def _store_files(self, bundle: Bundle) -> Sequence[Blob]:
-        return [await self._blobs.write(_whole(file.content), limit=MAX_BYTES) for file in bundle.files]
+        """Several at once: the disk syncs them together."""
+        turns = asyncio.Semaphore(_STORED_AT_ONCE)
+
+        async def store(content: bytes) -> Blob:
+            async with turns:
+                return await self._blobs.write(_whole(content), limit=MAX_BYTES)
+
+        # With all outcomes: nothing may be written any more when one has failed and this has been told.
+        outcomes = await asyncio.gather(*(store(file.content) for file in bundle.files), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return [outcome for outcome in outcomes if isinstance(outcome, Blob)]
 
 
 async def _whole(content: bytes) -> Any:

@@ -183,14 +183,19 @@ async def _connect(url: str, owner: bool) -> asyncpg.Connection:
 
 async def _migrate(connection: asyncpg.Connection, now: int) -> None:
     await connection.execute(SCHEMA_TABLE)
-    done = {row[0] for row in await connection.fetch("SELECT id FROM schema_migrations")}
-    for name, statements in MIGRATIONS.items():
-        if name in done:
-            continue
-        async with connection.transaction():
-            for statement in statements:
+    if not await _pending(connection):
+        return
+    async with connection.transaction():  # one for all: an upgrade is whole
+        await connection.execute("LOCK TABLE schema_migrations IN EXCLUSIVE MODE")
+        for name in await _pending(connection):  # again: another process may have been first
+            for statement in MIGRATIONS[name]:
                 await connection.execute(statement.replace("BYTES", "BYTEA"))
             await connection.execute("INSERT INTO schema_migrations (id, applied_at) VALUES ($1, $2)", name, now)
+
+
+async def _pending(connection: asyncpg.Connection) -> list[str]:
+    done = {row[0] for row in await connection.fetch("SELECT id FROM schema_migrations")}
+    return [name for name in MIGRATIONS if name not in done]
 
 
 def _translate(error: Exception) -> Exception:

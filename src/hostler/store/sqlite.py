@@ -215,17 +215,20 @@ def _migrate(path: Path, now: int) -> None:
     connection = _connect(path)
     try:
         connection.execute(SCHEMA_TABLE)
-        done = {row[0] for row in connection.execute("SELECT id FROM schema_migrations")}
-        for name, statements in MIGRATIONS.items():
-            if name in done:
-                continue
-            connection.execute("BEGIN IMMEDIATE")
-            for statement in statements:
-                connection.execute(statement.replace("BYTES", "BLOB"))
-            connection.execute("INSERT INTO schema_migrations (id, applied_at) VALUES (?, ?)", (name, now))
+        if _pending(connection):
+            connection.execute("BEGIN IMMEDIATE")  # one for all: an upgrade is whole, and waits for the disk once
+            for name in _pending(connection):  # again: another process may have been first
+                for statement in MIGRATIONS[name]:
+                    connection.execute(statement.replace("BYTES", "BLOB"))
+                connection.execute("INSERT INTO schema_migrations (id, applied_at) VALUES (?, ?)", (name, now))
             connection.execute("COMMIT")
     finally:
         connection.close()
+
+
+def _pending(connection: sqlite3.Connection) -> list[str]:
+    done = {row[0] for row in connection.execute("SELECT id FROM schema_migrations")}
+    return [name for name in MIGRATIONS if name not in done]
 
 
 def _translate(error: Exception, path: Path) -> Exception:

@@ -19,7 +19,9 @@ from sandbox.test_hostile_session import _SCRIPT, Session
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    with Server(tmp_path / "data", scripted=_SCRIPT, key="canary-key", environ={"SOME_PASSWORD": "canary"}) as server:
+    with Server(
+        tmp_path / "data", scripted=_SCRIPT, key="canary-key", environ={"SOME_PASSWORD": "canary"}, preload=False
+    ) as server:
         yield server
 
 

@@ -204,8 +204,9 @@ def _changed(row: RegisteredAgent, params: AgentUpdate) -> Kept:
 
 
 def _check_wider(params: AgentCreate | AgentUpdate, scope: str | None) -> None:
+    unsaid = None if isinstance(params, AgentCreate) else msgspec.UNSET
     for field in WIDER if scope is not None else ():
-        if getattr(params, field) not in (None, msgspec.UNSET):
+        if getattr(params, field) is not unsaid:
             name = params.__struct_encode_fields__[params.__struct_fields__.index(field)]
             raise PermissionDenied(f"{name}: reaches beyond this key's tenant; use a key of the server")
 

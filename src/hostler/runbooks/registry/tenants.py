@@ -151,12 +151,19 @@ class Tenants:
     async def retire(self) -> None:
         """Turn those that are leaving and have no task any more."""
 
-        def tx() -> Tx[None]:
+        def done() -> Tx[list[str]]:
+            over = []
             for (tenant_id,) in (yield _LEAVING):
                 if not (yield _OPEN, {"t": tenant_id}):
-                    yield _TURN, {"key": tenant_id, "s": "DECOMMISSIONED", "now": clock.now()}
+                    over.append(tenant_id)
+            return over
 
-        await self._store.write(tx)
+        def tx() -> Tx[None]:
+            for tenant_id in over:
+                yield _TURN, {"key": tenant_id, "s": "DECOMMISSIONED", "now": clock.now()}
+
+        if over := await self._store.read(done):
+            await self._store.write(tx)
 
 
 def shown_tx(row: TenantRow) -> Tx[Tenant]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta
 
+from hostler.errors import InvalidRequest
 from hostler.runbooks import listing, showing
 from hostler.runbooks.acting import Acted
 from hostler.runbooks.registry import tenants
@@ -109,6 +110,11 @@ class Tasks:
         return found
 
     async def all(self, caller: Caller, params: RunList) -> Any:
+        if caller.agent_id is not None and (params.tenant_id or params.entity_id):
+            raise InvalidRequest("tenant_id, entity_id: an agent gets the tasks that it works on; leave them out")
+        if params.entity_id is not None and params.tenant_id is None and caller.scope is None:
+            raise InvalidRequest("tenant_id: Field required with entity_id, unless the key is for one tenant")
+
         def tx() -> Tx[list[Task]]:
             if caller.agent_id is not None:
                 return (yield from _own_tx(caller, params.status))
@@ -117,7 +123,7 @@ class Tasks:
                 within = (yield from tenants.find_tx(params.tenant_id, caller.scope)).id
             if params.entity_id is None:
                 return (yield from listing.in_state_tx(params.status, within))
-            found = yield from listing.of_entity_tx(params.tenant_id or within or "", params.entity_id, within)
+            found = yield from listing.of_entity_tx(within or "", params.entity_id, within)
             return [each for each in found if params.status in (None, each.status)]
 
         found = await self._room.store.read(tx)
