@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from calling import SCRIPT, Caller
+from calling import BUNDLES, SCRIPT, Caller
 
 from running import Server
 from workspaces import TOOLS, Workspace
@@ -29,6 +30,18 @@ def test_the_final_message_and_no_file(caller: Caller) -> None:
     assert result["error"] is None
     assert result["raw"]["usage"]["output_tokens"] > 0
     assert result["raw"]["stop_reason"] == {"type": "end_turn"}
+
+
+def test_what_is_imported_from_this_package_is_the_same(caller: Caller, workspace: Workspace, tmp_path: Path) -> None:
+    """On Temporal, too: tests/temporal."""
+    ours = shutil.copytree(BUNDLES / "caller", tmp_path / "ours", ignore=shutil.ignore_patterns("__pycache__"))
+    manifest = ours / "runbook.md"
+    manifest.write_text(manifest.read_text().replace("slug: caller", "slug: ours"))
+    program = (ours / "templates" / "workflow.py").read_text()
+    (ours / "templates" / "workflow.py").write_text(program.replace("ntro.workflow.agents", "hostler.runbooks"))
+    workflow = workspace.deploy(ours, "CallerWorkflow")
+    result = workspace.result(workspace.start(workflow, {"agent": caller.agent, "say": "no file, please"}))
+    assert (result["status"], result["output_text"]) == ("completed", "I made nothing.")
 
 
 def test_two_files_come_back_once_each(caller: Caller) -> None:

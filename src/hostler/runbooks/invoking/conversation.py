@@ -16,10 +16,10 @@ import msgspec
 from hostler import clock
 from hostler.runbooks.entries import Draft
 from hostler.runbooks.invoking import rows
+from hostler.runbooks.invoking.notes import Notes
 from hostler.runbooks.invoking.passback import Destination, Passback, PassedBack
 from hostler.runbooks.invoking.remote import Down, Refused, Remote, patiently
 from hostler.runbooks.invoking.watching import Watch
-from hostler.store.store import Store
 
 MARK = "hostler_run"  # in a session's metadata
 ENVIRONMENT = "runbooks"  # of sessions whose agent names none
@@ -69,8 +69,8 @@ Asks = Callable[[list[rows.Question]], Awaitable[None]]
 class Conversation:
     """One call, with its session."""
 
-    def __init__(self, store: Store, remote: Remote, run: rows.AgentRun, target: Target, call: Call) -> None:
-        self._store = store
+    def __init__(self, notes: Notes, remote: Remote, run: rows.AgentRun, target: Target, call: Call) -> None:
+        self._notes = notes
         self._remote = remote
         self._run = run
         self._target = target
@@ -124,7 +124,7 @@ class Conversation:
             return found or str((await self._remote.post("/v1/sessions", await self._wanted()))["id"])
 
         session_id = await patiently(get)
-        await self._store.write(lambda: rows.session_tx(self._run, session_id))
+        await self._notes.begun(self._run, session_id)
         return session_id
 
     async def _find(self) -> str | None:
@@ -218,7 +218,7 @@ class Conversation:
         for event in events or ():
             self._watch.take(event)
         if told := self._watch.told():
-            await self._store.write(lambda: rows.tell_tx(self._run, session_id, told))
+            await self._notes.told(self._run, session_id, told)
         questions = self._watch.questions()
         if questions and events is None:
             questions = await self._send_replies(session_id, questions)
@@ -229,8 +229,7 @@ class Conversation:
 
     async def _send_replies(self, session_id: str, questions: list[rows.Question]) -> list[rows.Question]:
         """Send what people said, and return what is still to be said."""
-        runs = await self._store.read(lambda: rows.of_task_tx(self._run.task_id))
-        replies = {each.event_id: each for run in runs if run.key == self._run.key for each in run.replies}
+        replies = await self._notes.replies(self._run)
         for question in questions:
             if (reply := replies.get(question.event_id)) is not None:
                 with suppress(Refused):  # somebody else has answered

@@ -70,7 +70,7 @@ class Passback:
             except TooLarge:
                 problems.append(_too_large(file, self._max_bytes))
             except Refused as problem:
-                problems.append(f"{_name(file)} could not be fetched: {problem}")
+                problems.append(f"{_name(file)} could not be taken: {problem}")
         return PassedBack(taken, problems)
 
     async def _take(self, remote: Remote, run: AgentRun, file: dict[str, Any], to: Destination) -> dict[str, Any]:

@@ -85,14 +85,13 @@ def _make(near: bool) -> httpx2.AsyncClient:
 class Remote:
     """One server, with the key that opens it."""
 
-    def __init__(self, http: Http, base_url: str, api_key: str) -> None:
+    def __init__(self, http: Http, base_url: str, api_key: str, *, bearer: bool = False) -> None:
+        """`bearer` is how the Workspace API wants the key."""
         self._http = http
         self.base_url = base_url.rstrip("/")
-        self._headers = {
-            "x-api-key": api_key,
-            "anthropic-version": VERSION,
-            "anthropic-beta": BETA,
-        }
+        self._headers = {"anthropic-version": VERSION, "anthropic-beta": BETA, "x-api-key": api_key}
+        if bearer:
+            self._headers = {"authorization": f"Bearer {api_key}"}
 
     def __repr__(self) -> str:
         return f"Remote({self.base_url!r})"
@@ -210,8 +209,9 @@ def _refusal(status: int, headers: Any, body: bytes) -> Exception:
 
 def _message(body: bytes) -> str:
     try:
-        error = msgspec.json.decode(body)["error"]
-        return str(error["message"])[:1000]
+        said = msgspec.json.decode(body)
+        error = said["error"]
+        return str((error if isinstance(error, dict) else said)["message"])[:1000]  # the Workspace API's has no object
     except (msgspec.DecodeError, KeyError, TypeError):
         return body[:200].decode("utf-8", "replace").strip()
 

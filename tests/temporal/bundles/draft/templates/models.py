@@ -1,0 +1,6 @@
+from pydantic import BaseModel
+
+
+class Context(BaseModel):
+    agent: str
+    tenant_slug: str
