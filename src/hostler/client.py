@@ -107,6 +107,8 @@ class Api:
         raise CantAsk(f"{self.url} answered {answer.status_code}: {said}")
 
     def _unreachable(self, error: Exception) -> CantAsk:
+        if not self.url.startswith(("http://", "https://")):
+            return CantAsk(f"{self.url} is no server's address: http://127.0.0.1:8400 is one.")
         return CantAsk(
             f"No server answers at {self.url} ({type(error).__name__}). "
             "Start one with `hostler serve`, or name another with HOSTLER_BASE_URL."

@@ -55,6 +55,35 @@ def test_the_two_that_are_built_in(folder: Path) -> None:
     assert "review: approved" in words
 
 
+def test_a_task_is_told_where_it_is_as_on_a_server(tmp_path: Path) -> None:
+    workflow = """
+from pydantic import BaseModel
+
+from ntro.workflow import NtroWorkflow, runbook
+
+
+class Ctx(BaseModel):
+    period: str
+    tenant_slug: str
+    entity_slug: str
+    task_id: str
+
+
+@runbook.defn
+class WhereAmIWorkflow(NtroWorkflow):
+    @runbook.run
+    async def run(self, ctx: Ctx) -> dict:
+        return {"tenant": ctx.tenant_slug, "entity": ctx.entity_slug, "task": len(ctx.task_id)}
+"""
+    front = bundles.FRONT.replace("monthly-close", "where-am-i")
+    made = bundles.write(tmp_path / "where-am-i", workflow=workflow, activities="", models="", front=front)
+    happy, _ = trial(made, "--input", "period=2026-03", "--input", "entity_slug=fund-one")
+    assert happy["result"] == {"tenant": "rehearsal", "entity": "fund-one", "task": 36}
+    without = hostler("runbook", "test", made, "-s", "happy")
+    assert without.returncode == 1
+    assert "the task's context does not fit Ctx: period: Field required\n" in without.stdout
+
+
 def test_a_scenario_of_its_own(folder: Path) -> None:
     scenario(
         folder,

@@ -15,6 +15,7 @@ import pytest
 
 from commands import bundles
 from commands.command import complaint, hostler, spawn
+from hostler.commands.deploying import Screen
 from running import Server
 
 Json = dict[str, Any]
@@ -282,6 +283,8 @@ def test_waiting_for_a_task(server: Server, tenant: str, tmp_path: Path) -> None
     assert told(server, "task", "show", task["id"])["status"] == "BLOCKED"
     assert "being cancelled" in run(server, "task", "cancel", task["id"])
     assert over(server, task["id"])["failure"]["type"] == "Cancelled"
+    assert run(server, "task", "cancel", task["id"]) == f"{task['id']} is over: FAILED.\n"
+    assert f"page: {server.base_url}/console/tasks/{task['id']}" in run(server, "task", "show", task["id"])
     assert task["id"] in run(server, "task", "list", "--tenant", tenant, "--entity", "fund-one")
 
 
@@ -304,6 +307,18 @@ def test_steps_on_a_terminal(server: Server, tenant: str, tmp_path: Path) -> Non
     assert "done Collect" in shown + out
 
 
+def test_what_is_drawn_in_place_is_taken_away_whole(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    screen = Screen(quiet=False)
+    screen._live = True
+    found = {"id": "a", "title": "t", "status": "IN_PROGRESS", "steps": [{"name": "x" * 60, "status": "COMPLETED"}]}
+    screen.show(found)
+    screen.show(found)
+    assert "\x1b" not in capsys.readouterr().err, "what has not changed is not drawn again"
+    screen.show({**found, "status": "COMPLETED"})
+    assert capsys.readouterr().err.startswith("\x1b[3A\x1b[J"), "the second line takes two of the terminal"
+
+
 def test_what_can_t_be_deployed_or_run(server: Server, tenant: str, tmp_path: Path) -> None:
     bundle = bundles.write(tmp_path / "b", workflow="x = (")
     said = refused(server, "runbook", "deploy", bundle, "--tenant", tenant)
@@ -315,6 +330,9 @@ def test_what_can_t_be_deployed_or_run(server: Server, tenant: str, tmp_path: Pa
     assert "fund-two" in refused(server, "runbook", "run", "x", "--tenant", tenant, "--entity", "fund-two")
     assert "there is no runbook.md" in refused(server, "runbook", "run", tmp_path, *place)
     assert "can't be read" in refused(server, "runbook", "run", "x", *place, "--input", "@nowhere")
+    elsewhere = ("agent", "create", "--path", "anthropic://agents/a", "--tenant", tenant, "--name", "a", "--base-url")
+    assert "--server-key-env" in refused(server, *elsewhere, "https://other.example.com")
+    assert "is no server's address" in refused(server, "task", "list", "--server", "localhost:8400")
     assert "say whose with --tenant" in refused(server, "task", "list", "--entity", "fund-one")
     assert "was not found" in refused(server, "task", "approve", "6f9619ff-8b86-4d01-b42d-00cf4fc964ff")
 

@@ -60,6 +60,8 @@ def create(server: str | None, api_key: str | None, as_json: bool, **said: Any) 
         "environmentId": said["environment"], "vaultIds": list(said["vaults"]) or None,
         "agentVersion": said["agent_version"], "budget": _budget(said["budget"]),
     }  # fmt: skip
+    if (said["base_url"] is None) != (said["server_key_env"] is None):
+        raise InvalidRequest("--base-url and --server-key-env go together: another server, and where its key is.")
     with asked(server, api_key) as api:
         made = api.post(AGENTS, {name: value for name, value in body.items() if value is not None})
     _with_key(made, as_json)

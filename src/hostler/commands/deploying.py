@@ -6,6 +6,7 @@ It must only parse, ask and print.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 import uuid
@@ -18,14 +19,13 @@ from hostler.client import Refused, part
 from hostler.commands.asking import WORKSPACE, asked, plain, rows, settings_of, show, table
 from hostler.commands.options import of_server
 from hostler.commands.options import run as run_loop
-from hostler.commands.tasks import TASKS, ladder, waits, words
+from hostler.commands.tasks import OVER, TASKS, ladder, page, waits, words
 from hostler.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from hostler.client import Api
 
 RUNBOOKS = "/v1/runbooks"
-_OVER = ("COMPLETED", "FAILED")
 _POLL = 0.5
 
 
@@ -210,7 +210,7 @@ def _watch(api: Api, found: dict[str, Any], seconds: float | None, *, quiet: boo
             if found["status"] == "BLOCKED":
                 found["nextStep"] = api.get(f"{TASKS}/{part(found['id'])}/next-step")
             screen.show(found)
-            if found["status"] in _OVER:
+            if found["status"] in OVER:
                 return found
             if until is not None and time.monotonic() >= until:
                 click.echo(f"It is not over after {seconds:g} seconds, and goes on.", err=True)
@@ -229,15 +229,17 @@ class Screen:
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
         self._live = sys.stderr.isatty() and not quiet
-        self._drawn = 0
+        self._drawn: list[str] = []
         self._said: set[str] = set()
 
     def show(self, found: dict[str, Any]) -> None:
-        lines = [*ladder(found), *waits(found)]
+        lines = [*page(found), *ladder(found), *waits(found)]
         if self._live:
-            self.clear()
-            click.echo(plain("\n".join([f"{found.get('title')}: {found['status']}", *lines])), err=True)
-            self._drawn = len(lines) + 1
+            drawn = plain("\n".join([f"{found.get('title')}: {found['status']}", *lines])).split("\n")
+            if drawn != self._drawn:
+                self.clear()
+                click.echo("\n".join(drawn), err=True)
+                self._drawn = drawn
         elif not self._quiet:
             told = [line for line in lines if line.strip() and not line.startswith("    ") and line not in self._said]
             self._said.update(told)
@@ -246,5 +248,7 @@ class Screen:
 
     def clear(self) -> None:
         if self._live and self._drawn:
-            click.echo(f"\x1b[{self._drawn}A\x1b[J", err=True, nl=False)
-            self._drawn = 0
+            width = shutil.get_terminal_size().columns
+            rows_drawn = sum(max(1, -(-len(line) // width)) for line in self._drawn)  # a long line takes several
+            click.echo(f"\x1b[{rows_drawn}A\x1b[J", err=True, nl=False, color=True)
+            self._drawn = []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hostler.commands.asking import settings_of
+from hostler.commands.asking import plain, settings_of
 from hostler.commands.options import JSON, run
 from hostler.errors import InvalidRequest
 
@@ -202,7 +202,7 @@ def _told(outcome: Outcome) -> list[str]:
     if outcome.error and outcome.ok:
         said.append(f"       ended with {outcome.error}")
     said += [f"       wrong: {each}" for each in outcome.faults]
-    return ["".join(letter if letter.isprintable() else "?" for letter in line) for line in said]
+    return [plain(" ".join(line.splitlines())) for line in said]
 
 
 def _event(event: Event) -> str:

@@ -12,13 +12,14 @@ from typing import Any
 import click
 
 from hostler.client import part
-from hostler.commands.asking import WORKSPACE, asked, fields, rows, settings_of, show, table
+from hostler.commands.asking import WORKSPACE, asked, rows, settings_of, show, table
 from hostler.commands.options import of_server
 from hostler.commands.savings import save
 from hostler.errors import InvalidRequest
 
 TASKS = f"{WORKSPACE}/tasks"
 STATES = ("PENDING", "READY", "IN_PROGRESS", "BLOCKED", "COMPLETED", "FAILED")
+OVER = ("COMPLETED", "FAILED")
 MARKS = {"COMPLETED": "done", "IN_PROGRESS": "now ", "BLOCKED": "wait", "FAILED": "FAIL"}
 GATE = click.option("--gate", metavar="ID", help="Which gate, where several are open: `gate` of `task show`.")
 REASON = click.option("--reason", metavar="TEXT", help="Why; the runbook gets it as the comments.")
@@ -118,7 +119,8 @@ def cancel(task_id: str, server: str | None, api_key: str | None, as_json: bool)
     """End a task. What it does now is interrupted, its agents' sessions too; what it has done stays."""
     with asked(server, api_key) as api:
         found = api.post(f"{TASKS}/{part(task_id)}/cancel")
-    show(found, as_json, [f"{task_id} is being cancelled ({found['status']})."])
+    over = found["status"] in OVER
+    show(found, as_json, [f"{task_id} is over: {found['status']}." if over else f"{task_id} is being cancelled."])
 
 
 @task.command("files")
@@ -190,8 +192,12 @@ def words(found: dict[str, Any]) -> list[str]:
         said.append(f"  result: {json.dumps(result, ensure_ascii=False)[:2000]}")
     for each in found.get("documents") or []:
         said.append(f"  document: {each['filename']} ({each['sizeBytes']} bytes, {each['source']})")
-    links = {name.replace("_", " "): url for name, url in (found.get("links") or {}).items()}
-    return [*said, *(f"  {line}" for line in fields(links))]
+    return [*said, *(f"  {line}" for line in page(found))]
+
+
+def page(found: dict[str, Any]) -> list[str]:
+    """Where a browser shows it."""
+    return [f"page: {url}" for url in (found.get("links") or {}).values()]
 
 
 def ladder(found: dict[str, Any]) -> list[str]:

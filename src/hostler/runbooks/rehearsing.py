@@ -20,7 +20,7 @@ from hostler.runbooks.contract import Bundle
 from hostler.runbooks.dataplane.config import DataPlaneConfig
 from hostler.runbooks.dataplane.plane import DataPlane
 from hostler.runbooks.scenarios import Expected, Scenario
-from hostler.runbooks.stage import Event, OwnData, Stage
+from hostler.runbooks.stage import TENANT, Event, OwnData, Stage
 
 _SCRIPT = "HOSTLER_REHEARSAL"
 _NEVER_RAN = ("BundleError", "WorkerCrashed", "Stalled", "AskedAgain")
@@ -62,12 +62,19 @@ class Rehearsal:
             task_id = str(uuid.uuid4())
             try:
                 async with asyncio.timeout(scenario.seconds):
-                    await stage.play(task_id, slug, scenario.input)
+                    await stage.play(task_id, slug, _context(scenario.input, task_id))
             except TimeoutError:
                 pass
             finally:
                 await plane.aclose()
         return _outcome(scenario, stage, task_id, time.monotonic() - begun)
+
+
+def _context(given: dict[str, Any], task_id: str) -> dict[str, Any]:
+    """What a server would add to it: who and where the task is. A scenario may play another tenant and entity."""
+    made_up = {"tenant_slug": TENANT, "entity_slug": "entity"}
+    ids = {f"{name}_id": str(uuid.uuid5(uuid.UUID(task_id), name)) for name in ("tenant", "entity", "workflow")}
+    return {**made_up, **ids, **given, "task_id": task_id}
 
 
 def _outcome(scenario: Scenario, stage: Stage, task_id: str, seconds: float) -> Outcome:

@@ -161,7 +161,9 @@ def _argument(found: type, given: Any) -> Any:
     try:
         return wanted.model_validate(given)
     except ValueError as error:
-        raise bundle.NotLoaded(f"the task's context does not fit {wanted.__name__}: {error}") from error
+        faults: list[Any] = error.errors() if hasattr(error, "errors") else [{"loc": (), "msg": error}]  # no values
+        told = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'all of it'}: {each['msg']}" for each in faults)
+        raise bundle.NotLoaded(f"the task's context does not fit {wanted.__name__}: {told}") from error
 
 
 def _takes_one(method: Any) -> bool:
