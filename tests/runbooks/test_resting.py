@@ -19,7 +19,7 @@ WORKER = b"hostler.runbooks.worker.process"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    config = "[runbooks]\nrest_seconds = 0.2\n"
+    config = "[runbooks]\nrest_seconds = 0.2\nspare_seconds = 0\n"
     with Server(tmp_path_factory.mktemp("resting") / "data", config=config) as running:
         yield running
 
@@ -70,3 +70,27 @@ def test_a_wait_has_no_process(server: Server, space: Workspace) -> None:
     assert space.result(task_id) == ["first", "paused", "approved", "rejected"]
     steps = [each["payload"]["name"] for each in space.logs(task_id, "step")]
     assert steps == ["first", "pause", "gate", "gate"]
+
+
+def test_a_spare_process_is_kept_for_a_while_and_more_tasks_than_places_come_in_turn(tmp_path: Path) -> None:
+    config = "[runbooks]\nspare_seconds = 1\nparallel = 2\n"
+    with (
+        Server(tmp_path / "data", config=config) as server,
+        httpx2.Client(base_url=server.base_url, headers=server.headers, timeout=30) as client,
+    ):
+        space = Workspace(client, "byng")
+        workflow = space.deploy(BUNDLES / "gate", "GateWorkflow")
+        assert workers(server) == 0, "none before the first task"
+        tasks = [space.start(workflow, {"seconds": 0, "number": number}) for number in range(5)]
+        for task_id in tasks:  # whoever waits for a person leaves its place to others
+            assert space.wait(task_id, "BLOCKED")["status"] == "BLOCKED"
+        for task_id in tasks:
+            for _ in range(2):
+                gate = None
+                while gate is None:
+                    gate = space.get(f"/v1/workspace/tasks/{task_id}/next-step").get("gate")
+                space.post(f"/v1/workspace/tasks/{task_id}/approve", {"gate": gate})
+                while space.get(f"/v1/workspace/tasks/{task_id}/next-step").get("gate") == gate:
+                    pass
+            assert space.result(task_id)[-2:] == ["approved", "approved"]
+        until(server, 0)
