@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from failures.test_postgres import cut, url  # noqa: F401 - a fixture
 from running import Server
-from workspaces import Workspace
+from workspaces import POLL_SECONDS, Workspace
 
 ACTIVITIES = """
 import os
@@ -74,15 +75,15 @@ def test_a_database_that_goes_in_mid_step(
         workspace = Workspace(client, "byng")
         task_id = workspace.start(workspace.deploy(bundle, "LongWorkflow"), {})
         while not (folder / "log").read_text():
-            pass
+            time.sleep(POLL_SECONDS)
         cut(postgres_url, url, closed=True)
         assert client.get(f"/v1/workspace/tasks/{task_id}").status_code == 503
         (folder / "go").touch()  # the activity returns while nothing can be written down
         while "waits" not in server.log():
-            pass
+            time.sleep(POLL_SECONDS)
         cut(postgres_url, url, closed=False)
         while client.get(f"/v1/workspace/tasks/{task_id}").status_code == 503:
-            pass
+            time.sleep(POLL_SECONDS)
         assert workspace.result(task_id) == [0, 1, 2]
         kinds = Counter(each["type"] for each in workspace.logs(task_id))
         assert (kinds["activity"], kinds["step"], kinds["ended"]) == (3, 1, 1)

@@ -12,7 +12,7 @@ import pytest
 from calling import BUNDLES
 
 from running import Server
-from workspaces import Workspace
+from workspaces import POLL_SECONDS, Workspace
 
 WORKER = b"hostler.runbooks.worker.process"
 
@@ -60,7 +60,7 @@ def test_a_wait_has_no_process(server: Server, space: Workspace) -> None:
     space.post(f"/v1/workspace/tasks/{task_id}/approve", {"gate": gate})
     until(server, 1)
     while (next_gate := space.get(f"/v1/workspace/tasks/{task_id}/next-step").get("gate")) in (gate, None):
-        pass
+        time.sleep(POLL_SECONDS)
     until(server, 0)
     server.restart()  # and a wait outlives the server, too
     space.client.base_url = server.base_url
@@ -91,6 +91,6 @@ def test_a_spare_process_is_kept_for_a_while_and_more_tasks_than_places_come_in_
                     gate = space.get(f"/v1/workspace/tasks/{task_id}/next-step").get("gate")
                 space.post(f"/v1/workspace/tasks/{task_id}/approve", {"gate": gate})
                 while space.get(f"/v1/workspace/tasks/{task_id}/next-step").get("gate") == gate:
-                    pass
+                    time.sleep(POLL_SECONDS)
             assert space.result(task_id)[-2:] == ["approved", "approved"]
         until(server, 0)
