@@ -56,6 +56,7 @@ class ReviewWorkflow(NtroWorkflow):
 
     def on_row_action(self, action):
         self.rows.append(action["payload"])
+        self._pending_action["payload"]["rows"] = list(self.rows)
 
     @ui_step(name="load", title="Load numbers", icon="Database")
     async def _load(self, ctx):

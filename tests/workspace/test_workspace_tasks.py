@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import httpx
 import pytest
 from ntro.workspace import Client
@@ -135,6 +137,11 @@ def test_rows_are_changed_while_the_gate_stays_open(server: Server, client: Clie
     assert ask(server, "POST", f"/workspace/tasks/{task.id}/row-action", json=body).json()["status"] == "BLOCKED"
     bad = ask(server, "POST", f"/workspace/tasks/{task.id}/row-action", json={"action": "drop", "rowId": "r"})
     assert (bad.status_code, bad.json()["error"]) == (400, "Bad Request")
+    edited = {"action": "edit_cell", "row_id": "r1", "field": "amount", "value": 3}
+    deadline = time.monotonic() + 60
+    while world.until(task.id, "review")["pendingAction"]["payload"].get("rows") != [edited]:
+        assert time.monotonic() < deadline, "what the runbook made of it is not shown"
+        time.sleep(0.05)
     client.tasks.approve_sync(task.id)
     rows = world.until(task.id, "done")["result"]["rows"]
     assert rows == [{"action": "edit_cell", "row_id": "r1", "field": "amount", "value": 3}]

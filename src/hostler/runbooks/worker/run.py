@@ -65,6 +65,9 @@ class Run:
     async def write(self, *drafts: Draft) -> Entry:
         """Make it durable, with all that was held back, and return the last."""
         held, self._held = self._held, []
+        if self._showing is not None:  # what is written now is newer
+            self._showing.cancel()
+            self._showing = None
         entries = await self._port.append([*held, *drafts], self.view(passed=drafts[-1].kind == "waited"))
         self._recall.position = max(self._recall.position, entries[-1].position)
         self.touch()
@@ -191,8 +194,12 @@ class Run:
         until = await self._until(key, seconds(limit))
         self._recall.deliver()  # what came while that was written
         tired = time.monotonic() + self.rest_seconds
+        heard = True
         while not predicate():
             self._changed.clear()
+            if heard:  # and the gate stays open: a row may have been edited
+                self._show_soon()
+                heard = False
             if time.monotonic() >= tired and self._is_alone():
                 self._port.rest(self._recall.position, until)
                 tired = time.monotonic() + self.rest_seconds
@@ -204,6 +211,7 @@ class Run:
                 await asyncio.wait_for(self._changed.wait(), pause)
             if self._recall.deliver():
                 tired = time.monotonic() + self.rest_seconds
+                heard = True
         await self.write(Draft(kind="waited", key=key))
 
     def _is_alone(self) -> bool:
