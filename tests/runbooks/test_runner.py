@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 from hostler import clock
 from hostler.runbooks import tasks as rows
@@ -35,11 +34,10 @@ class NoteWorkflow(NtroWorkflow):
 
 
 class Library:
-    """One bundle. `meanwhile` is done when a task's journal has been read and its worker not yet begun."""
+    """One bundle."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.meanwhile: Any = None
         (folder / "templates").mkdir(parents=True)
         (folder / "templates" / "__init__.py").touch()
         (folder / "templates" / "workflow.py").write_text(WORKFLOW)
@@ -48,9 +46,6 @@ class Library:
         return Bundle(folder=self.folder, workflow_class="NoteWorkflow", modules=[])
 
     async def slugs(self) -> list[str]:
-        if self.meanwhile is not None:
-            meanwhile, self.meanwhile = self.meanwhile, None
-            await meanwhile()
         return ["note"]
 
 
@@ -70,23 +65,21 @@ class Nothing:
         return "byng"
 
 
-async def unconfined(command: list[str], bundle: Path) -> list[str]:
-    return command
-
-
 def test_what_comes_while_a_worker_is_started_is_heard(tmp_path: Path) -> None:
     async def whole() -> rows.TaskRow:
         store = await SqliteStore.open(tmp_path / "t.db", now=clock.now())
         library, nothing, dispatcher = Library(tmp_path / "note"), Nothing(), EmbeddedDispatcher(store, tasks)
         settings = Settings(environ={"PYTHONPATH": str(SOURCE)}, spare_seconds=0)
-        runner = Runner(store, dispatcher, library, nothing, nothing, unconfined, settings)  # type: ignore[arg-type]
 
-        async def note() -> None:
+        async def meanwhile(command: list[str], _: Path) -> list[str]:
+            """The task's journal has been read, and its worker is about to be started."""
             await store.write(lambda: rows.signal_tx("t", "note", "heard"))
             runner.wake("t")
-            await asyncio.sleep(0)  # the runner has looked who has it
+            while "t" not in runner._woken:  # noqa: ASYNC110 - until the runner has looked who has it: nobody yet
+                await asyncio.sleep(0)
+            return command
 
-        library.meanwhile = note
+        runner = Runner(store, dispatcher, library, nothing, nothing, meanwhile, settings)  # type: ignore[arg-type]
         names = {"tenant_id": "x", "workflow_id": "w", "runbook": "note", "version": "1", "digest": "d", "title": "T"}
         await store.write(lambda: rows.create_tx("t", **names, context={}))
         work = asyncio.create_task(runner.run())
