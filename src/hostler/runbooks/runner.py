@@ -172,8 +172,7 @@ class Runner:
 
     async def _run(self, running: Running, begin: m.Begin, row: rows.TaskRow) -> None:
         try:
-            if row.cancelled_at is not None:
-                running.poke()
+            running.poke()  # what came while the process was started
             status = await running.worker.run(begin, running.serve, stall_seconds=self._settings.stall_seconds)
             why = f"The runbook's process ended with status {status}."
         except Stalled as problem:
