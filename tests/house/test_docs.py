@@ -118,16 +118,16 @@ def test_every_key_of_the_config_file() -> None:
     ],
 )
 def test_every_key_of_a_table_with_its_default(struct: Any) -> None:
-    documented = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", CONFIGURATION, re.MULTILINE))
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", CONFIGURATION, re.MULTILINE)
     for field in msgspec.structs.fields(struct):
-        said = documented[field.name].strip().strip("`")
+        said = [default.strip().strip("`") for name, default in rows if name == field.name]  # of any table that has it
         if field.default is msgspec.NODEFAULT and field.default_factory is msgspec.NODEFAULT:
-            assert said == "required", field.name
+            assert "required" in said, field.name
         elif field.default in (None, "", (), msgspec.NODEFAULT):
-            assert said in ("none", "all"), field.name
+            assert {"none", "all"} & set(said), field.name
         else:
             default = list(field.default) if isinstance(field.default, tuple) else field.default
-            assert said == str(default).replace("'", '"'), field.name
+            assert str(default).replace("'", '"') in said, field.name
 
 
 def test_every_route() -> None:
