@@ -38,7 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stall_seconds: float = 60.0
     rest_seconds: float = 60.0
     spare_seconds: float = 60.0
-    parallel: int = 32
+    tasks_at_once: int = 32
     environ: dict[str, str] = {}
 
 
@@ -61,7 +61,7 @@ class Runner:
         self._settings = settings
         self._confine = confine
         self._spares = Spares(self._start, settings.spare_seconds)
-        self._slots = asyncio.Semaphore(settings.parallel)
+        self._slots = asyncio.Semaphore(settings.tasks_at_once)
         self._running: dict[str, Running | None] = {}
         self._woken: set[str] = set()
         self._ends: dict[str, set[asyncio.Future[None]]] = {}  # who waits here for the end of a task
