@@ -164,11 +164,11 @@ def framed(message: Message) -> bytes:
 
 
 async def read(reader: asyncio.StreamReader) -> bytes | None:
-    """The next message, still encoded; None once the other side has closed. Raises OSError, BadMessage."""
+    """The next message, still encoded; None once the other side has closed, or was killed. Raises BadMessage."""
     try:
         (size,) = _HEAD.unpack(await reader.readexactly(_HEAD.size))
         if size > MAX_MESSAGE:
             raise BadMessage(f"a message of {size} bytes")
         return await reader.readexactly(size)
-    except asyncio.IncompleteReadError:
+    except (asyncio.IncompleteReadError, ConnectionError):
         return None

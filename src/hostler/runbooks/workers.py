@@ -138,6 +138,8 @@ class Worker:
             await self._send(reply)
 
     async def _send(self, message: m.Message) -> None:
+        if self._writer.is_closing():
+            return
         with contextlib.suppress(ConnectionError):  # it has ended: reading finds out
             self._writer.write(m.framed(message))
             await self._writer.drain()
