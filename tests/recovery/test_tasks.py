@@ -13,6 +13,8 @@ import httpx2
 import pytest
 from mortal import Mortal
 
+from workspaces import Workspace
+
 BUNDLES = Path(__file__).with_name("bundles")
 LOST = (httpx2.TransportError,)
 COMMAND = "echo drafted >> /mnt/session/outputs/draft.txt"
@@ -80,34 +82,10 @@ class World:
         config += f'folders = ["{self.effects.parent}"]\n'
         self.server = Mortal(folder, harness="retry_base = 0.2\nretry_limit = 0.5", config=config, scripted=SCRIPT)
         self.server.start()
-        self.native = self._post("/v1/agents", {"name": "a", "model": "scripted", "tools": TOOLS})["id"]
-        tenant = {"name": "Byng", "slug": "byng", "dataPlatform": "managed-postgres"}
-        self.tenant = self._post("/v1/workspace/tenants", tenant)["id"]
-        entity = self._post("/v1/workspace/tenants/byng/entities", {"name": "One", "slug": "one"})["id"]
-        reference = {"kind": "claude_managed", "externalRef": f"anthropic://agents/{self.native}"}
-        named = {"tenantId": "byng", "name": "drafter", **reference}
-        self.agent = self._post("/v1/workspace/registry/agents", named)["id"]
-        for slug in ("whole", "below"):
-            self._deploy(slug)
-        workflow = {"runbookSlug": "whole", "entityId": entity, "name": "whole"}
-        self.workflow = self._post("/v1/workspace/registry/workflows", workflow)["id"]
-
-    def _deploy(self, slug: str) -> None:
-        files = {
-            str(path.relative_to(BUNDLES / slug)): path.read_text() for path in (BUNDLES / slug).rglob("*.[pm][yd]")
-        }
-        deployed = {
-            "tenantSlug": "byng",
-            "version": "1.0.0",
-            "workflowClass": f"{slug.title()}Workflow",
-            "files": files,
-        }
-        self._post(f"/v1/runbooks/{slug}/deploy", deployed)
-
-    def _post(self, path: str, body: Any, **headers: str) -> Any:
-        answer = self.server.client.post(path, json=body, headers=headers)
-        assert answer.status_code < 300, answer.text
-        return answer.json()
+        self.workspace = Workspace(self.server.client, "byng", self.surely)
+        self.agent = self.workspace.register(self.workspace.agent(), "drafter")["id"]
+        self.workspace.deploy(BUNDLES / "below", "BelowWorkflow")
+        self.workflow = self.workspace.deploy(BUNDLES / "whole", "WholeWorkflow")
 
     def surely(self, ask: Callable[[], Any]) -> Any:
         """Ask until there is an answer, whatever deaths come in between."""
@@ -121,45 +99,19 @@ class World:
     def run(self, *points: str) -> tuple[str, dict[str, Any]]:
         """A task from its beginning to its end; its mark, and what it comes to."""
         mark = uuid.uuid4().hex[:8]
-        body = {"tenantId": "byng", "workflowId": self.workflow, "context": {"agent": self.agent, "mark": mark}}
         self.server.order("*", *points)
-        task_id = self.surely(lambda: self._post("/v1/workspace/tasks", body, **{"Idempotency-Key": mark}))["id"]
-        task = self.wait(task_id, "BLOCKED")
-        self.surely(lambda: self._post(f"/v1/workspace/tasks/{task_id}/approve", {"reason": mark}))
-        task = self.wait(task_id, "COMPLETED")
+        task_id = self.workspace.start(self.workflow, {"agent": self.agent, "mark": mark}, once=mark)
+        self.workspace.wait(task_id, "BLOCKED")
+        self.workspace.post(f"/v1/workspace/tasks/{task_id}/approve", {"reason": mark})
+        task = self.workspace.wait(task_id)
+        assert task["status"] == "COMPLETED", f"{task['failure']}\n{self.server.log()[-4000:]}"
         return mark, task
-
-    def wait(self, task_id: str, status: str) -> dict[str, Any]:
-        """Until the task is so. The server dies meanwhile as it was ordered to."""
-        while True:
-            task = self.surely(lambda: self.server.client.get(f"/v1/workspace/tasks/{task_id}", timeout=5).json())
-            assert task["status"] != "FAILED", f"{task['failure']}\n{self.server.log()[-4000:]}"
-            if task["status"] in (status, "COMPLETED"):
-                return dict(task)
-
-    def logs(self, task_id: str) -> list[dict[str, Any]]:
-        return list(self.surely(lambda: self.server.client.get(f"/v1/workspace/tasks/{task_id}/logs").json()))
-
-    def sessions(self, task_id: str) -> list[dict[str, Any]]:
-        found = self.surely(lambda: self.server.client.get("/v1/sessions", params={"limit": 100}).json()["data"])
-        return [each for each in found if each["metadata"].get("task_id") == task_id]
-
-    def messages(self, session_id: str) -> int:
-        """How often it was kicked off."""
-        path = f"/v1/sessions/{session_id}/events"
-        return len([each for each in self._listed(path) if each["type"] == "user.message"])
-
-    def _listed(self, path: str) -> list[dict[str, Any]]:
-        return list(self.surely(lambda: self.server.client.get(path).json()["data"]))
 
     def documents(self, task_id: str) -> list[Any]:
         (file,) = (self.server.data_dir / "data-plane").rglob("ingest.db")
         with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as database:
             query = "SELECT filename, source FROM submitted_documents WHERE task_id = ?"
             return database.execute(query, (task_id,)).fetchall()
-
-
-TOOLS = [{"type": "agent_toolset_20260401"}]
 
 
 @pytest.fixture(scope="module")
@@ -181,14 +133,14 @@ def check(world: World, *points: str) -> None:
     assert world.server.orders() == [], "it did not die"
     task_id = task["id"]
     loaded = [f"{mark}:load:{number}" for number in range(3)]
-    logs = world.logs(task_id)
+    logs = world.workspace.logs(task_id)
     assert logs[-1]["type"] == "ended"
     result = [loaded, "completed", "It is drafted.", ["draft.txt"], f"{mark}:below", "late", "approved", "1"]
     assert logs[-1]["payload"]["result"] == result
     steps = Counter(each["payload"]["name"] for each in logs if each["type"] == "step")
     assert steps == dict.fromkeys(["load", "draft", "late", "review", "keep"], 1)
-    (session,) = world.sessions(task_id)
-    assert world.messages(session["id"]) == 1
+    (session,) = world.workspace.sessions(task_id)
+    assert len(world.workspace.events(session["id"], "user.message")) == 1
     assert world.documents(task_id) == [("draft.txt", f"agent_output:{world.agent}")]
     effects = Counter(line for line in world.effects.read_text().splitlines() if line.startswith(mark))
     assert set(effects) == {*loaded, f"{mark}:below"}

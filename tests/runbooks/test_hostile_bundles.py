@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from calling import BUNDLES
+from calling import BUNDLES, SCRIPT
 
 from running import Server
 from workspaces import Workspace
@@ -100,6 +100,14 @@ def deploy(space: Workspace, folder: Path) -> str:
         for name, text in {"__init__": "", "activities": "", "workflow": WORKFLOW}.items():
             (made / "templates" / f"{name}.py").write_text(text)
     return space.deploy(made, "HostileWorkflow")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Without a spare process, so that there is none where no task is."""
+    config = "[runbooks]\nspare_seconds = 0\n"
+    with Server(tmp_path_factory.mktemp("hostile") / "data", config=config, scripted=SCRIPT) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

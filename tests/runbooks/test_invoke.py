@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from calling import BUNDLES, SCRIPT, Caller
 
 from running import Server
-from workspaces import TOOLS, Workspace
+from workspaces import POLL_SECONDS, TOOLS, Workspace
 
 ASKS = {"type": "agent_toolset_20260401", "default_config": {"permission_policy": {"type": "always_ask"}}}
 RATE = {"type": "custom", "name": "rate", "description": "A rate.", "input_schema": {"type": "object"}}
@@ -181,14 +182,14 @@ def test_a_task_that_is_cancelled_takes_its_session_with_it(caller: Caller, work
 def working(workspace: Workspace, task_id: str) -> dict[str, Any]:
     """The session, once its tool has begun."""
     while not (found := workspace.sessions(task_id)) or not workspace.events(found[0]["id"], "agent.tool_use"):
-        pass
+        time.sleep(POLL_SECONDS)
     return found[0]
 
 
 def ended(workspace: Workspace, task_id: str) -> bool:
     """Once the session is archived."""
     while not (session := session_of(workspace, task_id))["archived_at"]:
-        pass
+        time.sleep(POLL_SECONDS)
     return bool(workspace.events(session["id"], "user.interrupt"))
 
 

@@ -28,6 +28,11 @@ class Revision(NamedTuple):
 
 
 class Library(Protocol):
+    @property
+    def folder(self) -> Path:
+        """Where all bundles are laid out."""
+        ...
+
     async def bundle(self, slug: str, digest: str) -> Bundle:
         """Raises NotFound, Unavailable."""
         ...

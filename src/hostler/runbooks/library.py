@@ -77,6 +77,11 @@ class Library:
         self._folder = folder
         self._faults = faults
 
+    @property
+    def folder(self) -> Path:
+        """It is there from the first deployment on."""
+        return self._folder
+
     async def deploy(
         self, slug: str, version: str, workflow_class: str, modules: list[str], files: dict[str, str]
     ) -> Deployed:

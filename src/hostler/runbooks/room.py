@@ -63,7 +63,11 @@ class Runbooks:
         )
         seen = {name: environ[name] for name in config.environ if name in environ}
         settings = Settings(
-            stall_seconds=config.stall_seconds, rest_seconds=config.rest_seconds, environ={**seen, **config.variables}
+            stall_seconds=config.stall_seconds,
+            rest_seconds=config.rest_seconds,
+            spare_seconds=config.spare_seconds,
+            parallel=config.parallel,
+            environ={**seen, **config.variables},
         )
         self.runner = Runner(
             store, EmbeddedDispatcher(store, tasks), self.library, self.agents, Asked(store, data), confine, settings

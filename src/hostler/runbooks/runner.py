@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
@@ -20,7 +19,8 @@ from hostler.runbooks.confining import NotConfined
 from hostler.runbooks.contract import Agents, Confine, Data, Library
 from hostler.runbooks.entries import Draft, Entry
 from hostler.runbooks.journal import Taken, answer_tx, append_tx, read_tx
-from hostler.runbooks.running import STORE_DOWN_SECONDS, Running
+from hostler.runbooks.running import STORE_DOWN_SECONDS, Running, Slot
+from hostler.runbooks.spares import Spares
 from hostler.runbooks.workers import Stalled, Worker, last_words
 from hostler.store.dispatch import Dispatcher, Lease
 from hostler.store.rounds import survived
@@ -39,6 +39,8 @@ MAX_CHILDREN = 1000
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stall_seconds: float = 60.0
     rest_seconds: float = 60.0
+    spare_seconds: float = 60.0
+    parallel: int = 32
     environ: dict[str, str] = {}
 
 
@@ -60,6 +62,8 @@ class Runner:
         self.data = data
         self._settings = settings
         self._confine = confine
+        self._spares = Spares(self._start, settings.spare_seconds)
+        self._slots = asyncio.Semaphore(settings.parallel)
         self._running: dict[str, Running | None] = {}
         self._woken: set[str] = set()
         self._ends: dict[str, set[asyncio.Future[None]]] = {}  # who waits here for the end of a task
@@ -69,6 +73,7 @@ class Runner:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._heartbeat(), name="runbooks-heartbeat")
             group.create_task(self._tidy_up(), name="runbooks-left-over")
+            group.create_task(self._spares.run(), name="runbooks-spares")
             async for task_id in self._dispatcher.wakes():
                 if task_id in self._running:
                     self._woken.add(task_id)
@@ -102,9 +107,7 @@ class Runner:
     async def _work(self, task_id: str) -> None:
         self._woken.discard(task_id)
         try:
-            lease = await self._dispatcher.claim(task_id)
-            if lease is not None:
-                await self._advance(lease)
+            await self._in_turn(task_id)
         except Taken:
             log.warning("task %s was taken over", task_id)
         except StoreClosed:
@@ -120,7 +123,19 @@ class Runner:
             if task_id in self._woken:
                 self._dispatcher.wake(task_id)
 
-    async def _advance(self, lease: Lease) -> None:
+    async def _in_turn(self, task_id: str) -> None:
+        """Work on it when there is a place. A child needs none: the one that waits for it has one."""
+        slot = Slot(self._slots)
+        if ":" not in task_id:
+            await slot.take()
+        try:
+            lease = await self._dispatcher.claim(task_id)
+            if lease is not None:
+                await self._advance(lease, slot)
+        finally:
+            slot.give_back()
+
+    async def _advance(self, lease: Lease, slot: Slot) -> None:
         task_id = lease.session_id
         row = await self.store.read(lambda: rows.find_tx(task_id))
         try:
@@ -130,11 +145,11 @@ class Runner:
             return
         entries = await self.store.read(lambda: read_tx(task_id))
         try:
-            worker = await self._worker(bundle.folder)
+            worker = await self._spares.take()
         except NotConfined as problem:
             await self._end(lease, "NotConfined", problem.message)
             return
-        running = Running(self, lease, worker, entries)
+        running = Running(self, lease, worker, entries, slot)
         self._running[task_id] = running
         begin = m.Begin(
             task_id=task_id,
@@ -152,10 +167,10 @@ class Runner:
         )
         await self._run(running, begin, row)
 
-    async def _worker(self, folder: Path) -> Worker:
-        """Raises NotConfined."""
-        confine = self._confine
-        return await Worker.start(self._settings.environ, confine=lambda command: confine(command, folder))
+    async def _start(self) -> Worker:
+        """A process that sees all bundles, so that it will do for any task. Raises NotConfined."""
+        folder = self._library.folder
+        return await Worker.start(self._settings.environ, confine=lambda command: self._confine(command, folder))
 
     async def _run(self, running: Running, begin: m.Begin, row: rows.TaskRow) -> None:
         try:

@@ -30,6 +30,24 @@ MAX_VIEW = 20 * 1024 * 1024  # of its four parts, each has at most 4 MiB (worker
 _OWN = frozenset({"step", "activity", "attempt", "waiting", "waited", "moment", "log", "ended"})
 
 
+class Slot:
+    """One of the places for tasks that are at work."""
+
+    def __init__(self, places: asyncio.Semaphore) -> None:
+        self._places = places
+        self._taken = False
+
+    async def take(self) -> None:
+        await self._places.acquire()
+        self._taken = True
+
+    def give_back(self) -> None:
+        """Once is enough."""
+        if self._taken:
+            self._taken = False
+            self._places.release()
+
+
 class Host(Protocol):
     """What the runner does for a task: each writes to its journal under the lease. Raises Taken, Unavailable."""
 
@@ -52,10 +70,11 @@ class Host(Protocol):
 class Running:
     """A task with its worker."""
 
-    def __init__(self, host: Host, lease: Lease, worker: Worker, entries: list[Entry]) -> None:
+    def __init__(self, host: Host, lease: Lease, worker: Worker, entries: list[Entry], slot: Slot) -> None:
         self.lease = lease
         self.worker = worker
         self.over = False
+        self._slot = slot
         self.resting = False
         self.progress = False
         self._host = host
@@ -96,8 +115,10 @@ class Running:
                 case m.StartChild():
                     entry = await self._host.start_child(self.lease, message)
                 case m.AwaitChild():
+                    self._slot.give_back()
                     entry = await self._host.child_end(self.lease, message.task_id)
                 case m.RunAgent():
+                    self._slot.give_back()  # the agent is at work, not the task
                     self._calls[message.id] = message.key
                     entry = await self._host.agent(self.lease, message)
                 case m.Show():
@@ -134,11 +155,13 @@ class Running:
         """The columns in which a task's looks are."""
         if view is None:
             return {}
-        asks = self._host.asks(self.lease.session_id)
+        status = rows.status_of(view, asks=self._host.asks(self.lease.session_id))
+        if status == rows.BLOCKED:  # it may take days: others are to have its place
+            self._slot.give_back()
         data = msgspec.json.encode(view)
         if len(data) > MAX_VIEW:
             raise m.BadMessage(f"a view of {len(data)} bytes")
-        return {"view": data, "status": rows.status_of(view, asks=asks)}
+        return {"view": data, "status": status}
 
     async def _show(self, view: dict[str, Any]) -> None:
         with contextlib.suppress(Taken):  # it may have ended since

@@ -85,12 +85,20 @@ class Worker:
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
         finally:
-            self.kill()
-            self._writer.close()
-            for waiting in self._answers.values():
-                waiting.cancel()
-            status = await asyncio.shield(asyncio.to_thread(self._process.wait))  # who was killed is buried, too
+            status = await self.end()
         return status
+
+    @property
+    def lives(self) -> bool:
+        return self._process.poll() is None
+
+    async def end(self) -> int:
+        """Kill it with all that it has started, and bury it; its exit status."""
+        self.kill()
+        self._writer.close()
+        for waiting in self._answers.values():
+            waiting.cancel()
+        return await asyncio.shield(asyncio.to_thread(self._process.wait))
 
     def kill(self) -> None:
         """End it with all that it has started."""

@@ -30,6 +30,7 @@ class Memory:
         self.rest_seconds = math.inf
         self.rests: list[tuple[int, float | None]] = []
         self.views: list[dict[str, Any] | None] = []
+        self.told: list[tuple[str, dict[str, Any]]] = []  # with each entry, what was seen to be waited for
         self.seen: dict[str, Any] | None = None  # since the process began
         self.children: dict[str, str] = {}
         self.agent_runs: list[dict[str, Any]] = []
@@ -44,6 +45,7 @@ class Memory:
         if at == self.appends and not written:
             await self._die()
         self._tell(view)
+        self.told += [(draft.kind, self.pending()) for draft in drafts]
         made = [self.add(draft) for draft in drafts]
         await asyncio.sleep(0)
         if at == self.appends:

@@ -128,6 +128,13 @@ def test_it_dies_at_any_append(at: int, written: bool) -> None:
     assert len([entry for entry in port.entries if entry.kind == "signal"]) == 1
 
 
+def test_a_gate_that_was_passed_is_not_seen_open() -> None:
+    """Whoever looks before the runbook has gone on must not take it for the next one."""
+    _, port = play()
+    assert [pending for kind, pending in port.told if kind == "waited"] == [{}, {}]
+    assert any(view and view["current_pending_action"] for view in port.views), "it was open before"
+
+
 def test_what_has_returned_is_not_run_again() -> None:
     """The death after the last step was written: all bodies have run once."""
     _, port = play((APPENDS, True))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import itertools
 import logging
 import os
@@ -170,10 +171,17 @@ def _takes_one(method: Any) -> bool:
     return bool(method.__code__.co_argcount > 1)
 
 
+def _warm_up() -> None:
+    """What every task needs, before one is there: this takes longer than all the rest of a start."""
+    for name in ("ntro.data", "ntro.workflow.agents", "ntro.workflow.registry", "ntro.workflow.runtime"):
+        importlib.import_module(name)
+
+
 async def main(runtime: type[DurableRuntime] = DurableRuntime) -> None:
     sock = socket.socket(fileno=SOCKET)
     reader, writer = await asyncio.open_connection(sock=sock, limit=m.MAX_MESSAGE)
     link = Link(reader, writer)
+    _warm_up()
     begin = await link.receive()
     if not isinstance(begin, m.Begin):
         return

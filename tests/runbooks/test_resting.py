@@ -1,0 +1,96 @@
+"""A task that only waits has no process: it gets one when its time comes, or somebody sends something."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from calling import BUNDLES
+
+from running import Server
+from workspaces import POLL_SECONDS, Workspace
+
+WORKER = b"hostler.runbooks.worker.process"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    config = "[runbooks]\nrest_seconds = 0.2\nspare_seconds = 0\n"
+    with Server(tmp_path_factory.mktemp("resting") / "data", config=config) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def space(server: Server) -> Iterator[Workspace]:
+    with httpx2.Client(base_url=server.base_url, headers=server.headers, timeout=30) as client:
+        yield Workspace(client, "byng")
+
+
+def workers(server: Server) -> int:
+    """How many processes the server has for tasks."""
+    found = 0
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            parent = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1]
+            found += parent == str(server.pid) and WORKER in Path(f"/proc/{name}/cmdline").read_bytes()
+        except (OSError, IndexError):
+            continue
+    return found
+
+
+def until(server: Server, count: int) -> None:
+    late = time.monotonic() + 30
+    while workers(server) != count:
+        assert time.monotonic() < late, f"there are {workers(server)}"
+        time.sleep(0.02)
+
+
+def test_a_wait_has_no_process(server: Server, space: Workspace) -> None:
+    workflow = space.deploy(BUNDLES / "gate", "GateWorkflow")
+    task_id = space.start(workflow, {"seconds": 3})
+    until(server, 1)
+    until(server, 0)  # it pauses, and is started again when that is over
+    assert space.wait(task_id, "BLOCKED")["status"] == "BLOCKED"
+    until(server, 0)
+    gate = space.get(f"/v1/workspace/tasks/{task_id}/next-step")["gate"]
+    space.post(f"/v1/workspace/tasks/{task_id}/approve", {"gate": gate})
+    until(server, 1)
+    while (next_gate := space.get(f"/v1/workspace/tasks/{task_id}/next-step").get("gate")) in (gate, None):
+        time.sleep(POLL_SECONDS)
+    until(server, 0)
+    server.restart()  # and a wait outlives the server, too
+    space.client.base_url = server.base_url
+    assert space.task(task_id)["status"] == "BLOCKED"
+    assert workers(server) == 0
+    space.post(f"/v1/workspace/tasks/{task_id}/reject", {"gate": next_gate})
+    assert space.result(task_id) == ["first", "paused", "approved", "rejected"]
+    steps = [each["payload"]["name"] for each in space.logs(task_id, "step")]
+    assert steps == ["first", "pause", "gate", "gate"]
+
+
+def test_a_spare_process_is_kept_for_a_while_and_more_tasks_than_places_come_in_turn(tmp_path: Path) -> None:
+    config = "[runbooks]\nspare_seconds = 1\nparallel = 2\n"
+    with (
+        Server(tmp_path / "data", config=config) as server,
+        httpx2.Client(base_url=server.base_url, headers=server.headers, timeout=30) as client,
+    ):
+        space = Workspace(client, "byng")
+        workflow = space.deploy(BUNDLES / "gate", "GateWorkflow")
+        assert workers(server) == 0, "none before the first task"
+        tasks = [space.start(workflow, {"seconds": 0, "number": number}) for number in range(5)]
+        for task_id in tasks:  # whoever waits for a person leaves its place to others
+            assert space.wait(task_id, "BLOCKED")["status"] == "BLOCKED"
+        for task_id in tasks:
+            for _ in range(2):
+                gate = None
+                while gate is None:
+                    gate = space.get(f"/v1/workspace/tasks/{task_id}/next-step").get("gate")
+                space.post(f"/v1/workspace/tasks/{task_id}/approve", {"gate": gate})
+                while space.get(f"/v1/workspace/tasks/{task_id}/next-step").get("gate") == gate:
+                    time.sleep(POLL_SECONDS)
+            assert space.result(task_id)[-2:] == ["approved", "approved"]
+        until(server, 0)
