@@ -73,7 +73,7 @@ def test_a_wait_has_no_process(server: Server, space: Workspace) -> None:
 
 
 def test_a_spare_process_is_kept_for_a_while_and_more_tasks_than_places_come_in_turn(tmp_path: Path) -> None:
-    config = "[runbooks]\nspare_seconds = 1\nparallel = 2\n"
+    config = "[runbooks]\nspare_seconds = 1\ntasks_at_once = 2\n"
     with (
         Server(tmp_path / "data", config=config) as server,
         httpx2.Client(base_url=server.base_url, headers=server.headers, timeout=30) as client,

@@ -7,6 +7,7 @@ import itertools
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sqlalchemy import update
 from workspace_world import SECONDS, World
 
 from databases import Databases
+from hostler.runbooks.confining import Confining
 from hostler.runbooks.library import Library
 from hostler.runbooks.registry import cron
 from hostler.runbooks.registry.entities import Entities
@@ -44,7 +46,7 @@ class Place:
     def __init__(self, store: Store, folder: Path) -> None:
         self.store = store
         self.woken: list[str] = []
-        self.library = Library(store, folder, import_faults)
+        self.library = Library(store, folder, partial(import_faults, confine=Confining("none", [])))
         self.workflows = Workflows(store, self.library)
         self.tenants = Tenants(store)
         self.schedules = Schedules(store, Starts(store, self.library, self.woken.append))

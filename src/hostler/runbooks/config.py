@@ -14,7 +14,7 @@ class RunbooksConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     stall_seconds: float = 60.0
     rest_seconds: float = 60.0
     spare_seconds: float = 60.0
-    parallel: int = 32
+    tasks_at_once: int = 32
     document_mb: int = 100
     isolation: Literal["bubblewrap", "none"] = "bubblewrap"
     folders: list[str] = []
@@ -30,8 +30,8 @@ class RunbooksConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise ValueError("folders must be absolute paths")
         if not 0 <= self.spare_seconds <= 86_400:
             raise ValueError("spare_seconds must be from 0 to 86400")
-        if not 1 <= self.parallel <= 10_000:
-            raise ValueError("parallel must be from 1 to 10000")
+        if not 1 <= self.tasks_at_once <= 10_000:
+            raise ValueError("tasks_at_once must be from 1 to 10000")
         if not 1 <= self.document_mb <= 500:
             raise ValueError("document_mb must be from 1 to 500")
 

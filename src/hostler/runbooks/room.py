@@ -66,7 +66,7 @@ class Runbooks:
             stall_seconds=config.stall_seconds,
             rest_seconds=config.rest_seconds,
             spare_seconds=config.spare_seconds,
-            parallel=config.parallel,
+            tasks_at_once=config.tasks_at_once,
             environ={**seen, **config.variables},
         )
         self.runner = Runner(

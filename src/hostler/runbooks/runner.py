@@ -40,7 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stall_seconds: float = 60.0
     rest_seconds: float = 60.0
     spare_seconds: float = 60.0
-    parallel: int = 32
+    tasks_at_once: int = 32
     environ: dict[str, str] = {}
 
 
@@ -63,7 +63,7 @@ class Runner:
         self._settings = settings
         self._confine = confine
         self._spares = Spares(self._start, settings.spare_seconds)
-        self._slots = asyncio.Semaphore(settings.parallel)
+        self._slots = asyncio.Semaphore(settings.tasks_at_once)
         self._running: dict[str, Running | None] = {}
         self._woken: set[str] = set()
         self._ends: dict[str, set[asyncio.Future[None]]] = {}  # who waits here for the end of a task
@@ -174,8 +174,7 @@ class Runner:
 
     async def _run(self, running: Running, begin: m.Begin, row: rows.TaskRow) -> None:
         try:
-            if row.cancelled_at is not None:
-                running.poke()
+            running.poke()  # what came while the process was started
             status = await running.worker.run(begin, running.serve, stall_seconds=self._settings.stall_seconds)
             why = f"The runbook's process ended with status {status}."
         except Stalled as problem:

@@ -21,7 +21,7 @@ from hostler.runbooks.entries import Draft, Entry
 from hostler.runbooks.journal import Taken, read_tx
 from hostler.runbooks.workers import Worker
 from hostler.store.dispatch import Lease
-from hostler.store.store import Store
+from hostler.store.store import Store, StoreClosed
 
 log = logging.getLogger(__name__)
 
@@ -84,9 +84,21 @@ class Running:
 
     def poke(self) -> None:
         """Something may have come in for it."""
-        task = asyncio.create_task(self._look())
+        task = asyncio.create_task(self._looked())
         self._poking.add(task)
         task.add_done_callback(self._poking.discard)
+
+    async def _looked(self) -> None:
+        """While the database is gone it waits: a signal that was accepted is not lost for that."""
+        while not self.over and not self.resting:
+            try:
+                await self._look()
+                return
+            except (NotFound, StoreClosed):
+                return
+            except Unavailable as problem:
+                log.warning("task %s: what came in waits: %s", self.lease.session_id, problem)
+                await asyncio.sleep(STORE_DOWN_SECONDS)
 
     async def _look(self) -> None:
         task_id, after = self.lease.session_id, self._seen

@@ -46,6 +46,7 @@ class Worker:
         self._reader = reader
         self._writer = writer
         self._ids = itertools.count(1)
+        self._begun = asyncio.Event()
         self._answers: dict[int, asyncio.Future[m.OfWorker]] = {}
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
 
@@ -78,6 +79,7 @@ class Worker:
                 logs = group.create_task(self._read_log())
                 watch = group.create_task(self._watch(stall_seconds))
                 await self._send(begin)
+                self._begun.set()
                 await self._receive(group, serve)
                 watch.cancel()
                 await asyncio.wait({logs}, timeout=LOG_SECONDS)
@@ -95,6 +97,7 @@ class Worker:
     async def end(self) -> int:
         """Kill it with all that it has started, and bury it; its exit status."""
         self.kill()
+        self._begun.set()  # nobody waits for that any more
         self._writer.close()
         for waiting in self._answers.values():
             waiting.cancel()
@@ -153,6 +156,8 @@ class Worker:
             await self._writer.drain()
 
     async def send(self, message: m.Signal | m.Cancel) -> None:
+        """Once it has begun."""
+        await self._begun.wait()
         await self._send(message)
 
     async def ask(self, make: Callable[[int], m.Query | m.Ping], seconds: float) -> m.OfWorker:

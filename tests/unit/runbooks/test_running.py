@@ -1,0 +1,50 @@
+"""What comes in for a task while its worker is being started reaches it, after its beginning."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from typing import Any
+
+from hostler.runbooks import messages as m
+from hostler.runbooks.entries import Entry
+from hostler.runbooks.workers import Worker
+
+ECHO = """
+import socket, struct
+sock = socket.socket(fileno=0)
+said = b""
+while len(said) < 2:
+    (size,) = struct.unpack("<I", sock.recv(4, socket.MSG_WAITALL))
+    data = sock.recv(size, socket.MSG_WAITALL)
+    said += b"B" if b"Begin" in data else b"S"
+raise SystemExit(0 if said == b"BS" else 3)
+"""
+
+
+async def begun(worker: Worker) -> int:
+    async def serve(_: Any) -> None:
+        return None
+
+    begin = m.Begin(task_id="t", folder="/", slug="s", workflow_class="W", modules=[], slugs=[], entries=[])
+    early = asyncio.create_task(worker.send(m.Signal(entry=Entry(kind="signal", position=1, at=0))))
+    await asyncio.sleep(0)  # it is under way before the worker was told to begin
+    status = await worker.run(begin, serve, stall_seconds=60)
+    await early
+    return status
+
+
+def test_a_signal_waits_for_the_beginning() -> None:
+    async def whole() -> int:
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, "-c", ECHO]
+        with theirs:
+            process = subprocess.Popen(  # noqa: ASYNC220 - it does not wait
+                command, stdin=theirs.fileno(), stderr=subprocess.PIPE, start_new_session=True
+            )
+        reader, writer = await asyncio.open_connection(sock=ours)
+        return await begun(Worker(process, reader, writer))
+
+    assert asyncio.run(whole()) == 0
