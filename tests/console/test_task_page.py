@@ -12,7 +12,8 @@ from markup import text as words
 from rig import AGENT, Console
 from streams import frames
 
-from hostler.errors import Unavailable
+from hostler.console import views
+from hostler.errors import InvalidRequest, Unavailable
 from hostler.runbooks.invoking.rows import Question
 
 
@@ -406,3 +407,9 @@ def test_the_page_says_what_it_shows_already(server: Console, user: httpx2.Clien
     stream = frames(user, f"/console/tasks/{task}/stream")
     sent = next(frame for frame in stream if frame.name == "sections")
     assert sent.data["digests"] == digests
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "1e999", "9" * 30, "-" + "9" * 5000, "1 2 x", "²"])
+def test_a_cell_for_a_number_takes_nothing_that_json_has_not(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="Total: Input should be a number"):
+        views.cell(views.Column(key="total", label="Total", kind="currency"), 1.5, text)

@@ -118,7 +118,7 @@ REFUSED = [
     "COPY t FROM '/etc/passwd'", "SET ROLE postgres", "SELECT 1; DROP TABLE ingest.submitted_documents",
     "SELECT load_extension('x')", "EXPLAIN SELECT 1", "SELECT (1", "SELECT 1)", "SELECT 'x", "SELECT $tag$ x",
     "SELECT /* x", "DO $$ BEGIN END $$", "LISTEN x", "SELECT `x`", "SELECT ?", "SELECT :x", "SELECT @x",
-    "UPDATE system.nowhere SET a = 1", "SELECT " + "(" * 200 + ")" * 200,
+    "UPDATE system.nowhere SET a = 1", "--\rSET ROLE postgres /*\nSELECT 1 --*/", "SELECT " + "(" * 200 + ")" * 200,
 ]  # fmt: skip
 
 
@@ -127,6 +127,26 @@ def test_what_no_runbook_may_run(db: Adapter, loop: asyncio.Runner) -> None:
         for sql in REFUSED:
             with pytest.raises(SqlFailed):
                 await db.fetch(sql)
+
+    loop.run(work())
+
+
+def test_no_value_takes_hours(db: Adapter, loop: asyncio.Runner) -> None:
+    for value in ("1e1000000000", "9" * 1_000_000, "1e19", "-1e19"):
+        with pytest.raises(SqlFailed):
+            loop.run(db.fetch("SELECT CAST($1::text AS bigint) AS a", value))
+    assert loop.run(db.fetch("SELECT CAST($1::text AS bigint) AS a", str(-(2**63)))) == [{"a": -(2**63)}]
+
+
+def test_no_pattern_takes_hours(tmp_path: Path, loop: asyncio.Runner) -> None:
+    """On SQLite, where LIKE is ours. PostgreSQL stops its own."""
+
+    async def work() -> None:
+        plane = await DataPlane.open(tmp_path, QUICK)
+        with pytest.raises(SqlFailed, match="too long"):
+            await plane.fetch("byng", "SELECT $1 LIKE $2 AS a", "a" * 4_000_000, "%" + "a" * 4000 + "_b%")
+        assert await plane.fetch("byng", "SELECT $1 LIKE $2 AS a", "a" * 1_000_000 + "bcd", "%b_d%") == [{"a": 1}]
+        await plane.aclose()
 
     loop.run(work())
 

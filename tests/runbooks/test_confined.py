@@ -28,6 +28,7 @@ def probe(places):
     seen["commands"] = [_read(f"/proc/{name}/cmdline").replace(chr(0), " ") for name in seen["processes"]]
     seen["environs"] = [_read(f"/proc/{name}/environ") for name in seen["processes"]]
     seen["places"] = {place: _read(place) for place in places}
+    seen["oom"] = _read("/proc/self/oom_score_adj").strip()
     seen["home"] = os.listdir(os.path.expanduser("~"))
     try:
         Path("/usr/hostler-was-here").write_text("x")
@@ -108,6 +109,7 @@ def test_a_task_sees_nothing_of_the_server(guarded: Any, space: Workspace, tmp_p
     assert not any("serve" in command for command in seen["commands"])
     assert seen["environ"]["RATES"] == "x"
     assert not [name for name in seen["environ"] if name.startswith(("HOSTLER_", "ANTHROPIC_"))]
+    assert seen["oom"] == "500"
     assert seen["system"] in ("OSError", "PermissionError")
     assert not Path("/usr/hostler-was-here").exists()
 

@@ -204,9 +204,12 @@ def find_row(gate: Gate, table_key: str, row_key: str, seen: str) -> tuple[Table
 def _number(column: Column, text: str) -> int | float:
     plain = text.strip().replace(",", "").replace("\N{NO-BREAK SPACE}", "").replace(" ", "")
     try:
-        return int(plain) if plain.lstrip("-").isdigit() else float(plain)
+        number = int(plain) if plain.lstrip("-").isdigit() else float(plain)
     except ValueError:
         raise InvalidRequest(f"{column.label}: Input should be a number") from None
+    if not abs(number) < 2**63:  # JSON has no NaN, and larger ones are not the same everywhere
+        raise InvalidRequest(f"{column.label}: Input should be a number below 2^63")
+    return number
 
 
 def _step(step: Mapping[str, Any], row: TaskRow, waits: bool, snapshots: Mapping[str, Shown]) -> Step:

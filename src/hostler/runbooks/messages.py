@@ -142,11 +142,20 @@ OfWorker = Append | StartChild | AwaitChild | RunAgent | Sql | Forget | Rest | S
 
 _encode = msgspec.msgpack.Encoder().encode
 decode_of_server = msgspec.msgpack.Decoder(OfServer).decode
-decode_of_worker = msgspec.msgpack.Decoder(OfWorker).decode
+_decode_of_worker = msgspec.msgpack.Decoder(OfWorker).decode
 
 
 class BadMessage(Exception):
-    """What came is no message."""
+    """What came is no message, or none that a worker may send."""
+
+
+def decode_of_worker(data: bytes) -> OfWorker:
+    """Raises BadMessage: a bundle's code can write to the socket, too."""
+    try:
+        decoded: OfWorker = _decode_of_worker(data)
+        return decoded
+    except (msgspec.MsgspecError, ValueError, RecursionError) as problem:
+        raise BadMessage(f"no message: {problem}") from problem
 
 
 def framed(message: Message) -> bytes:
@@ -155,11 +164,11 @@ def framed(message: Message) -> bytes:
 
 
 async def read(reader: asyncio.StreamReader) -> bytes | None:
-    """The next message, still encoded; None once the other side has closed. Raises OSError, BadMessage."""
+    """The next message, still encoded; None once the other side has closed, or was killed. Raises BadMessage."""
     try:
         (size,) = _HEAD.unpack(await reader.readexactly(_HEAD.size))
         if size > MAX_MESSAGE:
             raise BadMessage(f"a message of {size} bytes")
         return await reader.readexactly(size)
-    except asyncio.IncompleteReadError:
+    except (asyncio.IncompleteReadError, ConnectionError):
         return None

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 10.0
 MAX_CRASHES = 3  # in a row, without anything written down in between
 _CRASH_PAUSE = 1.0
+MAX_ID = 400  # characters of an id, in which the ids of all ancestors are
+MAX_CHILDREN = 1000
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,6 +179,13 @@ class Runner:
             why = f"The runbook's process ended with status {status}."
         except Stalled as problem:
             why = str(problem)
+        except m.BadMessage as problem:
+            why = f"The runbook's process does not keep to the protocol: {problem}."
+        except (Taken, StoreClosed, Unavailable):
+            raise
+        except Exception:
+            log.exception("task %s: what its worker asked for could not be done", row.id)
+            why = "What the runbook's process asked for could not be done; the server's log says more."
         if not running.over and not running.resting:
             await self._crashed(running, row, why)
         if running.over:
@@ -227,6 +236,7 @@ class Runner:
             if known is not None:
                 return known
             parent = yield from rows.find_tx(parent_id)
+            yield from _fits_tx(parent_id, asked.task_id)
             revision = yield from self._library.deployed_tx(asked.slug)
             yield from rows.create_tx(
                 asked.task_id,
@@ -250,7 +260,9 @@ class Runner:
         return entry
 
     async def child_end(self, lease: Lease, child_id: str) -> Entry:
-        """Wait for a child's end, and write it into the parent's journal."""
+        """Wait for a child's end, and write it into the parent's journal. Raises NotFound for who is no child of it."""
+        if (await self.store.read(lambda: rows.find_tx(child_id))).parent_id != lease.session_id:
+            raise NotFound(f"Task {child_id} is no child of task {lease.session_id}.")
         while (end := await self.store.read(lambda: answer_tx(child_id, "ended", ""))) is None:
             waiting = asyncio.get_running_loop().create_future()
             self._ends.setdefault(child_id, set()).add(waiting)
@@ -278,3 +290,15 @@ class Runner:
 
     async def forget_agent(self, lease: Lease, key: str) -> None:
         await self._agents.abandon(lease.session_id, key)
+
+
+def _fits_tx(parent_id: str, child_id: str) -> Tx[None]:
+    """A child is known by its id to belong to its root, and there are not more of them than can be looked at. Raises
+    NotFound, which is an answer that the runbook gets."""
+    if not child_id.startswith(f"{parent_id}:") or len(child_id) > MAX_ID:
+        raise NotFound(f"A child of {parent_id[:90]} has that id before its own, {MAX_ID} characters at most.")
+    if (yield rows.THERE, {"id": child_id}):
+        raise NotFound(f"There is a task {child_id} already.")
+    ((count,),) = yield rows.CHILDREN, {"t": parent_id}
+    if count >= MAX_CHILDREN:
+        raise NotFound(f"Task {parent_id} has {count} children, which is as many as there may be.")

@@ -26,6 +26,8 @@ from hostler.store.store import Store, StoreClosed
 log = logging.getLogger(__name__)
 
 STORE_DOWN_SECONDS = 2.0
+MAX_VIEW = 20 * 1024 * 1024  # of its four parts, each has at most 4 MiB (worker/run.py)
+_OWN = frozenset({"step", "activity", "attempt", "waiting", "waited", "moment", "log", "ended"})
 
 
 class Slot:
@@ -168,13 +170,19 @@ class Running:
         status = rows.status_of(view, asks=self._host.asks(self.lease.session_id))
         if status == rows.BLOCKED:  # it may take days: others are to have its place
             self._slot.give_back()
-        return {"view": msgspec.json.encode(view), "status": status}
+        data = msgspec.json.encode(view)
+        if len(data) > MAX_VIEW:
+            raise m.BadMessage(f"a view of {len(data)} bytes")
+        return {"view": data, "status": status}
 
     async def _show(self, view: dict[str, Any]) -> None:
         with contextlib.suppress(Taken):  # it may have ended since
             await self._host.append(self.lease, [], self._looks(view))
 
     async def _append(self, message: m.Append) -> list[Entry]:
+        """What others have done is not the worker's to write: who sent a signal, how an agent or a child ended."""
+        if forged := {draft.kind for draft in message.drafts} - _OWN:
+            raise m.BadMessage(f"an entry of the server's: {min(forged)}")
         patch = self._looks(message.view)
         ended = next((draft for draft in message.drafts if draft.kind == "ended"), None)
         if ended is not None:
@@ -185,5 +193,7 @@ class Running:
             patch["crashes"] = 0
             self.progress = True
         entries = await self._host.append(self.lease, message.drafts, patch)
-        self.over = ended is not None
+        if ended is not None:
+            self.over = True
+            self.worker.kill()  # nothing is left to do, whatever its code still does
         return entries

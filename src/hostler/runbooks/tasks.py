@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 
 from hostler import clock
 from hostler.errors import Conflict, InvalidRequest, NotFound
@@ -45,6 +45,8 @@ class TaskRow(msgspec.Struct, frozen=True, kw_only=True):
 
 _NAMES = TaskRow.__struct_fields__
 _ONE = select(*(_c[name] for name in _NAMES)).where(_c.id == bindparam("id"))
+THERE = select(_c.id).where(_c.id == bindparam("id"))
+CHILDREN = select(func.count()).where(_c.parent_id == bindparam("t"))
 _INSERT = insert(table)
 _REST = (
     update(table)

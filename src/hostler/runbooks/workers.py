@@ -24,6 +24,9 @@ from hostler.runbooks import messages as m
 log = logging.getLogger(__name__)
 
 PING_SECONDS = 5.0
+LOG_SECONDS = 2.0  # for what it has still said; it may have closed the socket and gone on
+MAX_ASKED = 2000
+MAX_ASKED_BYTES = 4 * m.MAX_MESSAGE
 LAST_LINES = 50
 _PROCESS = "hostler.runbooks.worker.process"
 # What of the server's environment a bundle may see; its configuration brings the rest.
@@ -70,7 +73,7 @@ class Worker:
 
     async def run(self, begin: m.Begin, serve: Serve, *, stall_seconds: float) -> int:
         """Let it work, and answer what it asks, until it ends; its exit status. Cancelled, it is killed. Raises
-        Stalled."""
+        Stalled, BadMessage."""
         try:
             async with asyncio.TaskGroup() as group:
                 logs = group.create_task(self._read_log())
@@ -79,7 +82,8 @@ class Worker:
                 self._begun.set()
                 await self._receive(group, serve)
                 watch.cancel()
-                await logs
+                await asyncio.wait({logs}, timeout=LOG_SECONDS)
+                logs.cancel()
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
         finally:
@@ -113,6 +117,7 @@ class Worker:
                 task.cancel()
 
     async def _take(self, group: asyncio.TaskGroup, serve: Serve, asked: dict[int, asyncio.Task[None]]) -> None:
+        held: dict[int, int] = {}  # the sizes of what was asked and is not answered yet
         while (data := await m.read(self._reader)) is not None:
             message = m.decode_of_worker(data)
             if isinstance(message, m.Answer | m.Pong):
@@ -127,8 +132,11 @@ class Worker:
                 if (task := asked.get(message.asked)) is not None:
                     await self._forget(serve, message, task)
             else:
+                held[message.id] = len(data)
+                if message.id in asked or len(held) > MAX_ASKED or sum(held.values()) > MAX_ASKED_BYTES:
+                    raise m.BadMessage("more is asked at once than can be answered")
                 task = asked[message.id] = group.create_task(self._reply(serve, message))
-                task.add_done_callback(functools.partial(_let_go, asked, message.id))
+                task.add_done_callback(functools.partial(_let_go, asked, held, message.id))
 
     async def _forget(self, serve: Serve, message: m.Forget, task: asyncio.Task[None]) -> None:
         task.cancel()
@@ -141,6 +149,8 @@ class Worker:
             await self._send(reply)
 
     async def _send(self, message: m.Message) -> None:
+        if self._writer.is_closing():
+            return
         with contextlib.suppress(ConnectionError):  # it has ended: reading finds out
             self._writer.write(m.framed(message))
             await self._writer.drain()
@@ -190,8 +200,9 @@ class Worker:
             transport.close()
 
 
-def _let_go(asked: dict[int, asyncio.Task[None]], number: int, _: asyncio.Task[None]) -> None:
+def _let_go(asked: dict[int, asyncio.Task[None]], held: dict[int, int], number: int, _: asyncio.Task[None]) -> None:
     asked.pop(number, None)
+    held.pop(number, None)
 
 
 def last_words(worker: Worker) -> str:

@@ -18,6 +18,9 @@ from typing import Any
 from hostler.runbooks.cells import JsonText
 
 MAX_PATTERN = 4096
+MAX_DIGITS = 18  # before the point, less one
+MAX_TRIED = 20_000_000  # characters that one LIKE compares one by one
+MAX_JOINED = 64 * 1024 * 1024
 _STAMP = "%Y-%m-%d %H:%M:%S.%f"
 _STAMP_LENGTH = len("2026-01-31 12:00:00.000000+00:00")
 
@@ -176,8 +179,12 @@ def _array(value: Any) -> str:
 
 def _int(value: Any) -> int:
     try:
-        return int(Decimal(str(value).strip()).to_integral_value())
-    except InvalidOperation:
+        read = Decimal(str(value).strip())
+        # Before it becomes one: 1e999999999 as an integer takes hours.
+        if read.is_finite() and read.adjusted() > MAX_DIGITS:
+            raise BadValue("bigint out of range")
+        return int(read.to_integral_value())
+    except (InvalidOperation, OverflowError):
         raise BadValue(f'invalid input syntax for type integer: "{str(value)[:60]}"') from None
 
 
@@ -245,7 +252,10 @@ def _encode(value: Any, form: str) -> str:
 
 
 def _concat(*values: Any) -> str:
-    return "".join(str(value) for value in values if value is not None)
+    texts = [str(value) for value in values if value is not None]
+    if sum(map(len, texts)) > MAX_JOINED:
+        raise BadValue(f"a text may have {MAX_JOINED} characters")
+    return "".join(texts)
 
 
 _CASTS: dict[str, Callable[[Any], Any]] = {
@@ -318,4 +328,6 @@ def _fits(piece: list[str | None], value: str, at: int) -> bool:
 def _find(piece: list[str | None], value: str, at: int, end: int) -> int:
     if None not in piece:
         return value.find("".join(each or "" for each in piece), at, end)
+    if (end - at) * len(piece) > MAX_TRIED:
+        raise BadValue("a pattern with _ is too long for a text as long as this")
     return next((n for n in range(at, end - len(piece) + 1) if _fits(piece, value, n)), -1)

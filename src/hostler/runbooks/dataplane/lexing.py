@@ -14,7 +14,7 @@ _CLOSING = {"(": ")", "[": "]"}
 
 _TOKEN = re.compile(
     r"""
-    (?P<space>\s+|--[^\n]*)
+    (?P<space>\s+|--[^\n\r]*)
   | (?P<comment>/\*)
   | (?P<escaped>[eE]'(?:[^'\\]|''|\\.)*')
   | (?P<string>'(?:[^']|'')*')

@@ -26,6 +26,8 @@ VERSION = "2023-06-01"
 TIMEOUT_SECONDS = 60.0
 SILENCE_SECONDS = 90.0  # of a stream; the hosted service and ours say something every 15 to 30 seconds
 MAX_PAUSE = 20.0
+MAX_ANSWER = 64 * 1024 * 1024
+MAX_PAGES = 10_000
 _PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
 
@@ -106,27 +108,31 @@ class Remote:
         return await self._ask("POST", path, content=msgspec.json.encode(body))
 
     async def pages(self, path: str, **query: str | int) -> AsyncGenerator[dict[str, Any]]:
-        """All of a list."""
+        """All of a list. Raises Refused for one that has no end, or is none."""
         page: str | None = None
-        while True:
+        for _ in range(MAX_PAGES):
             found = await self.get(path, **query, **({"page": page} if page else {}))
-            for each in found.get("data") or ():
+            listed = found.get("data") if isinstance(found, dict) else None
+            if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+                raise Refused(0, f"{path}: the answer is no list")
+            for each in listed:
                 yield each
             page = found.get("next_page")
             if not page:
                 return
+        raise Refused(0, f"{path}: the list has no end")
 
     async def _ask(self, method: str, path: str, **more: Any) -> Any:
         client = await self._http.client()
+        headers = {**self._headers, "content-type": "application/json"}
         with _translated():
-            response = await client.request(
-                method, self.base_url + path, headers={**self._headers, "content-type": "application/json"}, **more
-            )
+            async with client.stream(method, self.base_url + path, headers=headers, **more) as response:
+                content = await _read(response)
         if response.status_code >= 400:
-            raise _refusal(response.status_code, response.headers, response.content)
+            raise _refusal(response.status_code, response.headers, content)
         try:
-            return msgspec.json.decode(response.content) if response.content else None
-        except msgspec.DecodeError as problem:
+            return msgspec.json.decode(content) if content else None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
             raise Down(f"{path}: the answer is no JSON") from problem
 
     # -- streams --
@@ -143,7 +149,7 @@ class Remote:
         with _translated():
             async with client.stream("GET", url, headers=headers, timeout=timeout) as response:
                 if response.status_code >= 400:
-                    raise _refusal(response.status_code, response.headers, await response.aread())
+                    raise _refusal(response.status_code, response.headers, await _read(response))
                 yield _decoded(response)
 
     async def fetch(self, file_id: str, to: Path, limit: int) -> Fetched:
@@ -154,7 +160,7 @@ class Remote:
         with _translated():
             async with client.stream("GET", url, headers=self._headers) as response:
                 if response.status_code >= 400:
-                    raise _refusal(response.status_code, response.headers, await response.aread())
+                    raise _refusal(response.status_code, response.headers, await _read(response))
                 with to.open("wb") as out:
                     async for chunk in response.aiter_bytes():
                         size += len(chunk)
@@ -164,6 +170,16 @@ class Remote:
                         await asyncio.to_thread(out.write, chunk)
                     await asyncio.to_thread(_flush, out)
         return Fetched(size, digest.hexdigest())
+
+
+async def _read(response: httpx2.Response) -> bytes:
+    """What it answers, as far as that is bounded: it may be compressed. Raises Refused."""
+    content = bytearray()
+    async for chunk in response.aiter_bytes():
+        content += chunk
+        if len(content) > MAX_ANSWER:
+            raise Refused(0, f"its answer has more than {MAX_ANSWER} bytes")
+    return bytes(content)
 
 
 def _flush(out: BinaryIO) -> None:

@@ -6,6 +6,7 @@ Whoever starts it gives it one end of a socket as its stdin and nothing else of 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import itertools
 import logging
@@ -26,6 +27,7 @@ from hostler.runbooks.worker.run import MAX_SEEN, Run, current
 from hostler.runbooks.worker.runtime import DurableRuntime, Elsewhere
 
 SOCKET = 0  # its stdin
+OOM_SCORE = "500"
 
 
 class Link:
@@ -195,7 +197,9 @@ async def main(runtime: type[DurableRuntime] = DurableRuntime) -> None:
 
 
 def run(runtime: type[DurableRuntime] = DurableRuntime) -> NoReturn:
-    """The whole process."""
+    """The whole process. Where memory runs out, it goes before the server does."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(name)s: %(message)s")
     try:
         asyncio.run(main(runtime))

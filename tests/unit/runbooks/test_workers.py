@@ -1,0 +1,52 @@
+"""A worker's process that behaves as none should: the server is rid of it, and knows how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from hostler.runbooks import messages as m
+from hostler.runbooks.workers import Worker
+
+
+def run(folder: Path, code: str, given: str = "") -> int:
+    """The exit status of a process that does this in place of a worker."""
+    (folder / "impostor.py").write_text(f"import os, struct, time\nos.read(0, 1)\n{code}")
+
+    begin = m.Begin(
+        task_id="t", folder="/", slug="s", workflow_class="W", modules=[], slugs=[], entries=[], input=given
+    )
+
+    async def serve(message: m.OfWorker) -> m.Reply | None:
+        return None
+
+    async def main() -> int:
+        worker = await Worker.start({"PYTHONPATH": str(folder)}, "impostor")
+        async with asyncio.timeout(30):
+            status = await worker.run(begin, serve, stall_seconds=60)
+        await worker.send(m.Cancel())  # somebody may not know yet
+        return status
+
+    return asyncio.run(main())
+
+
+def test_one_that_ends_in_the_middle_of_a_message(tmp_path: Path) -> None:
+    assert run(tmp_path, "os._exit(7)", "x" * 1_000_000) == 7
+
+
+def test_one_that_closes_its_socket_and_goes_on(tmp_path: Path) -> None:
+    assert run(tmp_path, "os.close(0)\ntime.sleep(600)") < 0
+
+
+@pytest.mark.parametrize("size", ["2**32 - 1", "5"])
+def test_one_that_sends_no_messages(tmp_path: Path, size: str) -> None:
+    with pytest.raises(m.BadMessage):
+        run(tmp_path, f"os.write(0, struct.pack('<I', {size}) + b'hello')\ntime.sleep(600)")
+
+
+def test_one_that_asks_without_end(tmp_path: Path) -> None:
+    asked = m.framed(m.AwaitChild(id=1, task_id="t"))
+    with pytest.raises(m.BadMessage, match="more is asked"):
+        run(tmp_path, f"os.write(0, {asked!r} * 2)\ntime.sleep(600)")
