@@ -156,6 +156,7 @@ def test_agents_that_can_t_be_registered_or_called(server: Server, tenant: str) 
     )  # fmt: skip
     assert "https://agents.example.com" in done.stdout
     assert "secret-of-mine" not in done.stdout + done.stderr
+    assert "It is registered, but can't be called yet: " in done.stderr
 
 
 def test_apply_registers_and_keeps_the_key_in_the_vault(server: Server, tenant: str, tmp_path: Path) -> None:

@@ -64,7 +64,10 @@ def create(server: str | None, api_key: str | None, as_json: bool, **said: Any) 
         raise InvalidRequest("--base-url and --server-key-env go together: another server, and where its key is.")
     with asked(server, api_key) as api:
         made = api.post(AGENTS, {name: value for name, value in body.items() if value is not None})
+        found = api.post(f"{AGENTS}/{part(made['id'])}/test")
     _with_key(made, as_json)
+    if not found["success"]:
+        click.echo(f"It is registered, but can't be called yet: {found['message']}", err=True)
 
 
 @agent.command("list")
