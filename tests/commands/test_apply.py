@@ -281,7 +281,7 @@ def test_servers_that_can_t_be_used(server: Server, tmp_path: Path) -> None:
     said = complaint(run(server, file, "--api-key", "secret-of-mine"))
     assert "doesn't accept the API key" in said
     assert "secret-of-mine" not in said
-    assert "No server answers" in complaint(run(server, file, "--base-url", "nonsense"))
+    assert "nonsense is no server's address" in complaint(run(server, file, "--base-url", "nonsense"))
     assert "not an agents API" in complaint(run(server, file, "--base-url", f"{server.base_url}/healthz?"))
     through = {"HTTP_PROXY": "http://127.0.0.1:9", "HOSTLER_BASE_URL": server.base_url, "HOSTLER_API_KEY": server.key}
     assert hostler("apply", "--dry-run", file, environ=through).returncode == 0, "no proxy on the way to this machine"

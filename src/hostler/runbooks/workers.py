@@ -101,7 +101,10 @@ class Worker:
         self._writer.close()
         for waiting in self._answers.values():
             waiting.cancel()
-        return await asyncio.shield(asyncio.to_thread(self._process.wait))
+        status = await asyncio.shield(asyncio.to_thread(self._process.wait))
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+        return status
 
     def kill(self) -> None:
         """End it with all that it has started."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from datetime import timedelta
 from typing import Any
@@ -133,6 +134,47 @@ def test_a_gate_that_was_passed_is_not_seen_open() -> None:
     _, port = play()
     assert [pending for kind, pending in port.told if kind == "waited"] == [{}, {}]
     assert any(view and view["current_pending_action"] for view in port.views), "it was open before"
+
+
+@runbook.defn
+class Twice(NtroWorkflow):
+    @runbook.step(name="gate", title="Gate")
+    async def _gate(self) -> Any:
+        return (await self.wait_for_action(payload={}))["type"]
+
+    @runbook.run
+    async def run(self, _: Context) -> Any:
+        return [await self._gate(), await self._gate()]
+
+
+@pytest.mark.parametrize("at", range(2, 6))
+@pytest.mark.parametrize("written", [False, True], ids=["unwritten", "written"])
+def test_an_approval_is_for_its_own_gate_after_a_death_too(at: int, written: bool) -> None:
+    """What a completed step has heard is not heard by the next one."""
+
+    async def lives() -> tuple[Memory, bool]:
+        port, approve = Memory(), approves({"type": "approved"})
+        port.die_at = (at, written)
+
+        def once(instance: Any, port: Memory, run: Any) -> None:
+            if not any(entry.kind == "signal" for entry in port.entries):
+                approve(instance, port, run)
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.2):
+                with contextlib.suppress(Died):
+                    await life(Twice, port, Context(), once)
+        port.die_at = None
+        try:
+            async with asyncio.timeout(0.3):
+                await life(Twice, port, Context(), once)
+        except TimeoutError:
+            return port, True
+        return port, False
+
+    port, waits = asyncio.run(lives())
+    assert waits, "nobody has approved the second gate"
+    assert len([entry for entry in port.entries if entry.kind == "step"]) == 1
 
 
 def test_what_has_returned_is_not_run_again() -> None:

@@ -30,9 +30,8 @@ class Recall:
         self._tickets = itertools.count()
         self._deliver = deliver
         self.position = 0
-        self._heard = (
-            0  # of the last signal; what the task writes meanwhile may come after one that is still on its way
-        )
+        self.delivered = 0  # of the last signal that the runbook was given
+        self._heard = 0  # of the last that came in: what the task writes meanwhile may come after one on its way
         for entry in entries:
             self._add(entry)
         self._heard = self.position
@@ -55,6 +54,17 @@ class Recall:
             await self._turn(found.position)
             if self._deliver_until(found.position):
                 await _handlers_begin()
+        return found
+
+    async def step(self, key: str) -> Entry | None:
+        """The answer of a step. What had been heard when it was written has had its effect, which the step's state
+        holds: it is not given to the runbook again."""
+        found = self._answers.pop(("step", key), None)
+        if found is not None:
+            await self._turn(found.position)
+            heard = int(found.body.get("heard", 0)) if found.value is not None else 0
+            while self._signals and self._signals[0].position <= heard:
+                self.delivered = self._signals.popleft().position
         return found
 
     def at_once(self, kind: str, key: str) -> Entry | None:
@@ -108,7 +118,9 @@ class Recall:
         some = False
         while self._signals and self._signals[0].position < position:
             some = True
-            self._deliver(self._signals.popleft())
+            signal = self._signals.popleft()
+            self.delivered = signal.position
+            self._deliver(signal)
         return some
 
 

@@ -270,7 +270,7 @@ class Run:
     async def step(self, name: str, title: str, body: Callable[[], Awaitable[Any]]) -> Any:
         """Run a step's body, or take what it left: its result, and what it changed on the instance."""
         key = self.key(f"step:{name}")
-        known = await self._recall.answer("step", key)
+        known = await self._recall.step(key)
         if known is not None and known.value is not None:
             result, state = values.load(known.value)
             vars(self.instance).update(state)
@@ -287,7 +287,7 @@ class Run:
         """Without a value where something can't be kept: then the body runs again, and its calls find their answers."""
         now = _pickled(vars(self.instance))
         changed = {each for each in now if now[each] is None or now[each] != before.get(each)}
-        body = {"name": name, "title": title, "result": values.shown(result)}
+        body = {"name": name, "title": title, "result": values.shown(result), "heard": self._recall.delivered}
         try:
             state = {each: vars(self.instance)[each] for each in changed}
             value = values.dump((result, state))
