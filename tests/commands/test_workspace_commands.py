@@ -253,6 +253,7 @@ def test_a_runbook_from_its_folder_to_its_documents(server: Server, tenant: str,
     assert done["result"]["review"]["corrections"] == {"row": 1}
     files = told(server, "task", "files", task_id, "--save", tmp_path / "saved")
     assert {each["filename"] for each in files} == {"march.csv", "handover.docx"}
+    assert "text/csv" in {each["contentType"] for each in files}, "as its name says"
     assert (tmp_path / "saved" / "handover.docx").read_text() == "hello"
     assert {each["source"] for each in files} == {"bank_statement", f"agent_output:{agent_id}"}
     run(server, "task", "files", task_id, "--save", tmp_path / "saved")

@@ -6,6 +6,7 @@ It must only parse, ask and print.
 from __future__ import annotations
 
 import json
+import mimetypes
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,8 @@ def _upload(api: Any, place: str, file: Path, source: str | None) -> None:
     query = {"filename": file.name, **({"source": source} if source else {})}
     try:
         with file.open("rb") as content:
-            headers = {"content-type": "application/octet-stream"}
+            kind, _ = mimetypes.guess_type(file.name)
+            headers = {"content-type": kind or "application/octet-stream"}
             api.ask("POST", f"{place}/files", params=query, content=content, headers=headers)
     except OSError as error:
         raise InvalidRequest(f"{file} can't be read: {error.strerror}.") from error
