@@ -185,9 +185,11 @@ def end_sandboxes(data_dir: Path) -> None:
     from hostler.sandbox.backends import SandboxConfig, open_backend
 
     async def end() -> None:
-        backend = open_backend(data_dir / "sandboxes", SandboxConfig(), os.environ)
-        await backend.reap(set())
-        await backend.aclose(stop=True)
+        for folder in (data_dir / "sandboxes", data_dir / "layers" / "building"):
+            if folder.is_dir():
+                backend = open_backend(folder, SandboxConfig(), os.environ)
+                await backend.reap(set())
+                await backend.aclose(stop=True)
 
     asyncio.run(end())
 
