@@ -15,6 +15,7 @@ SOURCE = ROOT / "src"
 FLOORS = {
     "__init__": 0,
     "addresses": 1,
+    "bodies": 2,
     "client": 2,
     "yamlfile": 2,
     "clock": 1,

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import msgspec
 from starlette.types import Receive, Scope
 
 from hostler.api.query import Query
+from hostler.bodies import decode, decode_clean
 from hostler.errors import InvalidRequest, RequestTooLarge
 from hostler.services.callers import Caller
-from hostler.wire.base import Params, explain, has_nul
+from hostler.wire.base import Params
 
 MAX_BODY = 32 * 1024 * 1024
 T = TypeVar("T")
-_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 
 class ClientGone(Exception):
@@ -54,11 +53,11 @@ class Call:
         body = await self._read()
         if not body:
             raise InvalidRequest("The request body is empty; a JSON object is expected.")
-        return _decode_clean(body, kind)
+        return decode_clean(body, kind)
 
     async def optional_body(self, kind: type[T]) -> T:
         """For verbs whose parameters all have defaults: no body is as good as an empty object."""
-        return _decode_clean(await self._read() or b"{}", kind)
+        return decode_clean(await self._read() or b"{}", kind)
 
     async def no_body(self) -> None:
         """For verbs without parameters: no body, or an empty object."""
@@ -83,24 +82,3 @@ class Call:
                 raise too_large
             parts.append(chunk)
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _decode_clean(body: bytes, kind: type[T]) -> T:
-    if has_nul(body):
-        raise InvalidRequest("The request body contains the character U+0000, which is not allowed in strings.")
-    return decode(body, kind)
-
-
-def decode(body: bytes, kind: type[T]) -> T:
-    decoder = _decoders.get(kind)
-    if decoder is None:
-        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
-    try:
-        result: T = decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(explain(error, kind=kind)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"The request body is not valid JSON: {error}") from error
-    except RecursionError as error:
-        raise InvalidRequest("The request body is nested too deeply.") from error
-    return result

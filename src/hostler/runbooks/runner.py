@@ -144,12 +144,13 @@ class Runner:
             await self._end(lease, "BundleError", str(problem))
             return
         entries = await self.store.read(lambda: read_tx(task_id))
+        slugs, tenant = await self._library.slugs(), await self.data.tenant(row.tenant_id)
         try:
             worker = await self._spares.take()
         except NotConfined as problem:
             await self._end(lease, "NotConfined", problem.message)
             return
-        running = Running(self, lease, worker, entries, slot)
+        running = Running(self, lease, worker, entries, slot)  # from here to its run nothing may fail: it would live on
         self._running[task_id] = running
         begin = m.Begin(
             task_id=task_id,
@@ -157,13 +158,13 @@ class Runner:
             slug=row.runbook,
             workflow_class=bundle.workflow_class,
             modules=bundle.modules,
-            slugs=await self._library.slugs(),
+            slugs=slugs,
             entries=entries,
             input=msgspec.json.decode(row.context),
             value=entries[0].value if entries else None,
             attempt=row.crashes + 1,
             rest_seconds=self._settings.rest_seconds,
-            tenant=await self.data.tenant(row.tenant_id),
+            tenant=tenant,
         )
         await self._run(running, begin, row)
 

@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import bindparam, func, insert, select, update
 
 from hostler import clock
-from hostler.errors import Conflict, InvalidRequest, NotFound
+from hostler.errors import Conflict, NotFound
 from hostler.runbooks.entries import Draft, Entry
 from hostler.runbooks.journal import append_tx
 from hostler.store.sql import Tx
@@ -60,12 +60,6 @@ _ASKING = (
     .where(_c.id == bindparam("t"), _c.closed_at.is_(None))
     .values(status=bindparam("s"), updated_at=bindparam("now"))
 )
-_CANCEL = (
-    update(table)
-    .where(_c.id == bindparam("t"), _c.closed_at.is_(None))
-    .values(cancelled_at=bindparam("now"), wake_at=bindparam("now"), updated_at=bindparam("now"))
-    .returning(_c.id)
-)
 
 
 def find_tx(task_id: str) -> Tx[TaskRow]:
@@ -116,13 +110,6 @@ def signal_tx(task_id: str, name: str, *args: Any) -> Tx[Entry]:
     draft = Draft(kind="signal", body={"name": name, "args": list(args)})
     (entry,) = yield from append_tx(task_id, [draft], now=now, patch={"wake_at": now})
     return entry
-
-
-def cancel_tx(task_id: str) -> Tx[None]:
-    """Ask for a task's end; what it does now is interrupted. Raises NotFound, InvalidRequest."""
-    if not (yield _CANCEL, {"t": task_id, "now": clock.now()}):
-        row = yield from find_tx(task_id)
-        raise InvalidRequest(f"Task {task_id} is over ({row.status}).")
 
 
 def rest_tx(task_id: str, token: int, position: int, at: int | None) -> Tx[bool]:

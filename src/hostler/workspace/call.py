@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import msgspec
 from starlette.requests import Request
 
+from hostler.bodies import decode_clean
 from hostler.errors import InvalidRequest, RequestTooLarge
-from hostler.wire.base import explain, has_nul
 from hostler.workspace.callers import Caller
 
 MAX_BODY = 32 * 1024 * 1024
 T = TypeVar("T")
-_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 
 class Call:
@@ -55,7 +53,7 @@ class Call:
             if size > MAX_BODY:
                 raise RequestTooLarge(f"Request exceeds the maximum size of {MAX_BODY} bytes.")
             parts.append(chunk)
-        return _decode(b"".join(parts) or b"{}", kind)
+        return decode_clean(b"".join(parts) or b"{}", kind)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes. Raises InvalidRequest for a compressed one, and ClientDisconnect."""
@@ -64,20 +62,3 @@ class Call:
         async for chunk in self._request.stream():
             if chunk:
                 yield chunk
-
-
-def _decode(body: bytes, kind: type[T]) -> T:
-    if has_nul(body):
-        raise InvalidRequest("The request body contains the character U+0000, which is not allowed in strings.")
-    decoder = _decoders.get(kind)
-    if decoder is None:
-        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
-    try:
-        result: T = decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(explain(error, kind=kind)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"The request body is not valid JSON: {error}") from error
-    except RecursionError as error:
-        raise InvalidRequest("The request body is nested too deeply.") from error
-    return result

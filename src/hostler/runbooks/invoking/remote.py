@@ -142,6 +142,8 @@ class Remote:
         """What a session does from now on: open it, then list what was before. Raises Down, Refused."""
         import httpx2
 
+        from hostler.models.bounds import bound
+
         client = await self._http.client()
         headers = {**self._headers, "accept": "text/event-stream"}
         timeout = httpx2.Timeout(SILENCE_SECONDS, connect=10.0)
@@ -150,6 +152,7 @@ class Remote:
             async with client.stream("GET", url, headers=headers, timeout=timeout) as response:
                 if response.status_code >= 400:
                     raise _refusal(response.status_code, response.headers, await _read(response))
+                await bound(response)  # one that has no end is opened again, and goes on where it was
                 yield _decoded(response)
 
     async def fetch(self, file_id: str, to: Path, limit: int) -> Fetched:

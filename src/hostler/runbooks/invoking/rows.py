@@ -79,7 +79,6 @@ _MINE = (_c.task_id == bindparam("t"), _c.key == bindparam("k"))
 _ONE = select(*_COLUMNS).where(*_MINE)
 _OF_TASK = select(*_COLUMNS).where(_c.task_id == bindparam("t")).order_by(_c.started_at, _c.key)
 _LIVE = select(*_COLUMNS).where(_c.agent_id == bindparam("a"), _c.ended_at.is_(None))
-_SERVED = select(*_COLUMNS).where(_c.session_id == bindparam("s"))
 _LEFT = select(*_COLUMNS).join(tasks, tasks.c.id == _c.task_id)
 _LEFT = _LEFT.where(_c.ended_at.is_(None), tasks.c.closed_at.is_not(None))
 _INSERT = insert(table)
@@ -120,12 +119,6 @@ def live_tx(agent_id: str) -> Tx[list[AgentRun]]:
     """The runs of a registered agent that are not over: the tasks that its key opens."""
     rows = yield _LIVE, {"a": agent_id}
     return [_run(row) for row in rows]
-
-
-def serving_tx(session_id: str) -> Tx[AgentRun | None]:
-    """The run whose session this is."""
-    rows = yield _SERVED, {"s": session_id}
-    return _run(rows[0]) if rows else None
 
 
 def left_tx() -> Tx[list[AgentRun]]:

@@ -33,11 +33,10 @@ class Retries(NamedTuple):
 
 
 class Options(NamedTuple):
-    """Time limits in seconds: of one attempt, of all of them together, and of silence between two heartbeats."""
+    """Time limits in seconds: of one attempt, and of all of them together."""
 
     attempt_seconds: float | None = None
     total_seconds: float | None = None
-    heartbeat_seconds: float | None = None
     retries: Retries = Retries()
 
 
@@ -46,7 +45,6 @@ def read(kwargs: dict[str, Any]) -> Options:
     return Options(
         attempt_seconds=seconds(kwargs.get("start_to_close_timeout")),
         total_seconds=seconds(kwargs.get("schedule_to_close_timeout")),
-        heartbeat_seconds=seconds(kwargs.get("heartbeat_timeout")),
         retries=_retries(kwargs.get("retry_policy")),
     )
 
