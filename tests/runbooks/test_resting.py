@@ -56,6 +56,12 @@ def test_a_wait_has_no_process(server: Server, space: Workspace) -> None:
     until(server, 0)  # it pauses, and is started again when that is over
     assert space.wait(task_id, "BLOCKED")["status"] == "BLOCKED"
     until(server, 0)
+    asked = f"/v1/workspace/tasks/{task_id}/queries"
+    assert space.get(f"{asked}/so_far") == {"name": "so_far", "value": ["first", "paused"]}, "it gets one to answer"
+    for name in ("run", "_gate", "nothing"):  # what is no query is not called
+        refused = space.client.get(f"{asked}/{name}")
+        assert (refused.status_code, f"no query {name}" in refused.text) == (400, True)
+    until(server, 0)
     gate = space.get(f"/v1/workspace/tasks/{task_id}/next-step")["gate"]
     space.post(f"/v1/workspace/tasks/{task_id}/approve", {"gate": gate})
     until(server, 1)
@@ -68,6 +74,7 @@ def test_a_wait_has_no_process(server: Server, space: Workspace) -> None:
     assert workers(server) == 0
     space.post(f"/v1/workspace/tasks/{task_id}/reject", {"gate": next_gate})
     assert space.result(task_id) == ["first", "paused", "approved", "rejected"]
+    assert space.client.get(f"{asked}/so_far").status_code == 409, "it is over"
     steps = [each["payload"]["name"] for each in space.logs(task_id, "step")]
     assert steps == ["first", "pause", "gate", "gate"]
 

@@ -58,7 +58,6 @@ class Signal(Message):
 class Query(Message):
     id: int
     name: str
-    args: list[Any] = []
 
 
 class Cancel(Message):

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from hostler import clock
-from hostler.errors import NotFound, Unavailable
+from hostler.errors import InvalidRequest, NotFound, Unavailable
 from hostler.runbooks import messages as m
 from hostler.runbooks import tasks as rows
 from hostler.runbooks.confining import NotConfined
@@ -30,6 +30,8 @@ from hostler.store.store import Store, StoreClosed
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 10.0
+QUERY_SECONDS = 20.0
+WAKE_SECONDS = 0.1
 MAX_CRASHES = 3  # in a row, without anything written down in between
 _CRASH_PAUSE = 1.0
 MAX_ID = 400  # characters of an id, in which the ids of all ancestors are
@@ -89,9 +91,24 @@ class Runner:
         self._dispatcher.wake(task_id)
 
     async def query(self, task_id: str, name: str) -> Any:
-        """Ask a task that is at work; None when it isn't."""
-        running = self._running.get(task_id)
-        return None if running is None else (await running.worker.query(name)).value
+        """What a query of the task's runbook says; one that rests gets a process for that. Raises NotFound, Conflict
+        for a task that is over, InvalidRequest with what the query raised, Unavailable."""
+        try:
+            async with asyncio.timeout(QUERY_SECONDS):
+                running = await self._at_work(task_id)
+                answer = await running.worker.query(name, QUERY_SECONDS)
+        except TimeoutError:
+            raise Unavailable(f"Task {task_id} has not answered within {QUERY_SECONDS:g} seconds.") from None
+        if answer.error is not None:
+            raise InvalidRequest(f"{name}: {answer.error[:1000]}")
+        return answer.value
+
+    async def _at_work(self, task_id: str) -> Running:
+        while (running := self._running.get(task_id)) is None:
+            await self.store.write(lambda: rows.wake_tx(task_id))
+            self.wake(task_id)
+            await asyncio.sleep(WAKE_SECONDS)
+        return running
 
     async def _tidy_up(self) -> None:
         await survived(self._agents.abandon_left(), log, "sessions of tasks that are over could not be ended")

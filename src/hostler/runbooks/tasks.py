@@ -48,6 +48,7 @@ _ONE = select(*(_c[name] for name in _NAMES)).where(_c.id == bindparam("id"))
 THERE = select(_c.id).where(_c.id == bindparam("id"))
 CHILDREN = select(func.count()).where(_c.parent_id == bindparam("t"))
 _INSERT = insert(table)
+_WAKE = update(table).where(_c.id == bindparam("t"), _c.closed_at.is_(None)).values(wake_at=bindparam("now"))
 _REST = (
     update(table)
     .where(_c.id == bindparam("t"), _c.fence == bindparam("token"), _c.next_position == bindparam("next"))
@@ -110,6 +111,14 @@ def signal_tx(task_id: str, name: str, *args: Any) -> Tx[Entry]:
     draft = Draft(kind="signal", body={"name": name, "args": list(args)})
     (entry,) = yield from append_tx(task_id, [draft], now=now, patch={"wake_at": now})
     return entry
+
+
+def wake_tx(task_id: str) -> Tx[None]:
+    """Make a task due, for it is asked something. Raises NotFound, Conflict."""
+    row = yield from find_tx(task_id)
+    if row.closed_at is not None:
+        raise Conflict(f"Task {task_id} is over ({row.status}).")
+    yield _WAKE, {"t": task_id, "now": clock.now()}
 
 
 def rest_tx(task_id: str, token: int, position: int, at: int | None) -> Tx[bool]:

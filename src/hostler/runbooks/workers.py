@@ -17,7 +17,6 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
 
 from hostler.runbooks import messages as m
 
@@ -175,8 +174,15 @@ class Worker:
         finally:
             self._answers.pop(number, None)
 
-    async def query(self, name: str, *args: Any, seconds: float = 5.0) -> m.Answer:
-        answer = await self.ask(lambda number: m.Query(id=number, name=name, args=list(args)), seconds)
+    async def query(self, name: str, seconds: float) -> m.Answer:
+        """Raises TimeoutError, also when it ends before it answers."""
+        await self._begun.wait()
+        try:
+            answer = await self.ask(lambda number: m.Query(id=number, name=name), seconds)
+        except asyncio.CancelledError:
+            if self.lives:
+                raise
+            raise TimeoutError from None
         assert isinstance(answer, m.Answer)
         return answer
 

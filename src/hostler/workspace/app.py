@@ -21,7 +21,7 @@ def routes(room: Runbooks) -> list[Route]:
         *tenants.routes(room.tenants, room.entities, room.runner.wake),
         *registry.routes(room.registered, room.workflows, room.connections),
         *integrations.routes(room.connections),
-        *tasks.Tasks(room.store, room.starts, room.acting, room.uploads).routes(),
+        *tasks.Tasks(room.store, room.starts, room.acting, room.uploads, room.runner.query).routes(),
         *Documents(room.store, room.data).routes(),
         *runbooks.routes(room.catalogue),
     ]

@@ -6,13 +6,13 @@ for a while and for each key, when it last looked.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 
 from hostler.errors import InvalidRequest
-from hostler.runbooks import listing, showing
+from hostler.runbooks import gates, listing, showing
 from hostler.runbooks.acting import Acted, Acting
 from hostler.runbooks.starting import Starts
 from hostler.runbooks.uploads import Uploads
@@ -27,14 +27,17 @@ from hostler.workspace.looks import Looks
 _TASK = "/v1/workspace/tasks/{task}"
 _HISTORY = "/v1/workspace/tenants/{tenant}/entities/{entity}/tasks"
 T = TypeVar("T")
+Ask = Callable[[str, str], Awaitable[Any]]
 
 
 class Tasks:
-    def __init__(self, store: Store, starts: Starts, acting: Acting, uploads: Uploads) -> None:
+    def __init__(self, store: Store, starts: Starts, acting: Acting, uploads: Uploads, ask: Ask) -> None:
+        """`ask` puts a query to a task's runbook."""
         self._store = store
         self._starts = starts
         self._acting = acting
         self._uploads = uploads
+        self._ask = ask
         self._looks = Looks()
 
     def routes(self) -> list[Route]:
@@ -48,6 +51,7 @@ class Tasks:
             Route("GET", _TASK, self._show),
             Route("GET", f"{_TASK}/next-step", self._next_step),
             Route("GET", f"{_TASK}/logs", self._logs),
+            Route("GET", f"{_TASK}/queries/{{query}}", self._query),
             Route("POST", f"{_TASK}/approve", lambda call: self._decide(call, "approved")),
             Route("POST", f"{_TASK}/reject", lambda call: self._decide(call, "rejected")),
             Route("POST", f"{_TASK}/row-action", self._row_action),
@@ -71,6 +75,12 @@ class Tasks:
     async def _logs(self, call: Call) -> Any:
         call.query()
         return await self._read(lambda: showing.logs_tx(call.params["task"], call.scope))
+
+    async def _query(self, call: Call) -> Any:
+        call.query()
+        task_id, name = call.params["task"], call.params["query"]
+        await self._read(lambda: gates.find_tx(task_id, call.scope))
+        return {"name": name, "value": await self._ask(task_id, name)}
 
     async def _in_state(self, call: Call) -> Any:
         status = call.query("status")["status"]

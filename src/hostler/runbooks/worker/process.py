@@ -61,16 +61,20 @@ class Link:
             elif isinstance(message, m.Signal) and self.run is not None:
                 self.run.signal(message.entry)
             elif isinstance(message, m.Query):
-                self.send(self._answer(message))
+                answering = asyncio.create_task(self._answer(message))
+                self.tasks.add(answering)
+                answering.add_done_callback(self.tasks.discard)
             elif isinstance(message, m.Cancel) and self.work is not None:
                 self.work.cancel()
 
-    def _answer(self, query: m.Query) -> m.Answer:
+    async def _answer(self, query: m.Query) -> None:
         try:
-            value = self.run.query(query.name, *query.args) if self.run is not None else None
-            return m.Answer(id=query.id, value=values.whole(value, MAX_SEEN))
+            if self.run is None:
+                raise LookupError("The runbook has not begun.")
+            value = values.whole(await self.run.query(query.name), MAX_SEEN)
+            self.send(m.Answer(id=query.id, value=value))
         except Exception as error:
-            return m.Answer(id=query.id, error=f"{type(error).__name__}: {error}")
+            self.send(m.Answer(id=query.id, error=str(error) or type(error).__name__))
 
     async def _ask(self, message: Any) -> list[Entry]:
         return (await self._reply(message)).entries

@@ -30,6 +30,7 @@ class Recall:
         self._tickets = itertools.count()
         self._deliver = deliver
         self.position = 0
+        self.live = asyncio.Event()  # all that was written has been gone through
         self.delivered = 0  # of the last signal that the runbook was given
         self._heard = 0  # of the last that came in: what the task writes meanwhile may come after one on its way
         for entry in entries:
@@ -77,6 +78,7 @@ class Recall:
             await self._turn(math.inf)
         if self._deliver_until(math.inf):
             await _handlers_begin()
+        self.live.set()
 
     async def _turn(self, position: float) -> None:
         loop = asyncio.get_running_loop()

@@ -145,8 +145,15 @@ class Run:
             log.error("%s: a signal's handler failed", self.task_id, exc_info=error)
         self.touch()
 
-    def query(self, name: str, *args: Any) -> Any:
-        return getattr(self.instance, _method(self.instance, name, "__hostler_query__"))(*args)
+    async def query(self, name: str) -> Any:
+        """What a query says, once the code is where it was before a crash or a rest. Raises LookupError, and whatever
+        the query raises."""
+        await self._recall.live.wait()
+        method = _method(self.instance, name, "__hostler_query__")
+        found = getattr(type(self.instance), method, None)
+        if found is None or not (hasattr(found, "__hostler_query__") or name in _SEEN):
+            raise LookupError(f"The runbook has no query {name}.")
+        return getattr(self.instance, method)()
 
     # -- calls --
 

@@ -5,6 +5,10 @@ from ntro.workflow import NtroWorkflow, runbook, ui_step
 
 @runbook.defn
 class GateWorkflow(NtroWorkflow):
+    @runbook.query
+    def so_far(self):
+        return self.seen
+
     @ui_step(name="first", title="First")
     async def _first(self):
         self.seen = ["first"]
