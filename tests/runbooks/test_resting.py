@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
@@ -101,3 +102,29 @@ def test_a_spare_process_is_kept_for_a_while_and_more_tasks_than_places_come_in_
                     time.sleep(POLL_SECONDS)
             assert space.result(task_id)[-2:] == ["approved", "approved"]
         until(server, 0)
+
+
+def test_who_asks_until_the_end_is_told_when_it_is_over(space: Workspace) -> None:
+    """There is a moment between a task's end and its process's, and one between its rest and the next process."""
+    workflow = space.deploy(BUNDLES / "gate", "GateWorkflow")
+    task_id = space.start(workflow, {"seconds": 0.3})
+    asked = f"/v1/workspace/tasks/{task_id}/queries/so_far"
+
+    def ask() -> set[int]:
+        seen = set()
+        with httpx2.Client(base_url=space.client.base_url, headers=space.client.headers, timeout=30) as client:
+            while (status := client.get(asked).status_code) != 409:
+                seen.add(status)
+        return seen
+
+    with ThreadPoolExecutor(8) as pool:
+        asking = [pool.submit(ask) for _ in range(8)]
+        gates: set[str | None] = {None}
+        for _ in range(2):
+            while (gate := space.get(f"/v1/workspace/tasks/{task_id}/next-step").get("gate")) in gates:
+                time.sleep(POLL_SECONDS)
+            space.post(f"/v1/workspace/tasks/{task_id}/approve", {"gate": gate})
+            gates.add(gate)
+        assert space.result(task_id)[-1] == "approved"
+        # In its first moment it has nothing to say: its own answer is an error (400).
+        assert set.union(*(each.result() for each in asking)) <= {200, 400}

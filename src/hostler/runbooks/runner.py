@@ -6,6 +6,7 @@ A task runs in one process at a time. It must not know what a runbook is for, no
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import Any, NoReturn
 
@@ -21,7 +22,7 @@ from hostler.runbooks.entries import Draft, Entry
 from hostler.runbooks.journal import Taken, answer_tx, append_tx, read_tx
 from hostler.runbooks.running import STORE_DOWN_SECONDS, Running, Slot
 from hostler.runbooks.spares import Spares
-from hostler.runbooks.workers import Stalled, Worker, last_words
+from hostler.runbooks.workers import Gone, Stalled, Worker, last_words
 from hostler.store.dispatch import Dispatcher, Lease
 from hostler.store.rounds import survived
 from hostler.store.sql import Tx
@@ -95,20 +96,23 @@ class Runner:
         for a task that is over, InvalidRequest with what the query raised, Unavailable."""
         try:
             async with asyncio.timeout(QUERY_SECONDS):
-                running = await self._at_work(task_id)
-                answer = await running.worker.query(name, QUERY_SECONDS)
+                answer = await self._answer(task_id, name)
         except TimeoutError:
             raise Unavailable(f"Task {task_id} has not answered within {QUERY_SECONDS:g} seconds.") from None
         if answer.error is not None:
             raise InvalidRequest(f"{name}: {answer.error[:1000]}")
         return answer.value
 
-    async def _at_work(self, task_id: str) -> Running:
-        while (running := self._running.get(task_id)) is None:
+    async def _answer(self, task_id: str, name: str) -> m.Answer:
+        """Of the process that it has, or else of the next one."""
+        while True:
+            running = self._running.get(task_id)
+            if running is not None and not running.over and not running.resting:
+                with contextlib.suppress(Gone):
+                    return await running.worker.query(name, QUERY_SECONDS)
             await self.store.write(lambda: rows.wake_tx(task_id))
             self.wake(task_id)
             await asyncio.sleep(WAKE_SECONDS)
-        return running
 
     async def _tidy_up(self) -> None:
         await survived(self._agents.abandon_left(), log, "sessions of tasks that are over could not be ended")

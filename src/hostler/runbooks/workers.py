@@ -39,6 +39,10 @@ class Stalled(Exception):
     """The runbook's code has not let go for too long."""
 
 
+class Gone(Exception):
+    """The process has ended; what it was asked it does not answer any more."""
+
+
 class Worker:
     def __init__(self, process: subprocess.Popen[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
         self._process = process
@@ -46,6 +50,7 @@ class Worker:
         self._writer = writer
         self._ids = itertools.count(1)
         self._begun = asyncio.Event()
+        self._gone = False
         self._answers: dict[int, asyncio.Future[m.OfWorker]] = {}
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
 
@@ -96,10 +101,12 @@ class Worker:
     async def end(self) -> int:
         """Kill it with all that it has started, and bury it; its exit status."""
         self.kill()
+        self._gone = True
         self._begun.set()  # nobody waits for that any more
         self._writer.close()
         for waiting in self._answers.values():
-            waiting.cancel()
+            if not waiting.done():
+                waiting.set_exception(Gone())
         status = await asyncio.shield(asyncio.to_thread(self._process.wait))
         if self._process.stderr is not None:
             self._process.stderr.close()
@@ -163,7 +170,9 @@ class Worker:
         await self._send(message)
 
     async def ask(self, make: Callable[[int], m.Query | m.Ping], seconds: float) -> m.OfWorker:
-        """Raises TimeoutError."""
+        """Raises TimeoutError, Gone."""
+        if self._gone:
+            raise Gone
         number = next(self._ids)
         waiting: asyncio.Future[m.OfWorker] = asyncio.get_running_loop().create_future()
         self._answers[number] = waiting
@@ -175,14 +184,9 @@ class Worker:
             self._answers.pop(number, None)
 
     async def query(self, name: str, seconds: float) -> m.Answer:
-        """Raises TimeoutError, also when it ends before it answers."""
+        """Raises TimeoutError, Gone."""
         await self._begun.wait()
-        try:
-            answer = await self.ask(lambda number: m.Query(id=number, name=name), seconds)
-        except asyncio.CancelledError:
-            if self.lives:
-                raise
-            raise TimeoutError from None
+        answer = await self.ask(lambda number: m.Query(id=number, name=name), seconds)
         assert isinstance(answer, m.Answer)
         return answer
 

@@ -8,25 +8,32 @@ from pathlib import Path
 import pytest
 
 from hostler.runbooks import messages as m
-from hostler.runbooks.workers import Worker
+from hostler.runbooks.workers import Gone, Worker
+
+
+def begin(given: str = "") -> m.Begin:
+    return m.Begin(task_id="t", folder="/", slug="s", workflow_class="W", modules=[], slugs=[], entries=[], input=given)
+
+
+async def serve(message: m.OfWorker) -> m.Reply | None:
+    return None
+
+
+def write(folder: Path, code: str) -> None:
+    (folder / "impostor.py").write_text(f"import os, struct, time\nos.read(0, 1)\n{code}")
 
 
 def run(folder: Path, code: str, given: str = "") -> int:
     """The exit status of a process that does this in place of a worker."""
-    (folder / "impostor.py").write_text(f"import os, struct, time\nos.read(0, 1)\n{code}")
-
-    begin = m.Begin(
-        task_id="t", folder="/", slug="s", workflow_class="W", modules=[], slugs=[], entries=[], input=given
-    )
-
-    async def serve(message: m.OfWorker) -> m.Reply | None:
-        return None
+    write(folder, code)
 
     async def main() -> int:
         worker = await Worker.start({"PYTHONPATH": str(folder)}, "impostor")
         async with asyncio.timeout(30):
-            status = await worker.run(begin, serve, stall_seconds=60)
+            status = await worker.run(begin(given), serve, stall_seconds=60)
         await worker.send(m.Cancel())  # somebody may not know yet
+        with pytest.raises(Gone):
+            await worker.query("so_far", 60)
         return status
 
     return asyncio.run(main())
@@ -50,3 +57,17 @@ def test_one_that_asks_without_end(tmp_path: Path) -> None:
     asked = m.framed(m.AwaitChild(id=1, task_id="t"))
     with pytest.raises(m.BadMessage, match="more is asked"):
         run(tmp_path, f"os.write(0, {asked!r} * 2)\ntime.sleep(600)")
+
+
+def test_one_that_ends_while_it_is_asked(tmp_path: Path) -> None:
+    write(tmp_path, "while b'so_far' not in os.read(0, 65536): pass\nos._exit(3)")
+
+    async def main() -> int:
+        worker = await Worker.start({"PYTHONPATH": str(tmp_path)}, "impostor")
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            runs = group.create_task(worker.run(begin(), serve, stall_seconds=60))
+            with pytest.raises(Gone):  # at once, not when the time is up
+                await worker.query("so_far", 60)
+        return runs.result()
+
+    assert asyncio.run(main()) == 3
