@@ -7,8 +7,10 @@ from typing import Any
 
 from hostler.runbooks.acting import Acting
 from hostler.runbooks.dataplane.plane import DataPlane
+from hostler.runbooks.hosting import Hosting
 from hostler.runbooks.invoking.remote import Remote
 from hostler.runbooks.runner import Runner
+from hostler.runbooks.running import Running
 from hostler.runbooks.starting import Starts
 from hostler.runbooks.workers import Worker
 
@@ -29,9 +31,11 @@ def on_tasks(passing: Passing) -> None:
 
         setattr(owner, name, wrapped)
 
-    around(Runner, "append", lambda _, __, drafts, ___: [f"task:{draft.kind}" for draft in drafts])
-    around(Runner, "agent", lambda *_: ["task:agent"])
-    around(Runner, "start_child", lambda *_: ["task:start_child"])
+    around(Hosting, "append", lambda _, __, drafts, ___: [f"task:{draft.kind}" for draft in drafts])
+    around(Hosting, "agent", lambda *_: ["task:agent"])
+    around(Hosting, "start_child", lambda *_: ["task:start_child"])
+    around(Running, "_rest", lambda *_: ["task:rest"])
+    around(Running, "rest", lambda *_: ["task:at_rest"])
     around(Runner, "_advance", lambda *_: ["task:advance"])
     around(Remote, "post", lambda _, path, __: [f"post:{path.rpartition('/')[2]}"])
     around(DataPlane, "insert_document", lambda *_, **__: ["insert_document"])

@@ -18,15 +18,16 @@ from workspaces import Workspace
 BUNDLES = Path(__file__).with_name("bundles")
 LOST = (httpx2.TransportError,)
 COMMAND = "echo drafted >> /mnt/session/outputs/draft.txt"
-SCRIPT = {
-    "name": "tasks",
-    "rules": [
-        {
-            "when": {"user_text_contains": "draft"},
-            "turns": [{"tools": [{"name": "bash", "input": {"command": COMMAND}}]}, {"text": "It is drafted."}],
-        }
-    ],
-}
+SLOWLY = "slowly"  # with this in its mark an agent takes so long that its task rests
+SLOW_SECONDS = 1.5
+
+
+def rule(said: str, command: str) -> dict[str, Any]:
+    tool = {"name": "bash", "input": {"command": command}}
+    return {"when": {"user_text_contains": said}, "turns": [{"tools": [tool]}, {"text": "It is drafted."}]}
+
+
+SCRIPT = {"name": "tasks", "rules": [rule(SLOWLY, f"{COMMAND}; sleep {SLOW_SECONDS}"), rule("draft", COMMAND)]}
 POINTS = [
     "before:start_task",
     "after:start_task",
@@ -67,6 +68,17 @@ POINTS = [
     "before:task:ended 2",
     "after:task:ended 2",
 ]
+# Where its agent takes long, and it needs no process meanwhile.
+RESTS = [
+    "before:task:rest",
+    "after:task:rest",
+    "before:task:at_rest",
+    "after:task:at_rest",
+    "before:task:agent",
+    "after:task:agent",
+    "after:worker 2",
+    "after:append:agent.tool_result",
+]
 # Where an agent's session is at work: what it does is journalled by the session, beside the task.
 SESSIONS = ["before:append:agent.tool_use", "after:append:agent.tool_result", "after:append:session.status_idle"]
 
@@ -96,9 +108,9 @@ class World:
                 self.server.wait_killed()
                 self.server.start()
 
-    def run(self, *points: str) -> tuple[str, dict[str, Any]]:
+    def run(self, *points: str, mark: str = "") -> tuple[str, dict[str, Any]]:
         """A task from its beginning to its end; its mark, and what it comes to."""
-        mark = uuid.uuid4().hex[:8]
+        mark += uuid.uuid4().hex[:8]
         self.server.order("*", *points)
         task_id = self.workspace.start(self.workflow, {"agent": self.agent, "mark": mark}, once=mark)
         self.workspace.wait(task_id, "BLOCKED")
@@ -128,8 +140,8 @@ def no_orders(world: World) -> Iterator[None]:
     world.server.ensure()
 
 
-def check(world: World, *points: str) -> None:
-    mark, task = world.run(*points)
+def check(world: World, *points: str, mark: str = "") -> list[Any]:
+    mark, task = world.run(*points, mark=mark)
     assert world.server.orders() == [], "it did not die"
     task_id = task["id"]
     loaded = [f"{mark}:load:{number}" for number in range(3)]
@@ -147,6 +159,7 @@ def check(world: World, *points: str) -> None:
     assert sum(effects.values()) <= 4 + 3, "only what was under way in the moment of a death is done again"
     if not any("activity" in point for point in points):
         assert max(effects.values()) == 1
+    return logs
 
 
 def test_a_task_without_a_death(world: World) -> None:
@@ -160,3 +173,13 @@ def test_a_task_survives_a_kill_at(world: World, point: str) -> None:
 
 def test_a_task_survives_one_death_after_another(world: World) -> None:
     check(world, "after:task:activity", "after:post:sessions", "before:insert_document", "after:task:step 3")
+
+
+@pytest.mark.parametrize("point", RESTS)
+def test_a_task_at_rest_survives_a_kill_at(world: World, point: str) -> None:
+    logs = check(world, point, mark=SLOWLY)
+    assert "resting" in {each["type"] for each in logs} or point == "before:task:rest"
+
+
+def test_a_task_at_rest_survives_one_death_after_another(world: World) -> None:
+    check(world, "before:task:at_rest", "before:task:at_rest", "after:append:agent.tool_result", mark=SLOWLY)

@@ -68,7 +68,7 @@ class HostileWorkflow(NtroWorkflow):
         await go_on()
 
     async def never(self, given):
-        say(m.Rest(position=0, until=1e300))
+        say(m.Rest(position=0, heard=10**9, until=1e300))
         await go_on()
 
     async def outlive(self, given):

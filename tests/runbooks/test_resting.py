@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from calling import BUNDLES
+from calling import BUNDLES, SCRIPT
 
 from running import Server
 from workspaces import POLL_SECONDS, Workspace
@@ -21,7 +21,7 @@ WORKER = b"hostler.runbooks.worker.process"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     config = "[runbooks]\nrest_seconds = 0.2\nspare_seconds = 0\n"
-    with Server(tmp_path_factory.mktemp("resting") / "data", config=config) as running:
+    with Server(tmp_path_factory.mktemp("resting") / "data", config=config, scripted=SCRIPT) as running:
         yield running
 
 
@@ -128,3 +128,40 @@ def test_who_asks_until_the_end_is_told_when_it_is_over(space: Workspace) -> Non
         assert space.result(task_id)[-1] == "approved"
         # In its first moment it has nothing to say: its own answer is an error (400).
         assert set.union(*(each.result() for each in asking)) <= {200, 400}
+
+
+ASKS = {"type": "agent_toolset_20260401", "default_config": {"permission_policy": {"type": "always_ask"}}}
+
+
+def test_agents_and_children_are_waited_for_without_a_process(server: Server, space: Workspace) -> None:
+    space.deploy(BUNDLES / "gate", "GateWorkflow")
+    workflow = space.deploy(BUNDLES / "awaiting", "AwaitingWorkflow")
+    agent = space.register(space.agent("asker", tools=[ASKS]), "asker")["id"]
+    task_id = space.start(workflow, {"agent": agent})
+
+    def approve(task: str) -> None:
+        """What is waited for, once nobody has a process."""
+        while not (gate := space.get(f"/v1/workspace/tasks/{task}/next-step").get("gate")) or gate in passed:
+            time.sleep(POLL_SECONDS)
+        until(server, 0)
+        passed.add(gate)
+        space.post(f"/v1/workspace/tasks/{task}/approve", {"gate": gate})
+
+    passed: set[str] = set()
+    approve(task_id)  # of one agent: its session goes on, and so does the task, to wait for the other
+    until(server, 1)
+    until(server, 0)
+    server.kill()
+    server.start()
+    space.client.base_url = server.base_url
+    assert space.wait(task_id, "BLOCKED")["status"] == "BLOCKED", "the other one still asks"
+    assert workers(server) == 0, "and for that no process is started, even after a crash"
+    approve(task_id)
+    while not (children := [each["payload"]["task_id"] for each in space.logs(task_id, "child")]):
+        time.sleep(POLL_SECONDS)
+    approve(children[0])
+    approve(children[0])
+    drafted, reviewed = space.result(task_id)
+    assert drafted == ["It said 1"] * 2
+    assert reviewed[-2:] == ["approved", "approved"]
+    assert len(space.sessions(task_id)) == 2

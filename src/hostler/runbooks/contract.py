@@ -62,8 +62,9 @@ class Confine(Protocol):
 
 
 class Agents(Protocol):
-    async def run(self, task_id: str, key: str, asked: dict[str, Any]) -> Draft:
-        """Run an agent to its end, or go on with the run that this call has begun. Raises NotFound."""
+    async def run(self, task_id: str, key: str, asked: dict[str, Any] | None) -> Draft:
+        """Run an agent to its end, or go on with the run that this call has begun; that one needs no `asked`. Raises
+        NotFound."""
         ...
 
     def ended_tx(self, task_id: str, key: str) -> Tx[None]:

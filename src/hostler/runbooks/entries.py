@@ -10,6 +10,7 @@
     child_ended  it has returned, or failed
     agent        an agent's run is over
     moment       what the clock said
+    resting      the process has gone; agents and children that the task waits for are at work
     signal       somebody sent the task something
     log          a line of the runbook's logger
     ended        the task has returned, failed, or was cancelled
@@ -24,8 +25,8 @@ from typing import Any, Literal
 import msgspec
 
 Kind = Literal[
-    "started", "step", "activity", "attempt", "waiting", "waited", "child", "child_ended", "agent", "moment", "signal",
-    "log", "ended",
+    "started", "step", "activity", "attempt", "waiting", "waited", "child", "child_ended", "agent", "moment", "resting",
+    "signal", "log", "ended",
 ]  # fmt: skip
 
 

@@ -125,10 +125,11 @@ class Show(Message):
 
 
 class Rest(Message):
-    """All that is left is to wait for what somebody sends, or for a time in seconds since the epoch. Whoever starts the
-    task again will find it here; `position` is the last entry that it has seen."""
+    """All that is left is to wait: for what somebody sends, for agents and children, or for a time in seconds since the
+    epoch. `position` is the last entry that it knows, `heard` the last signal; it does not rest when there are more."""
 
     position: int
+    heard: int
     until: float | None = None
 
 

@@ -19,6 +19,7 @@ from hostler.runbooks import tasks as rows
 from hostler.runbooks.contract import Data
 from hostler.runbooks.entries import Draft, Entry
 from hostler.runbooks.journal import Taken, read_tx
+from hostler.runbooks.outstanding import Ends, Left, Outstanding, rest_tx
 from hostler.runbooks.workers import Worker
 from hostler.store.dispatch import Lease
 from hostler.store.store import Store, StoreClosed
@@ -31,24 +32,25 @@ _OWN = frozenset({"step", "activity", "attempt", "waiting", "waited", "moment", 
 
 
 class Slot:
-    """One of the places for tasks that are at work."""
+    """One of the places for tasks that are at work; without `places` none is needed."""
 
-    def __init__(self, places: asyncio.Semaphore) -> None:
+    def __init__(self, places: asyncio.Semaphore | None) -> None:
         self._places = places
         self._taken = False
 
     async def take(self) -> None:
-        await self._places.acquire()
-        self._taken = True
+        if self._places is not None and not self._taken:
+            await self._places.acquire()
+            self._taken = True
 
     def give_back(self) -> None:
         """Once is enough."""
-        if self._taken:
+        if self._places is not None and self._taken:
             self._taken = False
             self._places.release()
 
 
-class Host(Protocol):
+class Host(Ends, Protocol):
     """What the runner does for a task: each writes to its journal under the lease. Raises Taken, Unavailable."""
 
     store: Store
@@ -58,41 +60,67 @@ class Host(Protocol):
 
     async def start_child(self, lease: Lease, asked: m.StartChild) -> Entry: ...
 
-    async def child_end(self, lease: Lease, child_id: str) -> Entry: ...
-
-    async def agent(self, lease: Lease, asked: m.RunAgent) -> Entry: ...
-
-    async def forget_agent(self, lease: Lease, key: str) -> None: ...
-
     def asks(self, task_id: str) -> bool: ...
 
 
 class Running:
-    """A task with its worker."""
+    """A task that somebody works on: with a worker, or while it rests, with none."""
 
-    def __init__(self, host: Host, lease: Lease, worker: Worker, entries: list[Entry], slot: Slot) -> None:
+    def __init__(self, host: Host, lease: Lease, slot: Slot) -> None:
         self.lease = lease
-        self.worker = worker
+        self.worker: Worker | None = None
         self.over = False
-        self._slot = slot
-        self.resting = False
+        self.slot = slot
+        self.released = False
         self.progress = False
         self._host = host
-        self._seen = entries[-1].position if entries else 0
-        self._calls: dict[int, str] = {}  # agents that were asked for, by the message
+        self._seen = 0
+        self._handed = 0  # the last signal that its worker was given
+        self._left: Left | None = None
+        self._came = asyncio.Event()
+        self._outstanding = Outstanding(host, lease)
+        self._calls: dict[int, m.RunAgent | m.AwaitChild] = {}
         self._poking: set[asyncio.Task[None]] = set()
 
+    def has(self, worker: Worker, entries: list[Entry]) -> None:
+        """It has a worker, which begins with these entries."""
+        self.worker = worker
+        self.progress = False
+        self._seen = self._handed = entries[-1].position if entries else 0
+        self._left = Left.of(entries)
+
+    async def rest(self, left: Left) -> None:
+        """Go on without a worker, until something has come for its code. Raises Taken, Unavailable."""
+        came = asyncio.create_task(self._came.wait())
+        ends = self._outstanding.resume(left)
+        seconds = None if left.until is None else max(0.0, left.until - clock.now() / 1e6)
+        try:
+            done, _ = await asyncio.wait({came, *ends}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            came.cancel()
+        for end in done & set(ends):
+            with contextlib.suppress(NotFound):  # the code will ask again, and be told
+                end.result()
+
+    async def aclose(self) -> None:
+        await self._outstanding.aclose()
+
+    def heard(self) -> None:
+        """What has come by now is about to be read."""
+        self._came.clear()
+
     def poke(self) -> None:
-        """Something may have come in for it."""
+        """Something may have come in for it, or its code is wanted."""
+        self._came.set()
         task = asyncio.create_task(self._looked())
         self._poking.add(task)
         task.add_done_callback(self._poking.discard)
 
     async def _looked(self) -> None:
         """While the database is gone it waits: a signal that was accepted is not lost for that."""
-        while not self.over and not self.resting:
+        while not self.over and (worker := self.worker) is not None:
             try:
-                await self._look()
+                await self._look(worker)
                 return
             except (NotFound, StoreClosed):
                 return
@@ -100,15 +128,16 @@ class Running:
                 log.warning("task %s: what came in waits: %s", self.lease.session_id, problem)
                 await asyncio.sleep(STORE_DOWN_SECONDS)
 
-    async def _look(self) -> None:
+    async def _look(self, worker: Worker) -> None:
         task_id, after = self.lease.session_id, self._seen
         store = self._host.store
         for entry in await store.read(lambda: read_tx(task_id, after)):
             self._seen = max(self._seen, entry.position)
             if entry.kind == "signal":
-                await self.worker.send(m.Signal(entry=entry))
+                self._handed = max(self._handed, entry.position)
+                await worker.send(m.Signal(entry=entry))
         if (await store.read(lambda: rows.find_tx(task_id))).cancelled_at is not None:
-            await self.worker.send(m.Cancel())
+            await worker.send(m.Cancel())
 
     async def serve(self, message: m.OfWorker) -> m.Reply | None:
         """Answer what the worker asks. While the database is gone it waits: what it did is not lost for that."""
@@ -120,19 +149,16 @@ class Running:
                 await asyncio.sleep(STORE_DOWN_SECONDS)
 
     async def _answer(self, message: m.OfWorker) -> m.Reply | None:
+        if self.worker is None:  # it rests: what that one still does, the next will do
+            return None
         try:
             match message:
                 case m.Append():
                     return m.Reply(id=message.id, entries=await self._append(message))
                 case m.StartChild():
                     entry = await self._host.start_child(self.lease, message)
-                case m.AwaitChild():
-                    self._slot.give_back()
-                    entry = await self._host.child_end(self.lease, message.task_id)
-                case m.RunAgent():
-                    self._slot.give_back()  # the agent is at work, not the task
-                    self._calls[message.id] = message.key
-                    entry = await self._host.agent(self.lease, message)
+                case m.AwaitChild() | m.RunAgent():
+                    entry = await self._end_of(message)
                 case m.Show():
                     await self._show(message.view)
                     return None
@@ -143,8 +169,7 @@ class Running:
                     data = await self._host.data.answer(self.lease.session_id, message)
                     return m.Reply(id=message.id, data=data)
                 case m.Forget():
-                    if (key := self._calls.pop(message.asked, None)) is not None:
-                        await self._host.forget_agent(self.lease, key)
+                    await self._forget(message.asked)
                     return None
                 case _:
                     return None
@@ -154,14 +179,39 @@ class Running:
         self.progress = True
         return m.Reply(id=message.id, entries=[entry])
 
+    async def _end_of(self, message: m.AwaitChild | m.RunAgent) -> Entry:
+        """How an agent or a child ended. The task needs no place meanwhile: they are at work."""
+        self.slot.give_back()
+        self._calls[message.id] = message
+        if isinstance(message, m.AwaitChild):
+            end = self._outstanding.child(message.task_id)
+        else:
+            end = self._outstanding.agent(message.key, message.call)
+        entry = await asyncio.shield(end)  # it goes on when this worker has gone
+        self._calls.pop(message.id, None)
+        return entry
+
+    async def _forget(self, asked: int) -> None:
+        match self._calls.pop(asked, None):
+            case m.RunAgent(key=key):
+                await self._outstanding.forget_agent(key)
+            case m.AwaitChild(task_id=child) as forgotten:
+                others = (each for each in self._calls.values() if isinstance(each, m.AwaitChild))
+                if all(each.task_id != forgotten.task_id for each in others):
+                    await self._outstanding.forget_child(child)
+
     async def _rest(self, message: m.Rest) -> None:
         """End the worker, unless something has come in that it does not know."""
-        at = None if message.until is None else int(message.until * 1_000_000)
-        lease = self.lease
-        rests = await self._host.store.write(lambda: rows.rest_tx(lease.session_id, lease.token, message.position, at))
-        if rests:
-            self.resting = True
-            self.worker.kill()
+        lease, worker = self.lease, self.worker
+        assert worker is not None
+        await self._look(worker)
+        if self._handed > message.heard:
+            return
+        left, known = self._outstanding.left(message.until), self._left
+        if await self._host.store.write(lambda: rest_tx(lease, message.position, left, known)):
+            self.released = not left.waits
+            self.worker = None
+            worker.kill()
 
     def _looks(self, view: dict[str, Any] | None) -> dict[str, Any]:
         """The columns in which a task's looks are."""
@@ -169,7 +219,7 @@ class Running:
             return {}
         status = rows.status_of(view, asks=self._host.asks(self.lease.session_id))
         if status == rows.BLOCKED:  # it may take days: others are to have its place
-            self._slot.give_back()
+            self.slot.give_back()
         data = msgspec.json.encode(view)
         if len(data) > MAX_VIEW:
             raise m.BadMessage(f"a view of {len(data)} bytes")
@@ -195,5 +245,6 @@ class Running:
         entries = await self._host.append(self.lease, message.drafts, patch)
         if ended is not None:
             self.over = True
-            self.worker.kill()  # nothing is left to do, whatever its code still does
+            if self.worker is not None:
+                self.worker.kill()  # nothing is left to do, whatever its code still does
         return entries

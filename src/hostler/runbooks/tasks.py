@@ -49,13 +49,14 @@ THERE = select(_c.id).where(_c.id == bindparam("id"))
 CHILDREN = select(func.count()).where(_c.parent_id == bindparam("t"))
 _INSERT = insert(table)
 _WAKE = update(table).where(_c.id == bindparam("t"), _c.closed_at.is_(None)).values(wake_at=bindparam("now"))
-_REST = (
+_NOTHING_NEW = (
     update(table)
     .where(_c.id == bindparam("t"), _c.fence == bindparam("token"), _c.next_position == bindparam("next"))
     .where(_c.cancelled_at.is_(None), _c.closed_at.is_(None))
-    .values(wake_at=bindparam("at"), lease_owner=None, lease_until=None)
     .returning(_c.id)
 )
+_REST = _NOTHING_NEW.values(wake_at=bindparam("at"), lease_owner=None, lease_until=None)
+_REST_HELD = _NOTHING_NEW.values(fence=_c.fence)
 _ASKING = (
     update(table)
     .where(_c.id == bindparam("t"), _c.closed_at.is_(None))
@@ -121,10 +122,11 @@ def wake_tx(task_id: str) -> Tx[None]:
     yield _WAKE, {"t": task_id, "now": clock.now()}
 
 
-def rest_tx(task_id: str, token: int, position: int, at: int | None) -> Tx[bool]:
+def rest_tx(task_id: str, token: int, position: int, at: int | None, *, held: bool) -> Tx[bool]:
     """Let a task wait without a worker, until a time or until something comes in; not when that has happened after the
-    entry at `position` already."""
-    rows = yield _REST, {"t": task_id, "token": token, "next": position + 1, "at": at}
+    entry at `position` already. The lease ends with it unless it is `held`: then whoever has it waits."""
+    params = {"t": task_id, "token": token, "next": position + 1}
+    rows = yield (_REST_HELD, params) if held else (_REST, params | {"at": at})
     return bool(rows)
 
 

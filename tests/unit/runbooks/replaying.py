@@ -10,6 +10,7 @@ from typing import Any
 
 from hostler.runbooks.entries import Draft, Entry
 from hostler.runbooks.journal import ANSWERS
+from hostler.runbooks.worker.quiet import Loop, ours
 from hostler.runbooks.worker.run import Run, current
 from hostler.runbooks.worker.runtime import DurableRuntime
 
@@ -81,7 +82,7 @@ class Memory:
         self.children.setdefault(task_id, slug)
         return self.add(Draft(kind="child", key=key, body={"task_id": task_id}))
 
-    def rest(self, position: int, until: float | None) -> None:
+    def rest(self, position: int, heard: int, until: float | None) -> None:
         self.rests.append((position, until))
 
     async def ended(self, task_id: str) -> Entry:
@@ -116,6 +117,7 @@ async def life(make: Callable[[], Any], port: Memory, argument: Any, human: Huma
         return await instance.run(argument)
 
     async def people() -> None:
+        ours.set(True)  # they are no part of the process
         while True:
             await asyncio.sleep(0.002)
             human(instance, port, run)
@@ -123,7 +125,8 @@ async def life(make: Callable[[], Any], port: Memory, argument: Any, human: Huma
     working = asyncio.create_task(work())
     people_ = asyncio.create_task(people())
     dying = asyncio.create_task(port.died.wait())
-    run.rest_seconds, run.own_tasks = port.rest_seconds, {people_, dying, *before}
+    watching = asyncio.create_task(run.resting.watch(_quiet, run.rest))
+    run.resting.seconds, run.resting.own_tasks = port.rest_seconds, {people_, dying, watching, *before}
     try:
         await asyncio.wait({working, dying}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
@@ -135,6 +138,11 @@ async def life(make: Callable[[], Any], port: Memory, argument: Any, human: Huma
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
+
+
+def _quiet() -> bool:
+    loop = asyncio.get_running_loop()
+    return isinstance(loop, Loop) and loop.quiet()
 
 
 def approves(answer: dict[str, Any]) -> Human:

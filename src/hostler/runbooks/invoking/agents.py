@@ -104,9 +104,11 @@ class Agents:
 
     # -- one call --
 
-    async def run(self, task_id: str, key: str, asked: dict[str, Any]) -> Draft:
-        """The entry that tells how it ended. Cancelled, it leaves the session at work for the next to adopt. Raises
-        NotFound."""
+    async def run(self, task_id: str, key: str, asked: dict[str, Any] | None) -> Draft:
+        """The entry that tells how it ended. Cancelled, it leaves the session at work for the next to adopt, who need
+        not have `asked` it. Raises NotFound."""
+        if asked is None:
+            asked = await self._store.read(lambda: rows.asked_tx(task_id, key))
         call = msgspec.convert(asked, Call)
         place = await self._directory.place(task_id)
         target = await self._directory.target(call.agent_id)
@@ -114,7 +116,7 @@ class Agents:
             raise NotFound(f"Agent {call.agent_id} was not found in tenant {place.tenant}.")
         if call.tenant_slug not in (None, "", place.tenant):
             raise NotFound(f"The task is of tenant {place.tenant}: it can't call an agent for {call.tenant_slug}.")
-        run, fresh = await self._store.write(lambda: rows.begin_tx(task_id, key, call.agent_id, target.base_url))
+        run, fresh = await self._store.write(lambda: rows.begin_tx(task_id, key, call.agent_id, target.base_url, asked))
         remote = await self._remote(target)
         one = self._running[task_id, key] = Conversation(Stored(self._store), remote, run, target, call)
         to = Destination(place.tenant, call.entity_slug or place.entity, place.period, task_id.partition(":")[0])

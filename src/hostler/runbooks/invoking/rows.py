@@ -54,6 +54,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Body(msgspec.Struct, kw_only=True, omit_defaults=True):
     mark: str
+    asked: msgspec.Raw = msgspec.Raw(b"{}")  # the arguments of the call, which may be large and are seldom looked at
     questions: list[Question] = []
     replies: list[Reply] = []
     error: str | None = None
@@ -87,11 +88,13 @@ _BODY = update(table).where(*_MINE).values(body=bindparam("b"))
 _END = update(table).where(*_MINE, _c.ended_at.is_(None)).values(ended_at=bindparam("now"))
 
 
-def begin_tx(task_id: str, key: str, agent_id: str, base_url: str | None) -> Tx[tuple[AgentRun, bool]]:
+def begin_tx(
+    task_id: str, key: str, agent_id: str, base_url: str | None, asked: dict[str, Any]
+) -> Tx[tuple[AgentRun, bool]]:
     """The run of this call, and whether it is a new one."""
     rows = yield _ONE, {"t": task_id, "k": key}
     if fresh := not rows:
-        body = msgspec.json.encode(_Body(mark=uuid.uuid4().hex))
+        body = msgspec.json.encode(_Body(mark=uuid.uuid4().hex, asked=msgspec.Raw(msgspec.json.encode(asked))))
         row = {
             "task_id": task_id, "key": key, "agent_id": agent_id, "session_id": None, "base_url": base_url,
             "started_at": clock.now(), "ended_at": None, "body": body,
@@ -99,6 +102,12 @@ def begin_tx(task_id: str, key: str, agent_id: str, base_url: str | None) -> Tx[
         yield _INSERT, row
         rows = yield _ONE, {"t": task_id, "k": key}
     return _run(rows[0]), fresh
+
+
+def asked_tx(task_id: str, key: str) -> Tx[dict[str, Any]]:
+    """The arguments of a call. Raises NotFound."""
+    body = yield from _body_tx(task_id, key)
+    return dict(msgspec.json.decode(body.asked))
 
 
 def session_tx(run: AgentRun, session_id: str) -> Tx[None]:

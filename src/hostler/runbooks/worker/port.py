@@ -24,8 +24,9 @@ class Port(Protocol):
     def show(self, view: dict[str, Any]) -> None:
         """Say what the task looks like, between two entries. Nothing depends on it."""
 
-    def rest(self, position: int, until: float | None) -> None:
-        """Say that this process need not wait: it may be ended, and another be started when something comes in."""
+    def rest(self, position: int, heard: int, until: float | None) -> None:
+        """Say that this process need not wait: it may be ended, and another be started when something comes in.
+        `position` is the last entry that it knows, `heard` the last that came in."""
 
     async def ended(self, task_id: str) -> Entry:
         """Wait for the entry that tells a child's end."""

@@ -23,6 +23,7 @@ from hostler.runbooks import messages as m
 from hostler.runbooks.entries import Draft, Entry
 from hostler.runbooks.worker import agents, bundle, data, failures, values
 from hostler.runbooks.worker.port import Refused
+from hostler.runbooks.worker.quiet import Loop, ours
 from hostler.runbooks.worker.run import MAX_SEEN, Run, current
 from hostler.runbooks.worker.runtime import DurableRuntime, Elsewhere
 
@@ -33,11 +34,13 @@ OOM_SCORE = "500"
 class Link:
     """The worker's `Port`, and what comes in between."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, loop: Loop) -> None:
+        self._loop = loop
         self._reader = reader
         self._writer = writer
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[m.Reply]] = {}
+        self._long: set[int] = set()  # of these, those that another process may ask for again
         self.run: Run | None = None
         self.work: asyncio.Task[Any] | None = None
         self.tasks: set[asyncio.Task[Any] | None] = set()  # of the process itself
@@ -51,6 +54,7 @@ class Link:
 
     async def serve(self) -> None:
         """Take what comes until the server is gone."""
+        ours.set(True)
         while (message := await self.receive()) is not None:
             if isinstance(message, m.Reply):
                 waiting = self._waiting.pop(message.id, None)
@@ -76,8 +80,19 @@ class Link:
         except Exception as error:
             self.send(m.Answer(id=query.id, error=str(error) or type(error).__name__))
 
+    def quiet(self) -> bool:
+        """Whether the code waits for the server alone, and there for nothing but ends of agents and children."""
+        return set(self._waiting) == self._long and self._loop.quiet()
+
     async def _ask(self, message: Any) -> list[Entry]:
         return (await self._reply(message)).entries
+
+    async def _await(self, message: Any) -> Entry:
+        self._long.add(message.id)
+        try:
+            return (await self._ask(message))[-1]
+        finally:
+            self._long.discard(message.id)
 
     async def _reply(self, message: Any) -> m.Reply:
         waiting: asyncio.Future[m.Reply] = asyncio.get_running_loop().create_future()
@@ -105,14 +120,14 @@ class Link:
     def show(self, view: dict[str, Any]) -> None:
         self.send(m.Show(view=view))
 
-    def rest(self, position: int, until: float | None) -> None:
-        self.send(m.Rest(position=position, until=until))
+    def rest(self, position: int, heard: int, until: float | None) -> None:
+        self.send(m.Rest(position=position, heard=heard, until=until))
 
     async def ended(self, task_id: str) -> Entry:
-        return (await self._ask(m.AwaitChild(id=next(self._ids), task_id=task_id)))[-1]
+        return await self._await(m.AwaitChild(id=next(self._ids), task_id=task_id))
 
     async def agent(self, key: str, call: dict[str, Any]) -> Entry:
-        return (await self._ask(m.RunAgent(id=next(self._ids), key=key, call=call)))[-1]
+        return await self._await(m.RunAgent(id=next(self._ids), key=key, call=call))
 
     async def sql(self, tenant: str, how: data.How, sql: str, args: bytes) -> bytes:
         reply = await self._reply(m.Sql(id=next(self._ids), tenant=tenant, how=how, sql=sql, args=args))
@@ -125,7 +140,8 @@ async def work(link: Link, begin: m.Begin, runtime: type[DurableRuntime] = Durab
     try:
         instance, argument = _prepared(begin, link, runtime)
         run = link.run = Run(begin.task_id, instance, begin.entries, link, attempt=begin.attempt)
-        run.rest_seconds, run.own_tasks = begin.rest_seconds, link.tasks
+        run.resting.seconds, run.resting.own_tasks = begin.rest_seconds, link.tasks
+        link.tasks.add(asyncio.create_task(run.resting.watch(link.quiet, run.rest)))
         current.set(run)
         result = await (instance.run(argument) if _takes_one(instance.run) else instance.run())
         draft = failures.returned("ended", "", values.portable(result), begin.slug)
@@ -186,7 +202,10 @@ def _warm_up() -> None:
 async def main(runtime: type[DurableRuntime] = DurableRuntime) -> None:
     sock = socket.socket(fileno=SOCKET)
     reader, writer = await asyncio.open_connection(sock=sock, limit=m.MAX_MESSAGE)
-    link = Link(reader, writer)
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, Loop)
+    link = Link(reader, writer, loop)
+    loop.settle()
     _warm_up()
     begin = await link.receive()
     if not isinstance(begin, m.Begin):
@@ -206,7 +225,8 @@ def run(runtime: type[DurableRuntime] = DurableRuntime) -> NoReturn:
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(name)s: %(message)s")
     try:
-        asyncio.run(main(runtime))
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            runner.run(main(runtime))
     except (OSError, msgspec.MsgspecError) as problem:
         logging.getLogger("hostler.runbook").error("the server is gone: %s", problem)
     os._exit(0)  # threads of activities may still run; the server is who decides

@@ -32,10 +32,10 @@ class Recall:
         self.position = 0
         self.live = asyncio.Event()  # all that was written has been gone through
         self.delivered = 0  # of the last signal that the runbook was given
-        self._heard = 0  # of the last that came in: what the task writes meanwhile may come after one on its way
+        self.heard = 0  # of the last that came in: what the task writes meanwhile may come after one on its way
         for entry in entries:
             self._add(entry)
-        self._heard = self.position
+        self.heard = self.position
 
     def _add(self, entry: Entry) -> None:
         self.position = max(self.position, entry.position)
@@ -107,8 +107,8 @@ class Recall:
 
     def signal(self, entry: Entry) -> None:
         """One that came just now."""
-        if entry.position > self._heard:
-            self._heard = entry.position
+        if entry.position > self.heard:
+            self.heard = entry.position
             self.position = max(self.position, entry.position)
             self._signals.append(entry)
 

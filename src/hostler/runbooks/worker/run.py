@@ -22,7 +22,9 @@ from hostler.runbooks.entries import Draft, Entry
 from hostler.runbooks.worker import failures, values
 from hostler.runbooks.worker.options import Options, seconds
 from hostler.runbooks.worker.port import Port
+from hostler.runbooks.worker.quiet import ours
 from hostler.runbooks.worker.recall import Recall
+from hostler.runbooks.worker.resting import LOOK_SECONDS, Resting, within_step
 
 log = logging.getLogger("hostler.runbook")
 
@@ -32,7 +34,6 @@ MAX_SEEN = 4 * 1024 * 1024  # bytes of what a query shows
 _PENDING = "current_pending_action"
 _SEEN = ("current_steps", _PENDING, "current_ui_state", "step_snapshots")
 _SHOW_SECONDS = 0.02
-_LOOK_SECONDS = 0.5  # a condition is looked at anew after every signal and call, and this often besides
 
 
 class Run:
@@ -43,8 +44,7 @@ class Run:
         self._port = port
         self._recall = Recall(entries, self._handle)
         self._counts: Counter[str] = Counter()
-        self.rest_seconds = math.inf  # of a wait, after which the process need not be kept for it
-        self.own_tasks: set[asyncio.Task[Any] | None] = set()  # that are not the runbook's
+        self.resting = Resting()
         self._showing: asyncio.TimerHandle | None = None
         self._shown: dict[str, Any] | None = None
         self._held: list[Draft] = []  # to be written with the next entry
@@ -69,10 +69,20 @@ class Run:
             self._showing.cancel()
             self._showing = None
         entries = await self._port.append([*held, *drafts], self.view(passed=drafts[-1].kind == "waited"))
-        self._recall.position = max(self._recall.position, entries[-1].position)
-        self.touch()
+        self._wrote(entries[-1])
         self._show_soon()
         return entries[-1]
+
+    async def _settle(self) -> None:
+        """Before it waits for somebody else: write down what was held back, for they may hear of it, and show what is
+        waited for."""
+        held, self._held = self._held, []
+        if entries := await self._port.append(held, self.view()):
+            self._wrote(entries[-1])
+
+    def _wrote(self, entry: Entry) -> None:
+        self._recall.position = max(self._recall.position, entry.position)
+        self.touch()
 
     def hold(self, draft: Draft) -> None:
         """To be written with the next entry: lost with a crash before it, when nothing has followed from it either."""
@@ -81,6 +91,12 @@ class Run:
     def touch(self) -> None:
         """Something has changed: conditions are looked at anew."""
         self._changed.set()
+        self.resting.moved()
+
+    def rest(self, until: float | None) -> None:
+        """Offer the process: another one will go on from here, at that time at the latest."""
+        if not self._handlers and not self._held:
+            self._port.rest(self._recall.position, self._recall.heard, until)
 
     def _show_soon(self) -> None:
         """Let people see what the code goes on to, once it has gone on."""
@@ -171,7 +187,8 @@ class Run:
             await asyncio.sleep(max(0.0, float(past[-1].body.get("again", 0)) - time.time()))
         while True:
             try:
-                value = await _limited(work(attempt), options.attempt_seconds, name)
+                with self.resting.works():
+                    value = await _limited(work(attempt), options.attempt_seconds, name)
                 draft = failures.returned("activity", key, value, name)
             except asyncio.CancelledError:
                 raise
@@ -200,37 +217,41 @@ class Run:
         await self._recall.caught_up()
         until = await self._until(key, seconds(limit))
         self._recall.deliver()  # what came while that was written
-        tired = time.monotonic() + self.rest_seconds
+        with self.resting.waits(until):
+            holds = await self._holds(predicate, math.inf if until is None else until)
+        await self.write(Draft(kind="waited", key=key, body={} if holds else {"late": True}))
+        if not holds:
+            raise TimeoutError("the wait's time was up")
+
+    async def _holds(self, predicate: Callable[[], Any], until: float) -> bool:
+        """Wait until it does; False when that was not in time."""
         heard = True
         while not predicate():
             self._changed.clear()
             if heard:  # and the gate stays open: a row may have been edited
                 self._show_soon()
-                heard = False
-            if time.monotonic() >= tired and self._is_alone():
-                self._port.rest(self._recall.position, until)
-                tired = time.monotonic() + self.rest_seconds
-            pause = min(_LOOK_SECONDS, self.rest_seconds, math.inf if until is None else until - time.time())
-            if pause <= 0:
-                await self.write(Draft(kind="waited", key=key, body={"late": True}))
-                raise TimeoutError("the wait's time was up")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), pause)
-            if self._recall.deliver():
-                tired = time.monotonic() + self.rest_seconds
-                heard = True
-        await self.write(Draft(kind="waited", key=key))
+            if (pause := min(LOOK_SECONDS, until - time.time())) <= 0:
+                return False
+            await self._change(pause)
+            heard = self._recall.deliver()
+        return True
 
-    def _is_alone(self) -> bool:
-        """Whether this wait is all that goes on: then the process holds nothing that another would not have again."""
-        return asyncio.all_tasks() <= {asyncio.current_task(), *self.own_tasks}
+    async def _change(self, seconds: float) -> None:
+        """Wait for one, so long."""
+        token = ours.set(True)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._changed.wait()
+        finally:
+            ours.reset(token)
 
     async def _until(self, key: str, limit: float | None) -> float | None:
         known = self._recall.waiting(key)
         if known is not None:
             return float(known.body["until"])
         if limit is None:
-            await self._port.append([], self.view())  # what it waits for is to be seen
+            await self._settle()
             return None
         until = time.time() + limit
         await self.write(Draft(kind="waiting", key=key, body={"until": until}))
@@ -250,15 +271,17 @@ class Run:
         key = f"child:{task_id}"
         if await self._recall.answer("child", key) is None:
             await self._recall.caught_up()
-            await self._port.start_child(key, task_id, slug, values.dump(values.portable(argument)))
+            await self._settle()
+            self._wrote(await self._port.start_child(key, task_id, slug, values.dump(values.portable(argument))))
         return asyncio.ensure_future(self._child_end(key, task_id))
 
     async def _child_end(self, key: str, task_id: str) -> Any:
         known = await self._recall.answer("child_ended", key)
         if known is None:
-            await self._port.append([], self.view())  # that it waits for it is to be seen
-            known = await self._port.ended(task_id)
-        self.touch()
+            await self._settle()
+            with self.resting.waits():
+                known = await self._port.ended(task_id)
+        self._wrote(known)
         return failures.result(known)
 
     async def agent(self, call: dict[str, Any]) -> dict[str, Any]:
@@ -267,9 +290,10 @@ class Run:
         known = await self._recall.answer("agent", key)
         if known is None:
             await self._recall.caught_up()
-            await self._port.append([], self.view())  # which step calls it is to be seen
-            known = await self._port.agent(key, call)
-            self.touch()
+            await self._settle()
+            with self.resting.waits():
+                known = await self._port.agent(key, call)
+            self._wrote(known)
         return dict(known.body)
 
     # -- steps --
@@ -283,7 +307,7 @@ class Run:
             vars(self.instance).update(state)
             self.touch()
             return result
-        with self._inside(f"{name}{key.rsplit('#', 1)[1]}" if not key.endswith("#1") else name):
+        with within_step(), self._inside(f"{name}{key.rsplit('#', 1)[1]}" if not key.endswith("#1") else name):
             before = _pickled(vars(self.instance))
             result = await body()
         if known is None:

@@ -126,7 +126,8 @@ class DurableRuntime:
 
     async def start_child_workflow(self, cls_or_slug: Any, arg: Any = None, /, **kwargs: Any) -> ChildHandle:
         run, slug = _run(), self._slug(cls_or_slug)
-        task_id = str(kwargs.get("id") or f"{run.task_id}:{run.key('child', slug)}")
+        key = run.key("child", slug).replace("/", ".").replace("#", ".")  # for an id is a part of URLs
+        task_id = str(kwargs.get("id") or f"{run.task_id}:{key}")
         return ChildHandle(task_id, await run.child(slug, task_id, arg))
 
     def _slug(self, cls_or_slug: Any) -> str:
