@@ -63,6 +63,11 @@ class HostileWorkflow(NtroWorkflow):
             say(m.Sql(id=10**7 + number, tenant="x", how="fetch", sql="SELECT 1", args=b""))
         await go_on()
 
+    async def endless(self, given):
+        for number in range(100):
+            say(m.Append(id=10**6 + number, drafts=[Draft(kind="log")] * 1000))
+        await go_on()
+
     async def looks(self, given):
         say(m.Show(view={"current_ui_state": "x" * 30_000_000}))
         await go_on()
@@ -123,6 +128,12 @@ def test_a_worker_that_breaks_the_rules_is_ended_and_so_is_its_task(
         assert workspace.wait(task_id)["status"] == "FAILED"
         assert workspace.logs(task_id, "ended")[0]["payload"]["error"]["type"] == "WorkerCrashed"
         assert workspace.logs(task_id, "signal") == []
+
+
+def test_a_journal_has_an_end(workspace: Workspace, hostile: Callable[..., str]) -> None:
+    task = workspace.wait(task_id := hostile("endless"))
+    assert (task["status"], task["failure"]["type"]) == ("FAILED", "JournalFull")
+    assert len(workspace.logs(task_id)) < 52_000
 
 
 def test_no_process_outlives_its_task(server: Server, workspace: Workspace, hostile: Callable[..., str]) -> None:

@@ -13,7 +13,8 @@ import msgspec
 
 from hostler.runbooks.entries import Draft, Entry
 
-MAX_MESSAGE = 64 * 1024 * 1024
+MAX_MESSAGE = 64 * 1024 * 1024  # of a worker
+MAX_OF_SERVER = 1024 * 1024 * 1024  # a worker begins with its whole journal
 _HEAD = struct.Struct("<I")
 
 
@@ -163,11 +164,12 @@ def framed(message: Message) -> bytes:
     return _HEAD.pack(len(data)) + data
 
 
-async def read(reader: asyncio.StreamReader) -> bytes | None:
-    """The next message, still encoded; None once the other side has closed, or was killed. Raises BadMessage."""
+async def read(reader: asyncio.StreamReader, most: int = MAX_MESSAGE) -> bytes | None:
+    """The next message, still encoded; None once the other side has closed, or was killed. Raises BadMessage for one of
+    more than `most` bytes."""
     try:
         (size,) = _HEAD.unpack(await reader.readexactly(_HEAD.size))
-        if size > MAX_MESSAGE:
+        if size > most:
             raise BadMessage(f"a message of {size} bytes")
         return await reader.readexactly(size)
     except (asyncio.IncompleteReadError, ConnectionError):

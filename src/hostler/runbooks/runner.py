@@ -150,12 +150,22 @@ class Runner:
 
     async def _hold(self, running: Running) -> None:
         """Work on it until it ends, or nothing is left to do for now."""
-        self._running[running.lease.session_id] = running
+        task_id = running.lease.session_id
+        self._running[task_id] = running
         try:
-            while await self._advance(running):
+            while await self._survives(running):
                 pass
         finally:
             await running.aclose()
+
+    async def _survives(self, running: Running) -> bool:
+        """The same as `_advance`, but where the database is gone: then again in a while, under the same lease."""
+        try:
+            return await self._advance(running)
+        except Unavailable as problem:
+            log.warning("task %s: waits: %s", running.lease.session_id, problem)
+            await asyncio.sleep(STORE_DOWN_SECONDS)
+            return True
 
     async def _advance(self, running: Running) -> bool:
         """One life of a process, after what is left to wait for; says whether the task is at rest after that."""

@@ -27,7 +27,13 @@ from hostler.store.store import Store, StoreClosed
 log = logging.getLogger(__name__)
 
 STORE_DOWN_SECONDS = 2.0
+MAX_ENTRIES = 50_000  # of a journal, which every process of the task reads from its beginning
+MAX_BYTES = 256 * 1024 * 1024
 MAX_VIEW = 20 * 1024 * 1024  # of its four parts, each has at most 4 MiB (worker/run.py)
+_FULL = (
+    f"The task has written down {MAX_ENTRIES:,} entries or {MAX_BYTES >> 20} MiB, as much as a journal may have. "
+    "Let children do parts of it, and keep large data in the data plane, not in results of steps and activities."
+)
 _OWN = frozenset({"step", "activity", "attempt", "waiting", "waited", "moment", "log", "ended"})
 
 
@@ -60,6 +66,8 @@ class Host(Ends, Protocol):
 
     async def start_child(self, lease: Lease, asked: m.StartChild) -> Entry: ...
 
+    async def end(self, lease: Lease, kind: str, message: str) -> None: ...
+
     def asks(self, task_id: str) -> bool: ...
 
 
@@ -75,6 +83,7 @@ class Running:
         self.progress = False
         self._host = host
         self._seen = 0
+        self._bytes = 0  # of its journal, without what others write meanwhile
         self._handed = 0  # the last signal that its worker was given
         self._left: Left | None = None
         self._came = asyncio.Event()
@@ -86,8 +95,10 @@ class Running:
         """It has a worker, which begins with these entries."""
         self.worker = worker
         self.progress = False
+        self._calls.clear()  # their numbers are the worker's
         self._seen = self._handed = entries[-1].position if entries else 0
         self._left = Left.of(entries)
+        self._bytes = sum(map(_size, entries))
 
     async def rest(self, left: Left) -> None:
         """Go on without a worker, until something has come for its code. Raises Taken, Unavailable."""
@@ -149,7 +160,7 @@ class Running:
                 await asyncio.sleep(STORE_DOWN_SECONDS)
 
     async def _answer(self, message: m.OfWorker) -> m.Reply | None:
-        if self.worker is None:  # it rests: what that one still does, the next will do
+        if self.worker is None or self.over:  # at rest, what that one still does, the next will do
             return None
         try:
             match message:
@@ -243,8 +254,17 @@ class Running:
             patch["crashes"] = 0
             self.progress = True
         entries = await self._host.append(self.lease, message.drafts, patch)
-        if ended is not None:
-            self.over = True
-            if self.worker is not None:
-                self.worker.kill()  # nothing is left to do, whatever its code still does
+        self._bytes += sum(map(_size, message.drafts))
+        if ended is None and entries and (entries[-1].position > MAX_ENTRIES or self._bytes > MAX_BYTES):
+            await self._host.end(self.lease, "JournalFull", _FULL)
+        elif ended is None:
+            return entries
+        self.over = True
+        if self.worker is not None:
+            self.worker.kill()  # nothing is left to do, whatever its code still does
         return entries
+
+
+def _size(entry: Draft) -> int:
+    """About what it takes: bodies are short."""
+    return len(entry.value or b"") + 200

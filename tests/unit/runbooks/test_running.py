@@ -1,4 +1,4 @@
-"""What comes in for a task while its worker is being started reaches it, after its beginning."""
+"""A task and its worker: what comes in reaches it after its beginning, and what it takes back is its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 
 from hostler.runbooks import messages as m
 from hostler.runbooks.entries import Entry
+from hostler.runbooks.running import Running, Slot
 from hostler.runbooks.workers import Worker
+from hostler.store.dispatch import Lease
 
 ECHO = """
 import socket, struct
@@ -48,3 +50,40 @@ def test_a_signal_waits_for_the_beginning() -> None:
         return await begun(Worker(process, reader, writer))
 
     assert asyncio.run(whole()) == 0
+
+
+class Host:
+    """A host whose agents never end."""
+
+    def __init__(self) -> None:
+        self.forgotten: list[str] = []
+
+    async def agent(self, *_: Any) -> Entry:
+        await asyncio.Event().wait()
+        raise AssertionError("unreached")
+
+    async def forget_agent(self, _: Lease, key: str) -> None:
+        self.forgotten.append(key)
+
+
+def test_what_another_worker_asked_for_is_not_taken_back() -> None:
+    """Each counts its messages from one."""
+
+    async def whole() -> list[list[str]]:
+        host: Any = Host()
+        worker: Any = object()
+        running = Running(host, Lease("t", 1), Slot(None))
+        seen = []
+        asked = []
+        for _ in range(2):
+            running.has(worker, [])
+            await running.serve(m.Forget(asked=1))
+            seen.append(list(host.forgotten))
+            asked.append(asyncio.create_task(running.serve(m.RunAgent(id=1, key="draft", call={}))))
+            await asyncio.sleep(0)
+        await running.serve(m.Forget(asked=1))
+        await asyncio.wait(asked)
+        await running.aclose()
+        return [*seen, host.forgotten]
+
+    assert asyncio.run(whole()) == [[], [], ["draft"]]

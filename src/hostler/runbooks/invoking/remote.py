@@ -81,7 +81,7 @@ def _make(near: bool) -> httpx2.AsyncClient:
 
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30.0)
     timeout = httpx2.Timeout(TIMEOUT_SECONDS, connect=10.0)
-    return httpx2.AsyncClient(timeout=timeout, limits=limits, trust_env=not near)
+    return httpx2.AsyncClient(timeout=timeout, limits=limits, trust_env=not near, verify=not near)  # itself has no TLS
 
 
 class Remote:

@@ -46,7 +46,7 @@ class Link:
         self.tasks: set[asyncio.Task[Any] | None] = set()  # of the process itself
 
     async def receive(self) -> m.OfServer | None:
-        data = await m.read(self._reader)
+        data = await m.read(self._reader, m.MAX_OF_SERVER)
         return None if data is None else m.decode_of_server(data)
 
     def send(self, message: m.Message) -> None:
