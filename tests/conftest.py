@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 import shutil
+import ssl
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
+import httpx2
 import pytest
 
 from databases import Databases
@@ -23,6 +29,24 @@ def _in_memory() -> str | None:
     except OSError:
         return None
     return "/dev/shm" if free > 8 * 1024**3 else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_trust() -> None:
+    """The clients of a process share what they trust: to read the machine's certificates takes as long as a test, and
+    there are thousands."""
+    for module in (httpx._transports.default, httpx2._transports.default):
+        module.create_ssl_context = _shared(module.create_ssl_context)  # type: ignore[attr-defined]
+
+
+def _shared(make: Callable[..., ssl.SSLContext]) -> Callable[..., ssl.SSLContext]:
+    made = functools.cache(lambda *key, **more: make(**more))
+
+    def shared(**more: Any) -> ssl.SSLContext:
+        variables = [os.environ.get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")]
+        return made(*variables, **more) if more.get("verify") is True and not more.get("cert") else make(**more)
+
+    return shared
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,19 @@ SERVER = (
     "hostler.serving",
     "uvloop",
 )
+# Of other commands, the libraries that most of them use: nothing of ours, which each must import itself.
+COMMANDS = (
+    "asyncio",
+    "click",
+    "concurrent.futures.thread",
+    "cryptography.hazmat.primitives.ciphers.aead",
+    "httpx2",
+    "msgspec.json",
+    "sqlalchemy.dialects.sqlite",
+    "sqlite3",
+    "uvloop",
+    "yaml",
+)
 # What an interpreter, or a library, reads when it starts, and not again.
 _READ_ONCE = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "GLIBC_", "OPENSSL_", "UV_")
 _lock = threading.Lock()
@@ -112,7 +125,12 @@ class Parent:
 
 
 def start(
-    argv: Sequence[str], *, environ: Mapping[str, str], stderr: IO[bytes], modules: Sequence[str] = SERVER
+    argv: Sequence[str],
+    *,
+    environ: Mapping[str, str],
+    stderr: IO[bytes],
+    modules: Sequence[str] = SERVER,
+    cwd: Path | None = None,
 ) -> Child:
     """Run `-m MODULE ARGUMENTS`, or `FILE ARGUMENTS`, with standard output in a pipe and no standard input."""
     module = argv[0] == "-m"
@@ -120,7 +138,7 @@ def start(
         "argv": list(argv[1:] if module else argv),
         "module": module,
         "environ": dict(environ),
-        "cwd": os.getcwd(),
+        "cwd": str(cwd or Path.cwd()),
         "umask": _umask(),
     }
     reader, writer = os.pipe()

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from hostler.api.app import Services
-from hostler.configuration import configuration, open_router, open_store
+from hostler.configuration import configuration, open_router
 from hostler.console.access import Access
 from hostler.errors import Unavailable
 from hostler.git.room import GitRoom
@@ -74,6 +74,7 @@ from hostler.skills.prebuilt import prebuilt_versions, read_prebuilt
 from hostler.store.blobs import Blobs
 from hostler.store.dispatch import EmbeddedDispatcher
 from hostler.store.folder import belongs, owned
+from hostler.store.opening import open_store
 from hostler.store.store import AlreadyOpen, Store
 from hostler.vault.keyfile import open_sealer
 from hostler.vault.room import Vault

@@ -1,4 +1,4 @@
-"""What the settings ask for, opened or decoded: rooms' tables, database, models. It must not start anything.
+"""What the settings ask for, decoded or made: rooms' tables, models. It must not start anything.
 
 It is shared by the server and by the commands that look at its configuration without serving.
 """
@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from hostler import clock
 from hostler.git.hosts import GitConfig, Hosts
 from hostler.harness.deps import HarnessConfig
 from hostler.mcp.config import McpConfig
@@ -21,9 +20,6 @@ from hostler.runbooks.dataplane.config import DataPlaneConfig, check
 from hostler.sandbox.backends import SandboxConfig
 from hostler.services.work import WorkConfig
 from hostler.settings import BadSettings, Settings, decode
-from hostler.store.folder import make_data_dir
-from hostler.store.sqlite import SqliteStore
-from hostler.store.store import Store
 from hostler.web.config import WebConfig
 
 
@@ -90,15 +86,3 @@ def open_router(settings: Settings, config: ModelsConfig) -> Router:
     except ValueError as error:
         where = "" if str(error).startswith("HOSTLER_") else f"The config file {settings.config_file}: "
         raise BadSettings(f"{where}{error}") from error
-
-
-async def open_store(settings: Settings, *, owner: bool = True) -> Store:
-    """Open the database. `owner` is the serving process; a command beside it is not."""
-    if settings.database is None:
-        make_data_dir(settings.data_dir)
-        return await SqliteStore.open(settings.data_dir / "hostler.db", now=clock.now())
-    if not settings.database.startswith(("postgresql://", "postgres://")):
-        raise BadSettings(f"--database must be a postgresql:// URL, not {settings.database.split(':')[0]!r}.")
-    from hostler.store.postgres import PostgresStore  # with its driver, only where it is used
-
-    return await PostgresStore.open(settings.database, now=clock.now(), owner=owner)

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import select
 
-from hostler.configuration import configuration, open_store
+from hostler.configuration import configuration
 from hostler.errors import InvalidRequest, Unavailable
 from hostler.sandbox.backends import open_layers
 from hostler.sandbox.layers import packagelists
@@ -24,6 +24,7 @@ from hostler.services.reading import rows
 from hostler.settings import Settings
 from hostler.skills import requirements
 from hostler.store.folder import find_data_dir
+from hostler.store.opening import open_store
 from hostler.store.sql import Tx
 from hostler.store.tables import environments, sessions
 

@@ -6,10 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import preloaded
 from running import SOURCE
 
 SECONDS = 240.0  # a machine may be busy with much else
@@ -30,13 +33,22 @@ def hostler(
     *arguments: object, environ: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    process = spawn(*arguments, environ=environ, cwd=cwd)
-    try:
-        out, err = process.communicate(timeout=SECONDS)
-    finally:
-        process.kill()
-        process.wait()
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    argv = ["-m", "hostler.cli", *map(str, arguments)]
+    with tempfile.TemporaryFile() as errors:
+        process = preloaded.start(
+            argv, environ=environment(environ), stderr=errors, modules=preloaded.COMMANDS, cwd=cwd
+        )
+        late = threading.Timer(SECONDS, process.kill)
+        late.start()
+        try:
+            with process.stdout:
+                out = process.stdout.read().decode()
+            process.wait(SECONDS)
+        finally:
+            late.cancel()
+            process.kill()
+        errors.seek(0)
+        return subprocess.CompletedProcess(argv, process.wait(), out, errors.read().decode())
 
 
 def complaint(done: subprocess.CompletedProcess[str]) -> str:

@@ -159,7 +159,7 @@ class Console(Server):
 
     def agent_run(self, task_id: str, session_id: str, *, base_url: str | None = None) -> rows.AgentRun:
         def tx() -> Tx[rows.AgentRun]:
-            run, _ = yield from rows.begin_tx(task_id, f"agent:{session_id}", AGENT, base_url)
+            run, _ = yield from rows.begin_tx(task_id, f"agent:{session_id}", AGENT, base_url, {})
             yield from rows.session_tx(run, session_id)
             return run
 

@@ -4,9 +4,6 @@ document judged and kept, the gate approved, the outcome recorded. All by the co
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from commands.command import hostler
 from reference.handover import problems
 from running import Server
 from workspaces import Workspace
@@ -35,10 +33,8 @@ class Office:
         self.workflow = self.workspace.deploy(RUNBOOK, "NavAuditHandoverWorkflow")
 
     def hostler(self, *arguments: str) -> str:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("HOSTLER_", "ANTHROPIC_"))}
         place = {"HOSTLER_BASE_URL": self.server.base_url, "HOSTLER_API_KEY": self.server.key}
-        command = [sys.executable, "-m", "hostler.cli", *arguments, "--json"]
-        done = subprocess.run(command, env={**kept, **place}, capture_output=True, text=True, check=False)
+        done = hostler(*arguments, "--json", environ=place)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 from ntro.workspace import Client
 from workspace_world import World
 
+from commands.command import hostler
 from running import Server
 
 _numbers = itertools.count(1)
@@ -41,6 +40,5 @@ def other(client: Client) -> World:
 @pytest.fixture
 def another(server: Server) -> Client:
     """Somebody with a key of their own."""
-    command = [sys.executable, "-m", "hostler.cli", "keys", "create", "another", "--data-dir", str(server.data_dir)]
-    made = subprocess.run(command, capture_output=True, text=True, check=True)
+    made = hostler("keys", "create", "another", "--data-dir", server.data_dir)
     return Client(host=f"{server.base_url}/v1", api_key=made.stdout.strip())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 import httpx
@@ -13,12 +11,12 @@ from ntro.workspace import Client
 from ntro.workspace.exceptions import AuthorizationError, NotFoundError
 from workspace_world import World
 
+from commands import command
 from running import Server
 
 
 def hostler(server: Server, *arguments: str, status: int = 0) -> str:
-    command = [sys.executable, "-m", "hostler.cli", *arguments, "--data-dir", str(server.data_dir)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = command.hostler(*arguments, "--data-dir", server.data_dir)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +15,7 @@ import httpx2
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
+from commands.command import hostler
 from running import Server
 
 SECONDS = 60.0
@@ -139,18 +138,17 @@ class Firm:
 
     def key(self, *options: str) -> str:
         """A new key, made at the command line."""
-        command = [sys.executable, "-m", "hostler.cli", "keys", "create", "some", *options]
-        command += ["--data-dir", str(self.server.data_dir)]
-        made = subprocess.run(command, capture_output=True, text=True, check=True)
-        return made.stdout.strip().splitlines()[-1]
+        return self._keys("create", "some", *options).splitlines()[-1]
 
     def revoke(self, key: str) -> None:
         """At the command line, too: another process than the server's."""
-        command = [sys.executable, "-m", "hostler.cli", "keys"]
-        where = ["--data-dir", str(self.server.data_dir)]
-        listed = subprocess.run([*command, "list", *where], capture_output=True, text=True, check=True).stdout
-        (line,) = [line for line in listed.splitlines() if key[-4:] in line]
-        subprocess.run([*command, "revoke", line.split()[0], *where], capture_output=True, check=True)
+        (line,) = [line for line in self._keys("list").splitlines() if key[-4:] in line]
+        self._keys("revoke", line.split()[0])
+
+    def _keys(self, *arguments: str) -> str:
+        done = hostler("keys", *arguments, "--data-dir", self.server.data_dir)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
 
 
 class Office:

@@ -55,8 +55,8 @@ def with_store(
     act: Callable[[Store], Awaitable[None]], data_dir: Path | None, database: str | None, *, found: bool = False
 ) -> None:
     """Do something with the database, also while a server runs on it; `found`: with none but one that is there."""
-    from hostler.configuration import open_store
     from hostler.store.folder import find_data_dir
+    from hostler.store.opening import open_store
 
     settings = load(data_dir=data_dir, database=database)
     if found and settings.database is None:

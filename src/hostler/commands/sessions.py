@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from hostler.client import secure
 from hostler.errors import HostlerError
 from hostler.settings import DEFAULT_HOST, DEFAULT_PORT, load_client
 
@@ -137,7 +138,10 @@ def _open(base_url: str | None, api_key: str | None) -> httpx2.Client:
     try:
         near = urlsplit(client.base_url).hostname in ("127.0.0.1", "::1", "localhost")
         headers = {**HEADERS, "x-api-key": client.api_key}
-        return httpx2.Client(base_url=client.base_url, headers=headers, timeout=SILENCE, trust_env=not near)
+        verify = secure(client.base_url)
+        return httpx2.Client(
+            base_url=client.base_url, headers=headers, timeout=SILENCE, trust_env=not near, verify=verify
+        )
     except (ValueError, UnicodeError) as error:
         raise CantDo("The base URL or the API key has characters that neither can have.") from error
 
