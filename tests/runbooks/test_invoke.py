@@ -295,3 +295,16 @@ def test_a_server_that_is_not_there(caller: Caller, workspace: Workspace) -> Non
     result = caller.call("x", agent=agent, seconds=1)
     assert result["status"] == "failed"
     assert result["error"] == "After 1 seconds http://127.0.0.1:9 had not begun the session."
+
+
+def test_calls_at_once_share_one_environment_and_go_on_without_it(caller: Caller, workspace: Workspace) -> None:
+    def environments() -> list[str]:
+        found = workspace.get("/v1/environments", limit=100)["data"]
+        return [each["id"] for each in found if each["name"] == "runbooks" and each["archived_at"] is None]
+
+    for made in environments():
+        workspace.post(f"/v1/environments/{made}/archive")  # as if somebody tidied up
+    tasks = [caller.start("no file", number=number) for number in range(4)]
+    assert {workspace.result(task_id)["status"] for task_id in tasks} == {"completed"}
+    (anew,) = environments()
+    assert {session_of(workspace, task_id)["environment_id"] for task_id in tasks} == {anew}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -102,6 +103,21 @@ def test_a_spare_process_is_kept_for_a_while_and_more_tasks_than_places_come_in_
                     time.sleep(POLL_SECONDS)
             assert space.result(task_id)[-2:] == ["approved", "approved"]
         until(server, 0)
+
+
+def test_children_come_in_turn_as_well(tmp_path: Path) -> None:
+    """A runbook may start a thousand, each of which would have a process."""
+    log = tmp_path / "shared" / "log"
+    log.parent.mkdir()
+    config = f'[runbooks]\ntasks_at_once = 2\nfolders = ["{log.parent}"]\nvariables = {{ LOG = "{log}" }}\n'
+    with (
+        Server(tmp_path / "data", config=config) as server,
+        httpx2.Client(base_url=server.base_url, headers=server.headers, timeout=30) as client,
+    ):
+        space = Workspace(client, "byng")
+        assert space.result(space.start(space.deploy(BUNDLES / "fan", "FanWorkflow"), {"children": 6})) == 6
+    at_work = list(itertools.accumulate(1 if line == "begins" else -1 for line in log.read_text().split()))
+    assert (len(at_work), max(at_work), at_work[-1]) == (12, 2, 0)
 
 
 def test_who_asks_until_the_end_is_told_when_it_is_over(space: Workspace) -> None:

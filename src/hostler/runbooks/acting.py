@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import bindparam, update
 
 from hostler import clock
 from hostler.errors import Conflict, InvalidRequest
@@ -21,15 +20,9 @@ from hostler.runbooks.registry.finding import sent_again
 from hostler.runbooks.tasks import TaskRow
 from hostler.store.sql import Tx
 from hostler.store.store import Store
-from hostler.store.tables import tasks as table
 
 KNOWN_REPLIES = 1000
 Replies = Callable[[str, str, Reply], Awaitable[None]]
-_CANCEL = (
-    update(table)
-    .where(table.c.id == bindparam("t"), table.c.closed_at.is_(None), table.c.cancelled_at.is_(None))
-    .values(cancelled_at=bindparam("now"), wake_at=bindparam("now"), updated_at=bindparam("now"))
-)
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,9 +163,8 @@ class Acting:
         def tx() -> Tx[list[TaskRow]]:
             named = yield from gates.find_tx(task_id, scope)
             tree = yield from gates.tree_tx(named)
-            now = clock.now()
             for row in tree:
-                yield _CANCEL, {"t": row.id, "now": now}
+                yield from tasks.cancel_tx(row.id)
             return tree
 
         tree = await self._store.write(tx)

@@ -64,7 +64,8 @@ class Runner:
         self._settings = settings
         self._confine = confine
         self._spares = Spares(self._start, settings.spare_seconds)
-        self._slots = asyncio.Semaphore(settings.tasks_at_once)
+        self._places = asyncio.Semaphore(settings.tasks_at_once)
+        self._places_below = asyncio.Semaphore(settings.tasks_at_once)
         self._running: dict[str, Running | None] = {}
         self._woken: set[str] = set()
 
@@ -139,8 +140,9 @@ class Runner:
                 self._dispatcher.wake(task_id)
 
     async def _in_turn(self, task_id: str) -> None:
-        """Work on it when there is a place. A child needs none: the one that waits for it has one."""
-        slot = Slot(None if ":" in task_id else self._slots)
+        """Work on it when there is a place. Children have places of their own: who has started one waits for it, and
+        has given its place back."""
+        slot = Slot(self._places_below if ":" in task_id else self._places)
         await slot.take()
         try:
             if (lease := await self._dispatcher.claim(task_id)) is not None:

@@ -38,20 +38,20 @@ _OWN = frozenset({"step", "activity", "attempt", "waiting", "waited", "moment", 
 
 
 class Slot:
-    """One of the places for tasks that are at work; without `places` none is needed."""
+    """One of the places for tasks that are at work."""
 
-    def __init__(self, places: asyncio.Semaphore | None) -> None:
+    def __init__(self, places: asyncio.Semaphore) -> None:
         self._places = places
         self._taken = False
 
     async def take(self) -> None:
-        if self._places is not None and not self._taken:
+        if not self._taken:
             await self._places.acquire()
             self._taken = True
 
     def give_back(self) -> None:
         """Once is enough."""
-        if self._places is not None and self._taken:
+        if self._taken:
             self._taken = False
             self._places.release()
 

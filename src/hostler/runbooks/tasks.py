@@ -57,6 +57,14 @@ _NOTHING_NEW = (
 )
 _REST = _NOTHING_NEW.values(wake_at=bindparam("at"), lease_owner=None, lease_until=None)
 _REST_HELD = _NOTHING_NEW.values(fence=_c.fence)
+_CANCEL = (
+    update(table)
+    .where(_c.id == bindparam("t"), _c.closed_at.is_(None), _c.cancelled_at.is_(None))
+    .values(
+        cancelled_at=bindparam("now"), wake_at=bindparam("now"), updated_at=bindparam("now"), status=bindparam("s"),
+        view=bindparam("view", type_=_c.view.type),
+    )
+)  # fmt: skip
 _ASKING = (
     update(table)
     .where(_c.id == bindparam("t"), _c.closed_at.is_(None))
@@ -120,6 +128,18 @@ def wake_tx(task_id: str) -> Tx[None]:
     if row.closed_at is not None:
         raise Conflict(f"Task {task_id} is over ({row.status}).")
     yield _WAKE, {"t": task_id, "now": clock.now()}
+
+
+def cancel_tx(task_id: str) -> Tx[None]:
+    """End a task; its worker will hear of it. What it waited for is answered by nobody any more. Raises NotFound."""
+    row = yield from find_tx(task_id)
+    view = msgspec.json.decode(row.view) if row.view else None
+    if view is not None and view.get("current_pending_action"):
+        view["current_pending_action"] = None
+    yield _CANCEL, {
+        "t": task_id, "now": clock.now(), "view": row.view if view is None else msgspec.json.encode(view),
+        "s": IN_PROGRESS if row.status == BLOCKED else row.status,
+    }  # fmt: skip
 
 
 def rest_tx(task_id: str, token: int, position: int, at: int | None, *, held: bool) -> Tx[bool]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -150,7 +149,6 @@ def test_a_process_is_offered_when_nothing_would_be_lost(body: Any, rests: bool)
     global begun
     begun = time.monotonic()
     assert rested(body) is rests
-    assert not [each for each in threading.enumerate() if "waitpid" in each.name]
 
 
 def test_what_an_agent_was_told_of_the_time_is_what_it_is_asked_again() -> None:

@@ -72,7 +72,7 @@ def test_what_another_worker_asked_for_is_not_taken_back() -> None:
     async def whole() -> list[list[str]]:
         host: Any = Host()
         worker: Any = object()
-        running = Running(host, Lease("t", 1), Slot(None))
+        running = Running(host, Lease("t", 1), Slot(asyncio.Semaphore()))
         seen = []
         asked = []
         for _ in range(2):

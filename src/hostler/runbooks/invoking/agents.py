@@ -17,6 +17,7 @@ from hostler.errors import NotFound
 from hostler.runbooks.entries import Draft
 from hostler.runbooks.invoking import rows
 from hostler.runbooks.invoking.conversation import Call, Conversation, Target
+from hostler.runbooks.invoking.environment import Environment
 from hostler.runbooks.invoking.notes import Stored
 from hostler.runbooks.invoking.passback import Destination, Documents, Passback
 from hostler.runbooks.invoking.remote import Down, Http, Refused, Remote
@@ -62,6 +63,7 @@ class Agents:
         self._store = store
         self._directory = directory
         self._http, self._near = Http(), Http(near=True)
+        self._environment = Environment()
         self._passback = Passback(documents, folder, max_bytes)
         self._home: asyncio.Future[Home] | None = None
         self._running: dict[tuple[str, str], Conversation] = {}
@@ -118,7 +120,9 @@ class Agents:
             raise NotFound(f"The task is of tenant {place.tenant}: it can't call an agent for {call.tenant_slug}.")
         run, fresh = await self._store.write(lambda: rows.begin_tx(task_id, key, call.agent_id, target.base_url, asked))
         remote = await self._remote(target)
-        one = self._running[task_id, key] = Conversation(Stored(self._store), remote, run, target, call)
+        one = self._running[task_id, key] = Conversation(
+            Stored(self._store), remote, self._environment, run, target, call
+        )
         to = Destination(place.tenant, call.entity_slug or place.entity, place.period, task_id.partition(":")[0])
         try:
             return await one.to_the_end(self._passback, to, lambda questions: self._asks(run, questions), fresh=fresh)
@@ -145,7 +149,8 @@ class Agents:
         try:
             target = await self._directory.target(run.agent_id)
             remote = await self._remote(target)
-            await Conversation(Stored(self._store), remote, run, target, Call(run.agent_id, "")).give_up()
+            call = Call(run.agent_id, "")
+            await Conversation(Stored(self._store), remote, self._environment, run, target, call).give_up()
         except (NotFound, Refused, Down, TimeoutError) as problem:
             log.warning("the session of %s could not be ended: %s", run.task_id, problem)
         await self._store.write(lambda: rows.end_tx(run.task_id, run.key))

@@ -16,13 +16,13 @@ import msgspec
 from hostler import clock
 from hostler.runbooks.entries import Draft
 from hostler.runbooks.invoking import rows
+from hostler.runbooks.invoking.environment import Environment
 from hostler.runbooks.invoking.notes import Notes
 from hostler.runbooks.invoking.passback import Destination, Passback, PassedBack
 from hostler.runbooks.invoking.remote import Down, Refused, Remote, patiently
 from hostler.runbooks.invoking.watching import Watch
 
 MARK = "hostler_run"  # in a session's metadata
-ENVIRONMENT = "runbooks"  # of sessions whose agent names none
 INTERRUPT_SECONDS = 15.0
 GRACE_SECONDS = 30.0
 STOP_SECONDS = 30.0
@@ -69,8 +69,11 @@ Asks = Callable[[list[rows.Question]], Awaitable[None]]
 class Conversation:
     """One call, with its session."""
 
-    def __init__(self, notes: Notes, remote: Remote, run: rows.AgentRun, target: Target, call: Call) -> None:
+    def __init__(
+        self, notes: Notes, remote: Remote, environment: Environment, run: rows.AgentRun, target: Target, call: Call
+    ) -> None:
         self._notes = notes
+        self._environment = environment
         self._remote = remote
         self._run = run
         self._target = target
@@ -121,11 +124,27 @@ class Conversation:
             nonlocal looked
             found = None if looked else await self._find()
             looked = False
-            return found or str((await self._remote.post("/v1/sessions", await self._wanted()))["id"])
+            return found or await self._made()
 
         session_id = await patiently(get)
         await self._notes.begun(self._run, session_id)
         return session_id
+
+    async def _made(self) -> str:
+        environment_id = self._target.environment_id or await self._usual()
+        try:
+            return str((await self._remote.post("/v1/sessions", self._wanted(environment_id)))["id"])
+        except Refused:
+            self._environment.forget(environment_id)
+            if self._target.environment_id or environment_id == await self._usual():
+                raise
+            return await self._made()
+
+    async def _usual(self) -> str:
+        """Every session needs an environment. Here there is always one to be had; elsewhere it has to be named."""
+        if self._target.base_url is not None:
+            raise Refused(400, f"agent {self._target.name} has no environment: name one with --environment")
+        return await self._environment.id(self._remote)
 
     async def _find(self) -> str | None:
         since = datetime.fromtimestamp((self._run.started_at - _DAY) / 1e6, UTC)
@@ -136,29 +155,20 @@ class Conversation:
                 return str(session["id"])
         return None
 
-    async def _wanted(self) -> dict[str, Any]:
+    def _wanted(self, environment_id: str) -> dict[str, Any]:
         target = self._target
         agent: Any = target.native_id
         if target.version is not None:
             agent = {"type": "agent", "id": target.native_id, "version": target.version}
         wanted = {
             "agent": agent,
-            "environment_id": target.environment_id or await self._environment(),
+            "environment_id": environment_id,
             "title": f"{target.name} for task {self._run.task_id}"[:512],
             "metadata": {MARK: self._run.mark, "task_id": self._run.task_id[:512]},
         }
         if target.vault_ids:
             wanted["vault_ids"] = target.vault_ids
         return wanted | ({"budget": target.budget} if target.budget else {})
-
-    async def _environment(self) -> str:
-        """Every session needs one. Here there is always one to be had; elsewhere it has to be named."""
-        if self._target.base_url is not None:
-            raise Refused(400, f"agent {self._target.name} has no environment: name one with --environment")
-        async for each in self._remote.pages("/v1/environments", limit=100):
-            if each.get("name") == ENVIRONMENT and not each.get("archived_at"):
-                return str(each["id"])
-        return str((await self._remote.post("/v1/environments", {"name": ENVIRONMENT}))["id"])
 
     async def _kick(self, session_id: str, *, fresh: bool) -> None:
         """Give it the message, once."""

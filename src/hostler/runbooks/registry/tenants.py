@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, func, insert, or_, select, update
 from hostler import clock
 from hostler.errors import AlreadyExists, Conflict, InvalidRequest, NotFound
 from hostler.runbooks.registry.finding import called, check_config, new_id, sent_again
+from hostler.runbooks.tasks import cancel_tx
 from hostler.store.sql import Tx
 from hostler.store.store import Store
 from hostler.store.tables import data_connections, entities, tasks, workflows
@@ -59,11 +60,8 @@ _CONNECTION = select(data_connections.c.id).where(
     data_connections.c.id == bindparam("ref"), data_connections.c.kind == "data"
 )
 _STOP = update(workflows).where(workflows.c.tenant_id == bindparam("t")).values(next_at=None)
-_CANCEL = (
-    update(tasks)
-    .where(tasks.c.tenant_id == bindparam("t"), tasks.c.closed_at.is_(None), tasks.c.cancelled_at.is_(None))
-    .values(cancelled_at=bindparam("now"), wake_at=bindparam("now"), updated_at=bindparam("now"))
-    .returning(tasks.c.id)
+_AT_WORK = select(tasks.c.id).where(
+    tasks.c.tenant_id == bindparam("t"), tasks.c.closed_at.is_(None), tasks.c.cancelled_at.is_(None)
 )
 _OPEN = select(tasks.c.id).where(tasks.c.tenant_id == bindparam("t"), tasks.c.closed_at.is_(None)).limit(1)
 _LEAVING = select(_c.id).where(_c.status == "DEPROVISIONING")
@@ -141,7 +139,9 @@ class Tenants:
             row, now, told = (yield from find_tx(ref)), clock.now(), []
             if row.status == "ACTIVE":
                 yield _STOP, {"t": row.id}
-                told = [found[0] for found in (yield _CANCEL, {"t": row.id, "now": now})]
+                told = [found[0] for found in (yield _AT_WORK, {"t": row.id})]
+                for task_id in told:
+                    yield from cancel_tx(task_id)
                 yield _TURN, {"key": row.id, "s": "DEPROVISIONING", "now": now}
                 row = yield from find_tx(row.id)
             return (yield from shown_tx(row)), told

@@ -22,6 +22,7 @@ from temporalio.exceptions import ApplicationError
 from hostler import clock
 from hostler.runbooks.invoking import rows
 from hostler.runbooks.invoking.conversation import Call, Conversation
+from hostler.runbooks.invoking.environment import Environment
 from hostler.runbooks.invoking.passback import Destination, Passback
 from hostler.runbooks.invoking.remote import Down, Http, Refused, Remote
 from hostler.runbooks.temporal.calling import ACTIVITY
@@ -71,7 +72,8 @@ async def _attempt(http: Http, heart: Heart, info: activity.Info, number: int, c
     tenant = around.tenant_of(call.tenant_slug)
     target = await find_agent(http, around, call.agent_id)
     run = _run(info, number, call, around.base_url)
-    conversation = Conversation(heart, Remote(http, around.base_url, around.api_key), run, target, call)
+    remote = Remote(http, around.base_url, around.api_key)
+    conversation = Conversation(heart, remote, Environment(), run, target, call)
     passback = Passback(TenantDocuments(), Path(tempfile.gettempdir()) / "hostler-temporal", around.max_bytes)
     to = Destination(tenant, call.entity_slug or "", None, call.task_id or run.task_id.partition(":")[0])
     fresh = info.attempt == 1 and not info.heartbeat_details  # an attempt may be number 1 again after a reset
