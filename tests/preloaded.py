@@ -36,6 +36,8 @@ SERVER = (
     "hostler.sandbox.layers.building",
     "hostler.sandbox.layers.places",
     "hostler.serving",
+    "hostler.store.sqlite",
+    "uvicorn.lifespan.off",
     "uvloop",
 )
 # Of other commands, the libraries that most of them use: nothing of ours, which each must import itself.

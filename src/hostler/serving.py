@@ -86,6 +86,7 @@ async def serve(
             config = uvicorn.Config(
                 _front(house, listener),
                 http=Connection,
+                ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -90,7 +90,7 @@ class World:
         self.effects = folder / "effects" / "log"
         self.effects.parent.mkdir()
         self.effects.touch()
-        config = f'[runbooks]\nrest_seconds = 0.3\nvariables = {{ EFFECTS = "{self.effects}" }}\n'
+        config = f'[runbooks]\nrest_seconds = 0.3\nspare_seconds = 0\nvariables = {{ EFFECTS = "{self.effects}" }}\n'
         config += f'folders = ["{self.effects.parent}"]\n'
         self.server = Mortal(folder, harness="retry_base = 0.2\nretry_limit = 0.5", config=config, scripted=SCRIPT)
         self.server.start()

@@ -25,6 +25,7 @@ SCRIPT = {
         rule("no file", {"text": "I made nothing."}),
         rule("two files", bash(f"echo 1 > {OUTPUTS}/one.txt; echo 2 > {OUTPUTS}/two.txt"), {"text": "Two."}),
         rule("large file", bash(f"echo 1 > {OUTPUTS}/small.txt; truncate -s 3M {OUTPUTS}/large.bin"), {"text": "L."}),
+        rule("huge file", bash(f"echo 1 > {OUTPUTS}/small.txt; truncate -s 6M {OUTPUTS}/huge.bin"), {"text": "H."}),
         rule("hidden names", bash(f"mkdir -p {OUTPUTS}/a; echo x > '{OUTPUTS}/a/Zürich — 3月.txt'"), {"text": "N."}),
         rule(
             "refuse",

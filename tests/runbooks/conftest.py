@@ -14,7 +14,7 @@ from workspaces import Workspace
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    config = "[harness]\nretry_base = 0.01\nretry_limit = 0.02\nmodel_attempts = 2\n"
+    config = "[harness]\nretry_base = 0.01\nretry_limit = 0.02\nmodel_attempts = 2\noutput_bytes = 5_000_000\n"
     config += '[models.price."scripted"]\ninput = 0\noutput = 1000\n[runbooks]\ndocument_mb = 1\n'
     with Server(tmp_path_factory.mktemp("runbooks") / "data", config=config, scripted=SCRIPT) as running:
         yield running

@@ -71,6 +71,13 @@ def test_a_file_that_is_too_large_fails_the_call_and_keeps_the_others(caller: Ca
     assert [file["filename"] for file in result["output_files"]] == ["small.txt"]
 
 
+def test_a_file_that_not_even_the_session_keeps_fails_the_call(caller: Caller) -> None:
+    result = caller.call("huge file")
+    assert result["status"] == "failed"
+    assert result["error"] == "huge.bin has 6.29 MB; a file may have 5 MB at most. It is still in the session."
+    assert [file["filename"] for file in result["output_files"]] == ["small.txt"]
+
+
 def test_a_refusal_says_why(caller: Caller) -> None:
     result = caller.call("refuse")
     assert result["status"] == "failed"

@@ -36,36 +36,46 @@ _ADD = insert(files)
 _FORBIDDEN = re.compile(r'[<>:"|?*\\/\x00-\x1f\x7f]')
 
 
-async def collect(run: Run, deps: Deps) -> None:
+async def collect(run: Run, deps: Deps) -> list[str]:
     """Store every output that is new or changed, as long as all of them together are not too much: a file may claim
-    gigabytes that the sandbox's disk does not hold. Raises SandboxUnavailable, and Unavailable when nothing is kept."""
+    gigabytes that the sandbox's disk does not hold. Returns what is to be said of those that stay in the sandbox.
+    Raises SandboxUnavailable, and Unavailable when nothing is kept."""
     sandbox = run.wake.sandbox or await deps.sandboxes.find(run.session_id)
     if sandbox is None and run.wake.session.worked:
         sandbox = await provisioned(run.wake, deps)  # it died with files of this turn in its folder
-    if sandbox is None:
-        return
-    found = await sandbox.outputs()
-    if not found:
-        return
+    found = await sandbox.outputs() if sandbox is not None else []
+    if sandbox is None or not found:
+        return []
     known = await deps.log.store.read(lambda: _known(run.session_id))
-    room = deps.config.outputs_bytes
+    room, left = deps.config.outputs_bytes, []
     for output in found:
         if known.get(_shown(output.path)) == _tag(output):
             room -= output.size_bytes
-        elif output.size_bytes <= room:
+        elif output.size_bytes > deps.config.output_bytes:
+            left.append(_said(output, f"a file may have {_mb(deps.config.output_bytes)} at most"))
+        elif output.size_bytes > room:
+            left.append(_said(output, f"all of a session may have {_mb(deps.config.outputs_bytes)} at most"))
+        else:
             room -= await _collect_one(run, deps, sandbox, output)
+    return left
 
 
 async def _collect_one(run: Run, deps: Deps, sandbox: Sandbox, output: OutputFile) -> int:
     """Store one output; return the bytes that it had."""
-    if output.size_bytes > deps.config.output_bytes:
-        return 0  # too large to keep: it stays in the sandbox
     try:
         blob = await deps.blobs.write(sandbox.read_output(output.path), limit=deps.config.output_bytes)
     except (FileNotFoundError, RequestTooLarge):
         return 0  # gone, or grown too large meanwhile
     await deps.log.store.write(lambda: _store(run.session_id, output, blob.name, blob.size))
     return blob.size
+
+
+def _said(output: OutputFile, limit: str) -> str:
+    return f"{_shown(output.path)[:300]} has {_mb(output.size_bytes)}; {limit}."
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.3g} MB" if size < 1e9 else f"{size / 1e9:,.3g} GB"
 
 
 def _known(session_id: str) -> Tx[dict[str, str]]:

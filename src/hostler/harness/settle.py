@@ -19,6 +19,9 @@ from hostler.harness.self_hosted import is_self_hosted
 from hostler.harness.workqueue import enqueued
 from hostler.log.entries import Item
 from hostler.sandbox.contract import SandboxUnavailable
+from hostler.wire.errors import NOT_COLLECTED
+
+MOST_TOLD = 10  # files that were too large, each by name
 
 
 async def settle(run: Run, deps: Deps, stop_reason: dict[str, Any], details: dict[str, Any] | None = None) -> None:
@@ -44,8 +47,11 @@ async def deliver(run: Run, deps: Deps) -> list[Item]:
     """Collect the outputs; a sandbox that fails here costs the files of this turn, and says so, but not the turn."""
     try:
         async with run.wake.sandbox_lock:
-            await collect(run, deps)
+            left = await collect(run, deps)
     except (SandboxUnavailable, Unavailable) as problem:
         message = f"The outputs of this turn could not be collected: {problem}"
         return [session_error("unknown_error", message, "retrying")]
-    return []
+    told, more = left[:MOST_TOLD], len(left) - MOST_TOLD
+    if more > 0:
+        told.append(f"{more} more files, for the same reasons.")
+    return [session_error("unknown_error", NOT_COLLECTED + each, "retrying") for each in told]

@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 from hostler.wire.base import UNSET, Unset, Wire
 
+# Begins the message of a `session.error` about a file that an agent delivered in vain, in each turn that leaves it so.
+NOT_COLLECTED = "Not collected from /mnt/session/outputs: "
+
 
 class ErrorBody(Wire, kw_only=True):
     type: str

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from hostler.runbooks.invoking.rows import Question, Told
+from hostler.wire.errors import NOT_COLLECTED
 
 _SHOWN = 4000
 _TOOL_USES = ("agent.tool_use", "agent.mcp_tool_use", "agent.custom_tool_use")
@@ -29,6 +30,7 @@ class Watch:
         self.over: str | None = None  # terminated or deleted
         self.text: str | None = None
         self.trouble: str | None = None  # what the last session.error said
+        self._lost: list[str] = []  # what it delivered in vain in this turn
         self.waited = 0.0  # seconds in which it waited for a person
         self.last_at: str | None = None
         self._seen: set[str] = set()
@@ -63,11 +65,14 @@ class Watch:
             self.text = _text(event) or self.text
         elif kind == "session.error":
             self.trouble = _trouble(event)
+            if self.trouble.startswith(NOT_COLLECTED):
+                self._lost.append(self.trouble.removeprefix(NOT_COLLECTED))
         elif kind == "session.status_idle":
             self.stop = event
             self._resting = at if _reason(event) == "requires_action" else None
         elif kind == "session.status_running":
             self.stop = None
+            self._lost.clear()
             if self._resting is not None:
                 self.waited += max(0.0, at - self._resting)
                 self._resting = None
@@ -103,7 +108,7 @@ class Watch:
             return f"The session was {self.over}{_because(self.trouble)}."
         match self.reason:
             case "end_turn":
-                return None
+                return f"{' '.join(self._lost)} It is still in the session." if self._lost else None
             case "refusal":
                 return f"The model refused{_because(_refusal(self.stop))}."
             case "budget_reached":
