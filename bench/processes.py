@@ -70,6 +70,8 @@ class Hostler:
         log = (self._folder / "serve.log").open("ab")
         command = [sys.executable, "-m", "hostler.cli", "serve", "--port", str(self._port), "--data-dir"]
         command += [str(self._folder / "data")]
+        if (config := self._folder / "hostler.toml").exists():
+            command += ["--config", str(config)]
         self._process = await asyncio.to_thread(subprocess.Popen, command, env=self._environ, stdout=log, stderr=log)
         while True:
             link = self.connect()

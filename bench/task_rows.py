@@ -45,7 +45,7 @@ class BenchWorkflow(NtroWorkflow):
     @ui_step(name="ask", title="Ask")
     async def _ask(self, given):
         if given.get("agent"):
-            await invoke(given["agent"], input="Hello.")
+            await invoke(given["agent"], input=given["say"])
 
     @ui_step(name="gate", title="Gate")
     async def _gate(self, given):
@@ -96,6 +96,13 @@ class Office:
             if status == "FAILED":
                 raise RuntimeError(f"task {task_id} has failed")
             await asyncio.sleep(0.01)
+
+    async def rest(self, task_id: str) -> None:
+        """Until it has given its process up."""
+        while True:
+            if "resting" in dict(await self.journal(task_id)):
+                return
+            await asyncio.sleep(0.1)
 
     async def journal(self, task_id: str) -> list[tuple[str, float]]:
         """Kinds and times, in milliseconds."""
@@ -162,4 +169,44 @@ async def tasks(bench: Bench) -> list[Row]:
     ]  # fmt: skip
 
 
-ROWS = [tasks]
+async def waiting_tasks(bench: Bench) -> list[Row]:
+    """Tasks whose agents wait for a person: their processes have gone, and none comes back for that after a kill."""
+    config = bench.folder / "hostler.toml"
+    config.write_text("[runbooks]\nrest_seconds = 2\nspare_seconds = 0\n")
+    await bench.server.stop()
+    await bench.server.start()
+    office = await Office(bench.server.connect()).open("waiting")
+    asks = {"type": "agent_toolset_20260401", "default_config": {"permission_policy": {"type": "always_ask"}}}
+    made = await office.post("/v1/agents", {"name": "asks", "model": "claude-sonnet-5-5", "tools": [asks]})
+    named = {"tenantId": "waiting", "name": "asks", "kind": "claude_managed"}
+    named["externalRef"] = f"anthropic://agents/{made['id']}"
+    agent = (await office.post("/v1/workspace/registry/agents", named))["id"]
+    crowd = max(10, int(100 * bench.scale))
+    before = bench.server.memory()
+    ids = [await office.start(agent=agent, say="plan: 1", number=number) for number in range(crowd)]
+    for task_id in ids:
+        await office.wait(task_id, "BLOCKED")
+        await office.rest(task_id)
+    each = (bench.server.memory() - before) / crowd / 1024
+    office.link.close()
+    bench.server.kill()
+    await bench.server.start()
+    office.link = bench.server.connect()
+    start = now()
+    for task_id in ids:
+        await office.post(f"/v1/workspace/tasks/{task_id}/approve", {})
+        await office.wait(task_id, "COMPLETED")
+    seconds = (now() - start) / 1e9
+    office.link.close()
+    config.unlink()
+    await bench.server.stop()
+    await bench.server.start()
+    return [
+        Row(name=f"memory per task that waits for an agent, {crowd} of them", unit="KiB", value=round(each, 1),
+            note="without a process; one takes 45 MB"),
+        Row(name="such a task after a kill: approved -> done", unit="s", value=round(seconds / crowd, 2),
+            note="one after the other, each in a new process"),
+    ]  # fmt: skip
+
+
+ROWS = [tasks, waiting_tasks]

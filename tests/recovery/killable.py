@@ -202,12 +202,13 @@ def on_served() -> None:
 def on_outputs() -> None:
     collect = settle.collect
 
-    async def wrapped(run: Run, deps: Any) -> None:
+    async def wrapped(run: Run, deps: Any) -> list[str]:
         passing(run.session_id, "before:outputs")
         _collecting.append(run.session_id)
-        await collect(run, deps)
+        left = await collect(run, deps)
         _collecting.remove(run.session_id)
         passing(run.session_id, "after:outputs")
+        return left
 
     settle.collect = wrapped
     _on_blob()

@@ -62,6 +62,11 @@ def rested(body: Callable[[Any], Awaitable[Any]]) -> bool:
                 lambda task: task.result()
             )
 
+        @runbook.step(name="handed", title="Handed")
+        async def _handed(self) -> Any:
+            self.end = asyncio.get_running_loop().create_task(invoke("agent", input="that the next step waits for"))
+            return self.end
+
         @runbook.run
         async def run(self, _: Any) -> Any:
             return await body(self)
@@ -129,6 +134,11 @@ async def one_of_a_step_that_is_over(self: Any) -> Any:
     await runbook.wait_condition(lambda: time.monotonic() > begun + END_SECONDS)
 
 
+async def one_of_a_step_that_runs_again(self: Any) -> Any:
+    """What it has returned can't be kept."""
+    return (await (await self._handed())).status
+
+
 begun = time.monotonic()
 
 
@@ -143,6 +153,7 @@ begun = time.monotonic()
         (one_beside_a_socket, False),
         (one_of_an_activity, False),
         (one_of_a_step_that_is_over, False),
+        (one_of_a_step_that_runs_again, True),
     ],
 )
 def test_a_process_is_offered_when_nothing_would_be_lost(body: Any, rests: bool) -> None:

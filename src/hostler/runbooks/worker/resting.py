@@ -20,7 +20,7 @@ LOOK_SECONDS = 0.5
 
 
 class Scope:
-    """A step that runs. Its code runs again in another process; that of one that has returned does not."""
+    """A step. Its code runs again in another process, unless what it returned was kept: then it is not `open`."""
 
     def __init__(self) -> None:
         self.open = True
@@ -30,14 +30,13 @@ scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("scope", de
 
 
 @contextlib.contextmanager
-def within_step() -> Iterator[None]:
+def within_step() -> Iterator[Scope]:
     inside = Scope()
     token = scope.set(inside)
     try:
-        yield
+        yield inside
     finally:
         scope.reset(token)
-        inside.open = False
 
 
 class _Wait:

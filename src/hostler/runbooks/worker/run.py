@@ -307,11 +307,14 @@ class Run:
             vars(self.instance).update(state)
             self.touch()
             return result
-        with within_step(), self._inside(f"{name}{key.rsplit('#', 1)[1]}" if not key.endswith("#1") else name):
+        label = f"{name}{key.rsplit('#', 1)[1]}" if not key.endswith("#1") else name
+        with within_step() as inside, self._inside(label):
             before = _pickled(vars(self.instance))
             result = await body()
         if known is None:
-            await self.write(self._stepped(key, name, title, result, before))
+            draft = self._stepped(key, name, title, result, before)
+            await self.write(draft)
+            inside.open = draft.value is None
         return result
 
     def _stepped(self, key: str, name: str, title: str, result: Any, before: dict[str, bytes | None]) -> Draft:
