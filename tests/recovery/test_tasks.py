@@ -19,7 +19,7 @@ BUNDLES = Path(__file__).with_name("bundles")
 LOST = (httpx2.TransportError,)
 COMMAND = "echo drafted >> /mnt/session/outputs/draft.txt"
 SLOWLY = "slowly"  # with this in its mark an agent takes so long that its task rests
-SLOW_SECONDS = 1.5
+SLOW_SECONDS = 2.5
 
 
 def rule(said: str, command: str) -> dict[str, Any]:

@@ -117,7 +117,8 @@ def test_children_come_in_turn_as_well(tmp_path: Path) -> None:
         space = Workspace(client, "byng")
         assert space.result(space.start(space.deploy(BUNDLES / "fan", "FanWorkflow"), {"children": 6})) == 6
     at_work = list(itertools.accumulate(1 if line == "begins" else -1 for line in log.read_text().split()))
-    assert (len(at_work), max(at_work), at_work[-1]) == (12, 2, 0)
+    assert (len(at_work), at_work[-1]) == (12, 0)
+    assert max(at_work) <= 2
 
 
 def test_who_asks_until_the_end_is_told_when_it_is_over(space: Workspace) -> None:

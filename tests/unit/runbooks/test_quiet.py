@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from hostler.runbooks.worker import quiet  # noqa: E402
 from hostler.runbooks.worker.agents import invoke  # noqa: E402
 
 END_SECONDS = 0.5
+LONG_SECONDS = 10.0
 
 
 class Waiting(Memory):
@@ -30,7 +32,12 @@ class Waiting(Memory):
         super().__init__()
         self.rest_seconds = 0.05
         self.gate = asyncio.Event()
+        self.rested = asyncio.Event()
         self.dies = False
+
+    def rest(self, position: int, heard: int, until: float | None) -> None:
+        super().rest(position, heard, until)
+        self.rested.set()
 
     async def agent(self, key: str, call: dict[str, Any]) -> Entry:
         self.agent_runs.append(call)
@@ -43,7 +50,7 @@ class Waiting(Memory):
 
 @activity.defn
 def in_a_thread() -> None:
-    time.sleep(END_SECONDS)
+    time.sleep(2 * END_SECONDS)
 
 
 @activity.defn
@@ -51,8 +58,8 @@ async def asks() -> Any:
     return await invoke("agent", input="from an activity")
 
 
-def rested(body: Callable[[Any], Awaitable[Any]]) -> bool:
-    """Whether its process is offered while its agents are at work; after a while they end."""
+def rested(body: Callable[[Any], Awaitable[Any]], seconds: float) -> bool:
+    """Whether its process is offered while its agents are at work; when it is, or after so long, they end."""
 
     @runbook.defn
     class Body(NtroWorkflow):
@@ -77,7 +84,8 @@ def rested(body: Callable[[Any], Awaitable[Any]]) -> bool:
         loop.settle()
 
         async def end() -> None:
-            await asyncio.sleep(END_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(port.rested.wait(), seconds)
             port.gate.set()
 
         token = quiet.ours.set(True)  # this test's own time
@@ -115,7 +123,7 @@ async def one_beside_a_thread(_: Any) -> Any:
 
 async def one_beside_a_program(_: Any) -> Any:
     program = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", f"import time; time.sleep({END_SECONDS})", stderr=subprocess.DEVNULL
+        sys.executable, "-c", f"import time; time.sleep({3 * END_SECONDS})", stderr=subprocess.DEVNULL
     )
     return await asyncio.gather(invoke("agent", input="one"), program.wait())
 
@@ -159,7 +167,7 @@ begun = time.monotonic()
 def test_a_process_is_offered_when_nothing_would_be_lost(body: Any, rests: bool) -> None:
     global begun
     begun = time.monotonic()
-    assert rested(body) is rests
+    assert rested(body, LONG_SECONDS if rests else END_SECONDS) is rests
 
 
 def test_what_an_agent_was_told_of_the_time_is_what_it_is_asked_again() -> None:
