@@ -35,23 +35,24 @@ class Refused(CantAsk):
         self.answered = answered
 
 
-def secure(url: str) -> bool:
-    """Whether certificates are to be checked there. To read those that one trusts takes longer than a request."""
-    return not url.startswith("http://")
+def connect(url: str, headers: dict[str, str], timeout: float, **more: Any) -> httpx2.Client:
+    """A server on this machine is never reached through a proxy of the environment. Without TLS no certificates are
+    read, which would take longer than a request. Raises ValueError, UnicodeError."""
+    import httpx2
+
+    near = urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
+    secure = not url.startswith("http://")
+    return httpx2.Client(headers=headers, timeout=timeout, trust_env=not near, verify=secure, **more)
 
 
 class Api:
     """One server. Use it as a context manager."""
 
     def __init__(self, client: Client, timeout: float = TIMEOUT) -> None:
-        """A server on this machine is never reached through a proxy of the environment."""
-        import httpx2
-
         self.url = client.base_url.rstrip("/")
         try:
-            near = urlsplit(self.url).hostname in ("127.0.0.1", "::1", "localhost")
             headers = {**HEADERS, "x-api-key": client.api_key, "authorization": f"Bearer {client.api_key}"}
-            self._http = httpx2.Client(headers=headers, timeout=timeout, trust_env=not near, verify=secure(self.url))
+            self._http = connect(self.url, headers, timeout)
         except (ValueError, UnicodeError) as error:
             raise CantAsk("The base URL or the API key has characters that neither can have.") from error
 

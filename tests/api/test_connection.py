@@ -21,7 +21,7 @@ async def _answer(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(connection, "HEAD_SECONDS", 0.5)
-    config = uvicorn.Config(_answer, http=connection.Connection, lifespan="off", log_config=None)
+    config = uvicorn.Config(_answer, http=connection.Connection, ws="none", lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, args=([listener],))
@@ -63,6 +63,15 @@ def test_a_head_without_end_is_refused(port: int, begin: bytes) -> None:
 @pytest.mark.parametrize("begin", [b"", b"GET", b"GET / HTTP/1.1\r\nHost: x\r\n"])
 def test_a_head_that_does_not_come_is_not_waited_for(port: int, begin: bytes) -> None:
     assert _converse(port, begin).startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
+def test_an_upgrade_that_is_offered_is_not_taken(port: int, protocol: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    head = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(head)
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+    assert "pgrade" not in caplog.text
 
 
 def test_large_heads_and_slow_clients_between_requests_are_served(port: int) -> None:

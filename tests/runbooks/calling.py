@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+from running import Server
 from workspaces import Workspace
 
 BUNDLES = Path(__file__).with_name("bundles")
 OUTPUTS = "/mnt/session/outputs"
+WORKER = b"hostler.runbooks.worker.process"
 
 
 def rule(said: str, *turns: Any) -> dict[str, Any]:
@@ -54,6 +57,18 @@ SCRIPT = {
         ),
     ],
 }
+
+
+def workers(server: Server) -> int:
+    """How many processes the server has for tasks."""
+    found = 0
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            parent = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1]
+            found += parent == str(server.pid) and WORKER in Path(f"/proc/{name}/cmdline").read_bytes()
+        except (OSError, IndexError):
+            continue
+    return found
 
 
 class Caller:

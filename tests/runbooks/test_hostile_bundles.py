@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calling import BUNDLES, SCRIPT
+from calling import BUNDLES, SCRIPT, workers
 
 from running import Server
 from workspaces import Workspace
@@ -139,21 +139,9 @@ def test_a_journal_has_an_end(workspace: Workspace, hostile: Callable[..., str])
 def test_no_process_outlives_its_task(server: Server, workspace: Workspace, hostile: Callable[..., str]) -> None:
     assert workspace.result(hostile("outlive")) == "over"
     late = time.monotonic() + 10
-    while workers(server.pid):
+    while workers(server):
         assert time.monotonic() < late
         time.sleep(0.05)
-
-
-def workers(parent: int) -> list[str]:
-    """The command lines of a process's children that run tasks."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
-                found.append(stat.with_name("cmdline").read_text())
-        except OSError:
-            continue
-    return [each for each in found if "runbooks.worker" in each]
 
 
 def test_a_task_waits_for_its_own_children_only(

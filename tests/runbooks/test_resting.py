@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +10,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from calling import BUNDLES, SCRIPT
+from calling import BUNDLES, SCRIPT, workers
 
 from running import Server
 from workspaces import POLL_SECONDS, Workspace
-
-WORKER = b"hostler.runbooks.worker.process"
 
 
 @pytest.fixture(scope="module")
@@ -30,18 +27,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def space(server: Server) -> Iterator[Workspace]:
     with httpx2.Client(base_url=server.base_url, headers=server.headers, timeout=30) as client:
         yield Workspace(client, "byng")
-
-
-def workers(server: Server) -> int:
-    """How many processes the server has for tasks."""
-    found = 0
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            parent = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1]
-            found += parent == str(server.pid) and WORKER in Path(f"/proc/{name}/cmdline").read_bytes()
-        except (OSError, IndexError):
-            continue
-    return found
 
 
 def until(server: Server, count: int) -> None:

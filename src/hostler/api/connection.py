@@ -43,6 +43,9 @@ class Connection(HttpToolsProtocol):
         self._stop_waiting()
         super().connection_lost(exc)
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Who offers another protocol is answered in this one, which is no fault to be told of."""
+
     def on_message_begin(self) -> None:
         self._head_done, self._head_bytes = False, 0
         super().on_message_begin()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from hostler.client import secure
+from hostler.client import HEADERS, connect
 from hostler.errors import HostlerError
 from hostler.settings import DEFAULT_HOST, DEFAULT_PORT, load_client
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import httpx2
 
 F = TypeVar("F", bound=Callable[..., Any])
-HEADERS = {"anthropic-version": "2023-06-01", "anthropic-beta": "managed-agents-2026-04-01"}
 SILENCE = 600.0  # seconds; a large sandbox takes its time
 _CHUNK = 1 << 20
 
@@ -129,19 +128,10 @@ def _id(session_id: str) -> str:
 
 
 def _open(base_url: str | None, api_key: str | None) -> httpx2.Client:
-    """A client of the server; one on this machine is never reached through a proxy of the environment."""
-    from urllib.parse import urlsplit
-
-    import httpx2
-
     client = load_client(base_url, api_key)
     try:
-        near = urlsplit(client.base_url).hostname in ("127.0.0.1", "::1", "localhost")
         headers = {**HEADERS, "x-api-key": client.api_key}
-        verify = secure(client.base_url)
-        return httpx2.Client(
-            base_url=client.base_url, headers=headers, timeout=SILENCE, trust_env=not near, verify=verify
-        )
+        return connect(client.base_url, headers, SILENCE, base_url=client.base_url)
     except (ValueError, UnicodeError) as error:
         raise CantDo("The base URL or the API key has characters that neither can have.") from error
 

@@ -56,7 +56,7 @@ class Runner:
         confine: Confine,
         settings: Settings,
     ) -> None:
-        self.store = store
+        self._store = store
         self._dispatcher = dispatcher
         self._library = library
         self._data = data
@@ -108,7 +108,7 @@ class Runner:
             if running is not None and running.worker is not None and not running.over:
                 with contextlib.suppress(Gone):
                     return await running.worker.query(name, QUERY_SECONDS)
-            await self.store.write(lambda: rows.wake_tx(task_id))
+            await self._store.write(lambda: rows.wake_tx(task_id))
             self.wake(task_id)
             await asyncio.sleep(WAKE_SECONDS)
 
@@ -194,8 +194,8 @@ class Runner:
     async def _read(self, running: Running) -> tuple[rows.TaskRow, list[Entry]]:
         running.heard()
         task_id = running.lease.session_id
-        row = await self.store.read(lambda: rows.find_tx(task_id))
-        return row, await self.store.read(lambda: read_tx(task_id))
+        row = await self._store.read(lambda: rows.find_tx(task_id))
+        return row, await self._store.read(lambda: read_tx(task_id))
 
     async def _begin(self, row: rows.TaskRow, entries: list[Entry]) -> m.Begin:
         """Raises NotFound."""

@@ -266,5 +266,5 @@ class Running:
 
 
 def _size(entry: Draft) -> int:
-    """About what it takes: bodies are short."""
-    return len(entry.value or b"") + 200
+    """What it takes in a journal, but for its columns."""
+    return len(entry.value or b"") + len(msgspec.json.encode(entry.body))

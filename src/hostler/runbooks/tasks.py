@@ -56,7 +56,7 @@ _NOTHING_NEW = (
     .returning(_c.id)
 )
 _REST = _NOTHING_NEW.values(wake_at=bindparam("at"), lease_owner=None, lease_until=None)
-_REST_HELD = _NOTHING_NEW.values(fence=_c.fence)
+_REST_HELD = _NOTHING_NEW.values(fence=_c.fence)  # changes nothing, but nobody else can until the commit
 _CANCEL = (
     update(table)
     .where(_c.id == bindparam("t"), _c.closed_at.is_(None), _c.cancelled_at.is_(None))

@@ -8,8 +8,11 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 from hostler.runbooks import messages as m
-from hostler.runbooks.entries import Entry
+from hostler.runbooks import running as module
+from hostler.runbooks.entries import Draft, Entry
 from hostler.runbooks.running import Running, Slot
 from hostler.runbooks.workers import Worker
 from hostler.store.dispatch import Lease
@@ -57,6 +60,13 @@ class Host:
 
     def __init__(self) -> None:
         self.forgotten: list[str] = []
+        self.ended: list[str] = []
+
+    async def append(self, _: Lease, drafts: list[Draft], __: dict[str, Any]) -> list[Entry]:
+        return [Entry(kind=each.kind, body=each.body, position=1, at=0) for each in drafts]
+
+    async def end(self, _: Lease, kind: str, __: str) -> None:
+        self.ended.append(kind)
 
     async def agent(self, *_: Any) -> Entry:
         await asyncio.Event().wait()
@@ -87,3 +97,26 @@ def test_what_another_worker_asked_for_is_not_taken_back() -> None:
         return [*seen, host.forgotten]
 
     assert asyncio.run(whole()) == [[], [], ["draft"]]
+
+
+def test_what_people_read_of_an_entry_counts_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_BYTES", 1000)
+
+    async def whole() -> list[list[str]]:
+        host: Any = Host()
+        worker: Any = Dead()
+        running = Running(host, Lease("t", 1), Slot(asyncio.Semaphore()))
+        running.has(worker, [])
+        seen = []
+        for number in range(3):
+            draft = Draft(kind="log", body={"message": "x" * 400})
+            await running.serve(m.Append(id=number, drafts=[draft]))
+            seen.append(list(host.ended))
+        return seen
+
+    assert asyncio.run(whole()) == [[], [], ["JournalFull"]]
+
+
+class Dead:
+    def kill(self) -> None:
+        pass
