@@ -28,11 +28,13 @@ class Databases:
         asyncio.run(_create_database(self._postgres_url, name))
         return self._postgres_url.replace("/postgres?", f"/{name}?")
 
-    async def open(self, name: str = "db") -> Store:
+    async def open(self, name: str = "db", *, owner: bool = True) -> Store:
+        """`owner=False` is a second connection to what another store owns."""
         if self._postgres_url is None:
             return await SqliteStore.open(self._folder / f"{name}.sqlite", now=1)
         await _create_database(self._postgres_url, self._name(name))
-        return await PostgresStore.open(self._postgres_url.replace("/postgres?", f"/{self._name(name)}?"), now=1)
+        url = self._postgres_url.replace("/postgres?", f"/{self._name(name)}?")
+        return await PostgresStore.open(url, now=1, owner=owner)
 
     def _name(self, name: str) -> str:
         return f"{self._folder.name}_{name}".lower().replace("-", "_")

@@ -94,14 +94,7 @@ def open_tx(tree: list[TaskRow]) -> Tx[list[Gate]]:
     found: list[Gate] = []
     for row in tree:
         if row.closed_at is None and (action := pending(row)) is not None and action.get("kind") in (REVIEW, FILE):
-            gate = yield from _gate_tx(row, action)
-            anew = yield from tasks.find_tx(row.id)  # after its position: a gate that has closed in between is none
-            if (
-                anew.closed_at is None
-                and (action := pending(anew)) is not None
-                and action.get("kind") in (REVIEW, FILE)
-            ):
-                found.append(msgspec.structs.replace(gate, task=anew, action=action))
+            found.append((yield from _gate_tx(row, action)))
         found += yield from _asked_tx(row)
     own = {gate.task.id for gate in found}
     by_id = {row.id: row for row in tree}

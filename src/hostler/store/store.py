@@ -44,7 +44,8 @@ class Store(Protocol):
         ...
 
     async def read(self, tx: Callable[[], Tx[T]]) -> T:
-        """Run a transaction that only reads, beside the writer, on what was committed before."""
+        """Run a transaction that only reads, beside the writer, on what was committed before. All of its statements see
+        the same moment."""
         ...
 
     async def close(self) -> None:

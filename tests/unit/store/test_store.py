@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 from sqlalchemy import bindparam, delete, insert, select
@@ -37,6 +38,31 @@ def test_a_write_is_there_after_a_restart(databases: Databases) -> None:
         await store.close()
         store = await databases.open()
         assert await store.read(stored) == ["a"]
+        await store.close()
+
+    asyncio.run(main())
+
+
+def test_a_read_sees_one_moment(databases: Databases) -> None:
+    """What is committed between two of its statements is not there for it: what it puts together belongs together."""
+
+    async def elsewhere() -> None:
+        other = await databases.open(owner=False)
+        await other.write(lambda: add("late"))
+        await other.close()
+
+    def twice() -> Tx[tuple[list[str], list[str]]]:
+        first = yield from stored()
+        writing = threading.Thread(target=lambda: asyncio.run(elsewhere()))
+        writing.start()
+        writing.join()
+        return first, (yield from stored())
+
+    async def main() -> None:
+        store = await databases.open()
+        await store.write(lambda: add("a"))
+        assert await store.read(twice) == (["a"], ["a"])
+        assert await store.read(stored) == ["a", "late"]
         await store.close()
 
     asyncio.run(main())
