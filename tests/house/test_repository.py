@@ -17,7 +17,7 @@ REGISTRIES = re.compile(
 )
 LOCKS = (
     "requirements.lock", "requirements-dev.lock", "tests/contract/sdk-0.lock", "tests/workspace/ntro-cli.lock",
-    "tests/workspace/ntro-mcp.lock",
+    "tests/workspace/ntro-mcp.lock", "deploy/temporal-worker/temporal.lock", "scripts/pip.lock",
 )  # fmt: skip
 
 

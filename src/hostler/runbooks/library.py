@@ -43,6 +43,7 @@ _ALL = select(*_SHOWN).order_by(_c.slug, _c.deployed_at.desc())
 _NEWEST = select(_c.version, _c.digest).where(_c.slug == bindparam("s")).order_by(_c.deployed_at.desc()).limit(1)
 _OF_VERSION = _NEWEST.where(_c.version == bindparam("v"))
 _ONE = select(*_SHOWN, _c.files).where(_c.slug == bindparam("s"), _c.digest == bindparam("d"))
+_THERE = select(_c.slug).where(_c.slug == bindparam("s"), _c.digest == bindparam("d"))
 _SLUGS = select(_c.slug).distinct().order_by(_c.slug)
 
 
@@ -88,9 +89,10 @@ class Library:
         """Keep a bundle, and make it what new tasks run. Tasks that run go on with the files that they began with.
         Raises InvalidRequest, RequestTooLarge, Unavailable."""
         _check(slug, version, workflow_class, modules, files)
-        await self._try(slug, workflow_class, modules, files)
-        front = front_matter(files[MANIFEST]) if MANIFEST in files else {}
         digest = _digest(workflow_class, modules, files)
+        if not await self._store.read(lambda: _run(_THERE, {"s": slug, "d": digest})):  # else they were tried then
+            await self._try(slug, workflow_class, modules, files)
+        front = front_matter(files[MANIFEST]) if MANIFEST in files else {}
         body = msgspec.json.encode({"front": front, "workflow_class": workflow_class, "modules": modules})
         now = clock.now()
         row = {
