@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,14 @@ def test_a_session_moves_to_another_server(api: Api, other: Api) -> None:
     message = refused(take(other, archive), 409)
     assert session in message
     assert output(api.turn(session, "run: cat /workspace/file")) == "kept"  # it lives on here, too
+
+
+def test_many_exports_at_once(api: Api) -> None:
+    """Each makes a checkpoint, which takes the place of the one before."""
+    session = worked(api)
+    with ThreadPoolExecutor(6) as pool:
+        archives = list(pool.map(lambda _: exported(api, session), range(18)))
+    assert len(archives) == 18
 
 
 def test_a_session_comes_back_where_it_was_deleted(api: Api) -> None:

@@ -15,7 +15,7 @@ ACCEPT = {"accept": "application/json, text/event-stream"}
 
 
 def knock(server: Server, **headers: str) -> httpx2.Response:
-    with httpx2.Client(trust_env=False) as http:
+    with httpx2.Client(trust_env=False, timeout=60) as http:
         return http.post(f"{server.base_url}/mcp", json=PING, headers={**ACCEPT, **headers})
 
 
@@ -98,7 +98,7 @@ def test_a_tenants_key_sees_its_tenant_alone(server: Server, firm: Firm, office:
 
 def test_an_agents_key_opens_no_other_api(server: Server, office: Office) -> None:
     agent = office.agent("clerk")
-    with httpx2.Client(base_url=server.base_url, trust_env=False) as http:
+    with httpx2.Client(base_url=server.base_url, trust_env=False, timeout=60) as http:
         headers = {**server.headers, "authorization": f"Bearer {agent.key}"}
         assert http.get("/v1/agents", headers=headers).status_code == 401
         assert http.get("/v1/workspace/tenants", headers=headers).status_code == 403

@@ -23,7 +23,7 @@ def post(server: Server, content: str | bytes = PING, path: str = "/mcp", **head
 
 
 def test_only_post_is_answered(server: Server) -> None:
-    with httpx2.Client(trust_env=False) as http:
+    with httpx2.Client(trust_env=False, timeout=60) as http:
         for method in ("GET", "DELETE", "PUT"):
             answer = http.request(method, f"{server.base_url}/mcp", headers={"x-api-key": server.key, **HEADERS})
             assert (answer.status_code, answer.headers["allow"]) == (405, "POST")

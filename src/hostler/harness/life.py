@@ -142,15 +142,27 @@ class Life:
         `checkpoint_mb`, since nobody has asked for it."""
         return await self._keep(session_id, yielding=yielding, hibernates=False)
 
+    async def checkpoint_as(self, session_id: str, target: Path) -> Checkpoint | None:
+        """The same, with `target` as another name of the snapshot, which stays when a newer one takes its place. Raises
+        OSError as well."""
+        async with self.alone(session_id):
+            made = await self._kept(session_id, yielding=False, hibernates=False)
+            if made is not None:
+                await asyncio.to_thread(os.link, self.path(session_id, made.id), target)
+            return made
+
     async def _keep(self, session_id: str, *, yielding: bool, hibernates: bool) -> Checkpoint | None:
         async with self.alone(session_id):
-            state = await self._resting(session_id)
-            if state.sandbox == SNAPSHOT:
-                wanted = state.checkpoint_id or ""
-                return await self._store.read(lambda: rows.one_tx(session_id, wanted))
-            if state.sandbox != HERE:
-                return None
-            return await self._write(session_id, state, hibernates=hibernates, yielding=yielding)
+            return await self._kept(session_id, yielding=yielding, hibernates=hibernates)
+
+    async def _kept(self, session_id: str, *, yielding: bool, hibernates: bool) -> Checkpoint | None:
+        state = await self._resting(session_id)
+        if state.sandbox == SNAPSHOT:
+            wanted = state.checkpoint_id or ""
+            return await self._store.read(lambda: rows.one_tx(session_id, wanted))
+        if state.sandbox != HERE:
+            return None
+        return await self._write(session_id, state, hibernates=hibernates, yielding=yielding)
 
     async def _resting(self, session_id: str) -> State:
         state = await self._store.read(lambda: rows.state_tx(session_id))

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
 import time
 from functools import partial
@@ -122,11 +121,7 @@ class Exports:
             )
         if state.archived_at is not None:
             return None
-        made = await answered(self._life.checkpoint(session_id))
-        if made is not None:
-            async with self._life.alone(session_id):
-                await asyncio.to_thread(os.link, self._life.path(session_id, made.id), work / SANDBOX)
-        return made
+        return await answered(self._life.checkpoint_as(session_id, work / SANDBOX))
 
     async def _write_entries(self, session_id: str, target: Path) -> None:
         after = -1
