@@ -27,6 +27,8 @@ LOG_SECONDS = 2.0  # for what it has still said; it may have closed the socket a
 MAX_ASKED = 2000
 MAX_ASKED_BYTES = 4 * m.MAX_MESSAGE
 LAST_LINES = 50
+MAX_LINE = 2000
+READ_BYTES = 64 * 1024
 _PROCESS = "hostler.runbooks.worker.process"
 # What of the server's environment a bundle may see; its configuration brings the rest.
 _PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
@@ -200,17 +202,30 @@ class Worker:
                 raise Stalled(f"The runbook's code has kept the task busy for {stall_seconds:g} seconds.") from None
 
     async def _read_log(self) -> None:
+        """Keep the last of what it says. By its number alone: a transport of uvloop would close that twice, and what
+        another thread has opened in between would be gone."""
         assert self._process.stderr is not None
-        reader = asyncio.StreamReader(limit=1024 * 1024)
-        protocol = asyncio.StreamReaderProtocol(reader)
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, self._process.stderr)
+        number, loop, ended = self._process.stderr.fileno(), asyncio.get_running_loop(), asyncio.Event()
+        os.set_blocking(number, False)
+        part = b""
+
+        def readable() -> None:
+            nonlocal part
+            with contextlib.suppress(BlockingIOError):
+                if not (data := os.read(number, READ_BYTES)):
+                    ended.set()
+                    loop.remove_reader(number)
+                *lines, part = (part + data).split(b"\n")
+                self.last_lines += (line.decode(errors="replace").rstrip()[:MAX_LINE] for line in lines)
+                part = part[: 4 * MAX_LINE]  # bytes, of which a character has four at most
+
+        loop.add_reader(number, readable)
         try:
-            while line := await reader.readline():
-                self.last_lines.append(line.decode(errors="replace").rstrip()[:2000])
-        except (ValueError, OSError):
-            pass
+            await ended.wait()
         finally:
-            transport.close()
+            loop.remove_reader(number)
+            if part:
+                self.last_lines.append(part.decode(errors="replace")[:MAX_LINE])
 
 
 def _let_go(asked: dict[int, asyncio.Task[None]], held: dict[int, int], number: int, _: asyncio.Task[None]) -> None:

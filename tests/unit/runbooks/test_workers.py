@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
+from typing import IO
 
 import pytest
+import uvloop
 
 from hostler.runbooks import messages as m
 from hostler.runbooks.workers import Gone, Worker
@@ -71,3 +74,37 @@ def test_one_that_ends_while_it_is_asked(tmp_path: Path) -> None:
         return runs.result()
 
     assert asyncio.run(main()) == 3
+
+
+class Closing:
+    """A file that knows whether its number was still its own when it was closed."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.fileno = file.fileno
+        self.own: list[bool] = []
+
+    def close(self) -> None:
+        try:
+            os.fstat(self._file.fileno())
+            self.own.append(True)
+        except OSError:
+            self.own.append(False)
+        self._file.close()
+
+
+def test_what_it_said_last_and_nothing_is_closed_that_is_another_s(tmp_path: Path) -> None:
+    """Between two closes of one number a thread may open a file, which is gone then."""
+    lines = r"b'first\n\xff' + b'x' * 5000 + b'\nend'"
+    write(tmp_path, f"os.write(2, b'gone\\n' * 100)\nos.write(2, {lines})")
+
+    async def main() -> tuple[list[bool], list[str]]:
+        worker = await Worker.start({"PYTHONPATH": str(tmp_path)}, "impostor")
+        assert worker._process.stderr is not None
+        worker._process.stderr = closing = Closing(worker._process.stderr)  # type: ignore[assignment]
+        await worker.run(begin(), serve, stall_seconds=60)
+        return closing.own, list(worker.last_lines)
+
+    own, said = uvloop.run(main())
+    assert own == [True]
+    assert said == ["gone"] * 47 + ["first", "\ufffd" + "x" * 1999, "end"]
