@@ -14,6 +14,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import msgspec
 
@@ -131,7 +132,7 @@ def list_outputs(folder: Path) -> list[OutputFile]:
     return sorted(found, key=lambda file: file.path)
 
 
-def open_output(folder: Path, path: str) -> int:
+def open_output(folder: Path, path: str) -> BinaryIO:
     """Open one output for reading. Raises FileNotFoundError when it is not a regular file inside."""
     parts = path.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
@@ -146,7 +147,7 @@ def open_output(folder: Path, path: str) -> int:
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise FileNotFoundError(path)
-    return fd
+    return os.fdopen(fd, "rb")
 
 
 def remove_tree(folder: Path) -> None:

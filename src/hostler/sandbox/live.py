@@ -6,9 +6,9 @@ Files are placed and collected through `files`, never by a path that the agent m
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import AsyncIterator
+from typing import BinaryIO
 
 import msgspec
 
@@ -30,9 +30,9 @@ class State(msgspec.Struct, frozen=True):
     network: Network = NO_NETWORK  # of one that an older server started and that says none: closed
 
 
-def _read(fd: int) -> bytes:
+def _read(file: BinaryIO) -> bytes:
     try:
-        return os.read(fd, _CHUNK)
+        return file.read(_CHUNK)
     except OSError as error:
         raise SandboxUnavailable(f"an output cannot be read: {error.strerror}") from error
 
@@ -63,12 +63,10 @@ class BubblewrapSandbox(Linked):
         return await asyncio.to_thread(files.list_outputs, self.layout.outputs)
 
     async def read_output(self, path: str) -> AsyncIterator[bytes]:
-        fd = await asyncio.to_thread(files.open_output, self.layout.outputs, path)
-        try:
-            while chunk := await asyncio.to_thread(_read, fd):
+        # Not by its number: a thread may still read when nobody waits for it any more, and the number be another's.
+        with await asyncio.to_thread(files.open_output, self.layout.outputs, path) as file:
+            while chunk := await asyncio.to_thread(_read, file):
                 yield chunk
-        finally:
-            os.close(fd)
 
     @property
     def live(self) -> bool:
