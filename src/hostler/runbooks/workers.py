@@ -109,10 +109,9 @@ class Worker:
         for waiting in self._answers.values():
             if not waiting.done():
                 waiting.set_exception(Gone())
-        status = await asyncio.shield(asyncio.to_thread(self._process.wait))
         if self._process.stderr is not None:
             self._process.stderr.close()
-        return status
+        return await asyncio.shield(asyncio.to_thread(self._process.wait))
 
     def kill(self) -> None:
         """End it with all that it has started."""

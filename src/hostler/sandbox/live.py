@@ -64,7 +64,7 @@ class BubblewrapSandbox(Linked):
 
     async def read_output(self, path: str) -> AsyncIterator[bytes]:
         # Not by its number: a thread may still read when nobody waits for it any more, and the number be another's.
-        with await asyncio.to_thread(files.open_output, self.layout.outputs, path) as file:
+        with files.open_output(self.layout.outputs, path) as file:
             while chunk := await asyncio.to_thread(_read, file):
                 yield chunk
 
