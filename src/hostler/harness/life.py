@@ -137,23 +137,19 @@ class Life:
         that runs, and SandboxUnavailable."""
         return await self._keep(session_id, yielding=yielding, hibernates=True)
 
-    async def checkpoint(self, session_id: str, *, yielding: bool = False) -> Checkpoint | None:
-        """Write the sandbox down and leave it as it is; the rest as for `hibernate`. What gives way is also bounded by
-        `checkpoint_mb`, since nobody has asked for it."""
-        return await self._keep(session_id, yielding=yielding, hibernates=False)
+    async def checkpoint(self, session_id: str, also: Path | None = None) -> Checkpoint | None:
+        """Write the sandbox down and leave it as it is; the rest as for `hibernate`. `also` becomes another name of the
+        snapshot, which stays when a newer one takes its place; raises OSError where it can't."""
+        return await self._keep(session_id, yielding=False, hibernates=False, also=also)
 
-    async def checkpoint_as(self, session_id: str, target: Path) -> Checkpoint | None:
-        """The same, with `target` as another name of the snapshot, which stays when a newer one takes its place. Raises
-        OSError as well."""
+    async def _keep(
+        self, session_id: str, *, yielding: bool, hibernates: bool, also: Path | None = None
+    ) -> Checkpoint | None:
         async with self.alone(session_id):
-            made = await self._kept(session_id, yielding=False, hibernates=False)
-            if made is not None:
-                await asyncio.to_thread(os.link, self.path(session_id, made.id), target)
+            made = await self._kept(session_id, yielding=yielding, hibernates=hibernates)
+            if made is not None and also is not None:
+                await asyncio.to_thread(os.link, self.path(session_id, made.id), also)
             return made
-
-    async def _keep(self, session_id: str, *, yielding: bool, hibernates: bool) -> Checkpoint | None:
-        async with self.alone(session_id):
-            return await self._kept(session_id, yielding=yielding, hibernates=hibernates)
 
     async def _kept(self, session_id: str, *, yielding: bool, hibernates: bool) -> Checkpoint | None:
         state = await self._resting(session_id)
@@ -324,7 +320,8 @@ class Life:
                 self._later[session_id] = loop.time() + AGAIN_SECONDS
 
     async def save(self, session_id: str) -> None:
-        """Write down a session that nobody has asked it of, where the disk has room for the copy."""
+        """Write down a session that nobody has asked it of, where the disk has room for the copy: it gives way to a
+        session that is woken, and is not written beyond `checkpoint_mb`."""
 
         async def work(session_id: str) -> None:
             if shutil.disk_usage(self._folder.parent).free >= ROOM * self._checkpoint_bytes:

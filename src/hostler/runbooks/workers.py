@@ -215,7 +215,8 @@ class Worker:
                     ended.set()
                     loop.remove_reader(number)
                 *lines, part = (part + data).split(b"\n")
-                self.last_lines += (line.decode(errors="replace").rstrip()[:MAX_LINE] for line in lines)
+                last = lines[-LAST_LINES:]  # of what may be thousands
+                self.last_lines += (line.decode(errors="replace").rstrip()[:MAX_LINE] for line in last)
                 part = part[: 4 * MAX_LINE]  # bytes, of which a character has four at most
 
         loop.add_reader(number, readable)

@@ -121,7 +121,7 @@ class Exports:
             )
         if state.archived_at is not None:
             return None
-        return await answered(self._life.checkpoint_as(session_id, work / SANDBOX))
+        return await answered(self._life.checkpoint(session_id, work / SANDBOX))
 
     async def _write_entries(self, session_id: str, target: Path) -> None:
         after = -1
